@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+# Every target does its own set-up, once: stamps in .venv/ say what is done, and what changed is done again.
+#   make demo | make test | make test PYTHON=python3.12 | make test ARGS='-k graph'
+
+ARGS ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+PIP  := $(BIN)/python -m pip --disable-pip-version-check
+
+CPP_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
+CPP_FOLDERS := $(shell find csrc -type d 2>/dev/null)# their times change when a file comes or goes
+LIBRARY     := freewire/libfreewire_cpu.so
+
+# The interpreter's name is part of the stamp's: a PYTHON that is not the environment's makes a new one instead of
+# being ignored. No PYTHON takes the environment that is there, whoever made it.
+ifeq ($(origin PYTHON),undefined)
+PYTHON    := python3
+VENV_MADE := $(firstword $(wildcard $(VENV)/.made-with-*) $(VENV)/.made-with-python3)
+else
+VENV_MADE := $(VENV)/.made-with-$(notdir $(PYTHON))
+endif
+PACKAGES  := $(VENV)/.packages
+INSTALLED := $(VENV)/.freewire
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+# Tools that understand make's job server (ninja does) must not take our flags for theirs.
+unexport MAKEFLAGS MFLAGS
+
+.PHONY: setup demo test test-fast test-sanitize check format bench clean distclean help FORCE
+
+setup: $(INSTALLED) ## make .venv/, install the pinned packages, build the extension
+
+demo: $(INSTALLED) ## train a freely wired network on handwritten digits; results in demo/
+	$(BIN)/python examples/digits.py $(ARGS)
+
+test: $(INSTALLED) ## the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(INSTALLED) ## the tests not marked slow
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-sanitize: $(INSTALLED) ## the raw kernels under ASan, UBSan and TSan
+	$(BIN)/python -m tests.sanitize $(ARGS)
+
+check: $(INSTALLED) ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy freewire
+	$(if $(CPP_SOURCES),$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES))
+
+format: $(INSTALLED) ## rewrite the sources as `check` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(if $(CPP_SOURCES),$(BIN)/clang-format -i $(CPP_SOURCES))
+
+bench: $(INSTALLED) ## time freewire against its peers
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+clean: ## remove what was built, keep .venv/
+	rm -rf build dist freewire.egg-info $(LIBRARY) $(INSTALLED) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+distclean: clean ## remove .venv/ too
+	rm -rf $(VENV)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# What cannot be installed from here is looked for first, before anything large is downloaded.
+$(VENV_MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "freewire needs Python 3.10 or newer, got " \
+	    + sys.version.split()[0] + ". Name another: make ... PYTHON=python3.12")'
+	@$(PYTHON) setup.py check_compiler
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(PACKAGES): $(VENV_MADE) constraints.txt
+	$(PIP) install -r constraints.txt
+	@touch $@
+
+# Dated from before the build, so that a source saved while it ran is built next time. A missing library is rebuilt
+# whatever the stamp says.
+$(INSTALLED): $(PACKAGES) setup.py pyproject.toml $(CPP_SOURCES) $(CPP_FOLDERS) $(if $(wildcard $(LIBRARY)),,FORCE)
+	@touch $@.started
+	$(PIP) install --quiet --no-build-isolation --no-deps -e .
+	@mv $@.started $@
+
+FORCE:

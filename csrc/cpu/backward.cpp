@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// freewire::backward on the CPU: one parallel region of torch's pool over groups of tiles, then the groups'
+// weight gradients added in order.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <tuple>
+
+#include "checks.h"
+#include "cpu/drive.h"
+#include "cpu/torch_threads.h"
+
+namespace freewire {
+namespace {
+
+using torch::stable::Tensor;
+
+std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& grad_y, const Tensor& tape, const Tensor& weight,
+                                                const Tensor& plan_words, int64_t num_inputs, int64_t num_biases,
+                                                bool need_x, bool need_parameters) {
+  const PlanView plan = checked_plan(plan_words);
+  check_matrix(grad_y, plan.num_outputs, "grad_y");
+  check_vector(weight, grad_y, plan.num_edges, "weight");
+  const int64_t batch = grad_y.size(0);
+  check_vector(tape, grad_y, plan.tape_rows * padded_batch(batch), "tape");
+  STD_TORCH_CHECK(num_inputs == plan.num_inputs, "num_inputs: expected ", plan.num_inputs, ", got ", num_inputs, ".");
+  STD_TORCH_CHECK(num_biases == 0 || num_biases == plan.num_biases, "num_biases: expected 0 or ", plan.num_biases,
+                  ", got ", num_biases, ".");
+
+  const Tensor grad_rows = torch::stable::contiguous(grad_y), weights = torch::stable::contiguous(weight);
+  const Tensor tape_rows = torch::stable::contiguous(tape);
+  Tensor grad_x = torch::stable::new_empty(weights, {need_x ? batch : 0, num_inputs});
+  Tensor grad_weight = torch::stable::new_empty(weights, {need_parameters ? plan.num_edges : 0});
+  Tensor grad_bias = torch::stable::new_empty(weights, {need_parameters ? num_biases : 0});
+
+  with_float_type(weight, [&](auto type) {
+    using T = decltype(type);
+    const cpu::Gradients<T> gradients{need_x ? grad_x.mutable_data_ptr<T>() : nullptr,
+                                      need_parameters ? grad_weight.mutable_data_ptr<T>() : nullptr,
+                                      need_parameters && num_biases ? grad_bias.mutable_data_ptr<T>() : nullptr};
+    cpu::run_backward(plan, grad_rows.const_data_ptr<T>(), weights.const_data_ptr<T>(), tape_rows.const_data_ptr<T>(),
+                      batch, gradients, cpu::TorchThreads{});
+  });
+  return {grad_x, grad_weight, grad_bias};
+}
+
+}  // namespace
+}  // namespace freewire
+
+STABLE_TORCH_LIBRARY_IMPL(freewire, CPU, m) { m.impl("backward", TORCH_BOX(&freewire::backward_cpu)); }

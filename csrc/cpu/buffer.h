@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// Memory for one thread's work inside a kernel call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+namespace freewire::cpu {
+
+// An uninitialised array aligned to a cache line, so that a tape row never straddles one.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count)
+      : data_(static_cast<T*>(::operator new(static_cast<size_t>(count) * sizeof(T), kAlignment))) {}
+  ~Buffer() { ::operator delete(data_, kAlignment); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* data() { return data_; }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  T* data_;
+};
+
+}  // namespace freewire::cpu

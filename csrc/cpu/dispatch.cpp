@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// Picks the instruction set once, when the first kernel is asked for.
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu/kernels.h"
+
+namespace freewire::cpu {
+namespace {
+
+enum class Isa { kBase, kAvx2, kAvx512 };
+constexpr const char* kIsaNames[] = {"base", "avx2", "avx512"};
+
+Isa detect() {
+#if defined(__x86_64__)
+  Isa best = Isa::kBase;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) best = Isa::kAvx2;
+  if (best == Isa::kAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    best = Isa::kAvx512;
+  }
+  // A set that the processor lacks would kill the process, so FREEWIRE_ISA can only lower the choice.
+  if (const char* wanted = std::getenv("FREEWIRE_ISA")) {
+    for (int i = 0; i < static_cast<int>(best); ++i) {
+      if (std::strcmp(wanted, kIsaNames[i]) == 0) best = static_cast<Isa>(i);
+    }
+  }
+  return best;
+#else
+  return Isa::kBase;
+#endif
+}
+
+Isa isa() {
+  static const Isa chosen = detect();
+  return chosen;
+}
+
+}  // namespace
+
+const char* isa_name() { return kIsaNames[static_cast<int>(isa())]; }
+
+template <class T>
+const Kernels<T>& kernels() {
+#if defined(__x86_64__)
+  if (isa() == Isa::kAvx512) return kernel_table<T, 64>();
+  if (isa() == Isa::kAvx2) return kernel_table<T, 32>();
+#endif
+  return kernel_table<T, 16>();
+}
+template const Kernels<float>& kernels<float>();
+template const Kernels<double>& kernels<double>();
+
+}  // namespace freewire::cpu

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+// freewire::forward on the CPU: one parallel region of torch's pool, a tile of the batch a task.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+
+#include "checks.h"
+#include "cpu/drive.h"
+#include "cpu/torch_threads.h"
+
+namespace freewire {
+namespace {
+
+using torch::stable::Tensor;
+
+std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                                       const Tensor& plan_words, int64_t num_outputs, int64_t tape_rows) {
+  const PlanView plan = checked_plan(plan_words);
+  check_matrix(x, plan.num_inputs, "x");
+  check_vector(weight, x, plan.num_edges, "weight");
+  if (bias) check_vector(*bias, x, plan.num_biases, "bias");
+  STD_TORCH_CHECK(num_outputs == plan.num_outputs, "num_outputs: expected ", plan.num_outputs, ", got ", num_outputs,
+                  ".");
+  STD_TORCH_CHECK(tape_rows == 0 || tape_rows == plan.tape_rows, "tape_rows: expected 0 or ", plan.tape_rows, ", got ",
+                  tape_rows, ".");
+
+  const int64_t batch = x.size(0);
+  const Tensor x_rows = torch::stable::contiguous(x), weights = torch::stable::contiguous(weight);
+  const Tensor biases = bias ? torch::stable::contiguous(*bias) : weights;
+  Tensor y = torch::stable::new_empty(x, {batch, num_outputs});
+  Tensor kept = torch::stable::new_empty(x, {tape_rows * padded_batch(batch)});
+
+  with_float_type(x, [&](auto type) {
+    using T = decltype(type);
+    const cpu::ForwardArrays<T> arrays{x_rows.const_data_ptr<T>(), weights.const_data_ptr<T>(),
+                                       bias ? biases.const_data_ptr<T>() : nullptr, y.mutable_data_ptr<T>(), batch};
+    T* tape = tape_rows ? kept.mutable_data_ptr<T>() : nullptr;
+    cpu::run_forward(plan, arrays, tape, cpu::TorchThreads{});
+    // Narrow tiles leave the end of the tape unused; an operator's result must not be garbage, even where nobody looks.
+    const cpu::Tiling<T> tiling(plan, batch);
+    if (tape) std::fill(tape + tiling.tiles * tiling.columns * tape_rows, tape + kept.numel(), T(0));
+  });
+  return {y, kept};
+}
+
+}  // namespace
+}  // namespace freewire
+
+STABLE_TORCH_LIBRARY_IMPL(freewire, CPU, m) { m.impl("forward", TORCH_BOX(&freewire::forward_cpu)); }

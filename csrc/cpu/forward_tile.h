@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// Forward of the whole network for one tile of the batch.
+//
+// Enters: a plan, x and parameters. Leaves: the tile's rows of y, and its tape. One thread owns the tile.
+// Nodes run in slot order; a node's sum stays in registers while its in-edges stream by, so an edge moves one
+// row in (64 to 256 bytes, from the cache the tape sits in), 4 bytes of source slot and one weight. Nothing
+// is shared, every sum has one fixed order: bitwise repeatable.
+#pragma once
+
+#include "cpu/kernels.h"
+#include "cpu/tile.h"
+#include "cpu/vector_math.h"
+#include "node_math.h"
+
+namespace freewire::cpu {
+
+// to = act(from), a row of kColumns; a loop, not unrolled, since the functions inside are long.
+template <class G>
+void activate_row(Activation code, const typename G::V::Scalar* from, typename G::V::Scalar* to) {
+  with_activation(code, [&](auto activation) {
+    for (int c = 0; c < G::kColumns; c += G::kLanes) {
+      activate<decltype(activation)::value>(G::V::load(from + c)).store(to + c);
+    }
+  });
+}
+
+// One chunk of a node's aggregate. G: the tile's geometry; tape already points at the chunk's first column.
+template <class G, Aggregation A, class T>
+FREEWIRE_INLINE void aggregate(const int32_t* src, const T* weight, int64_t begin, int64_t end, const T* tape,
+                               typename G::V (&total)[G::kChunk]) {
+  using V = typename G::V;
+  int64_t e = begin;
+  if constexpr (!is_linear(A)) {
+    const V w(weight[e]);  // the caller has checked that there is an edge
+    const T* row = tape + int64_t{src[e]} * G::kColumns;
+#pragma GCC unroll 8
+    for (int k = 0; k < G::kChunk; ++k) total[k] = w * V::load(row + k * G::kLanes);
+    ++e;
+  }
+  for (; e < end; ++e) {
+    const V w(weight[e]);
+    const T* row = tape + int64_t{src[e]} * G::kColumns;
+#pragma GCC unroll 8
+    for (int k = 0; k < G::kChunk; ++k) {
+      const V term = w * V::load(row + k * G::kLanes);
+      if constexpr (is_linear(A)) {
+        total[k] = total[k] + term;
+      } else {
+        total[k] = combine<A>(total[k], term);
+      }
+    }
+  }
+}
+
+template <class G, class T>
+FREEWIRE_INLINE void aggregate(Aggregation code, const int32_t* src, const T* weight, int64_t begin, int64_t end,
+                               const T* tape, typename G::V (&total)[G::kChunk]) {
+  switch (code) {
+    case Aggregation::kSum:
+    case Aggregation::kMean:
+      return aggregate<G, Aggregation::kSum>(src, weight, begin, end, tape, total);
+    case Aggregation::kProduct:
+      return aggregate<G, Aggregation::kProduct>(src, weight, begin, end, tape, total);
+    case Aggregation::kMax:
+      return aggregate<G, Aggregation::kMax>(src, weight, begin, end, tape, total);
+    case Aggregation::kMin:
+      return aggregate<G, Aggregation::kMin>(src, weight, begin, end, tape, total);
+    case Aggregation::kMaxabs:
+      return aggregate<G, Aggregation::kMaxabs>(src, weight, begin, end, tape, total);
+  }
+}
+
+template <class T, int kVectorBytes, int kRowBytes>
+void forward_tile(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t tile, bool keep, T* tape) {
+  using G = Tile<T, kVectorBytes, kRowBytes>;
+  using V = typename G::V;
+  const int64_t begin = tile * G::kColumns;
+  G::read(arrays.x, plan.num_inputs, begin, arrays.batch, tape);
+
+  for (int64_t node = 0; node < plan.num_computed(); ++node) {
+    const int64_t first = plan.in_begin[node], last = plan.in_end[node];
+    const auto activation = static_cast<Activation>(plan.activation[node]);
+    const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
+    const bool summed = aggregation == Aggregation::kSum;
+    const V bias(arrays.bias ? arrays.bias[plan.bias_index[node]] : T(0));
+    const V scale(aggregation == Aggregation::kMean && last > first ? T(1) / T(last - first) : T(1));
+    T* row = tape + (plan.num_inputs + node) * G::kColumns;
+    // Where the pre-activation goes: to its own row if the backward wants it, else over the value's.
+    T* before = keep && plan.kept_row[node] >= 0 ? tape + plan.kept_row[node] * int64_t{G::kColumns} : row;
+
+    for (int chunk = 0; chunk < G::kColumns; chunk += G::kChunk * G::kLanes) {
+      V z[G::kChunk];
+#pragma GCC unroll 8
+      for (int k = 0; k < G::kChunk; ++k) z[k] = summed ? bias : V(T(0));
+      if (summed || first < last) {
+        aggregate<G>(aggregation, plan.in_src, arrays.weight, first, last, tape + chunk, z);
+      }
+      if (!summed) {
+#pragma GCC unroll 8
+        for (int k = 0; k < G::kChunk; ++k) z[k] = z[k] * scale + bias;
+      }
+      if (activation == Activation::kRelu) {
+#pragma GCC unroll 8
+        for (int k = 0; k < G::kChunk; ++k) z[k] = activate<Activation::kRelu>(z[k]);
+      }
+#pragma GCC unroll 8
+      for (int k = 0; k < G::kChunk; ++k) z[k].store(before + chunk + k * G::kLanes);
+    }
+    if (activation != Activation::kRelu && activation != Activation::kLinear) activate_row<G>(activation, before, row);
+  }
+  const auto output = [&](int64_t i) { return tape + int64_t{plan.output_slot[i]} * G::kColumns; };
+  G::write(output, plan.num_outputs, begin, arrays.batch, arrays.y);
+}
+
+}  // namespace freewire::cpu

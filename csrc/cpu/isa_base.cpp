@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// The kernels in 16-byte registers: SSE2 on x86-64, NEON on arm64, whatever the compiler makes of them
+// elsewhere.
+#include "cpu/kernel_table.h"
+
+namespace freewire::cpu {
+
+template const Kernels<float>& kernel_table<float, 16>();
+template const Kernels<double>& kernel_table<double, 16>();
+
+}  // namespace freewire::cpu

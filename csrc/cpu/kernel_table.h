@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// Fills the table of kernels for one register width. Included once by each isa_*.cpp, after its target is
+// set.
+#pragma once
+
+#include "cpu/backward_tile.h"
+#include "cpu/forward_tile.h"
+#include "cpu/kernels.h"
+
+namespace freewire::cpu {
+
+template <class T, int kVectorBytes>
+const Kernels<T>& kernel_table() {
+  static constexpr Kernels<T> kTable = {
+      {forward_tile<T, kVectorBytes, 64>, forward_tile<T, kVectorBytes, 128>, forward_tile<T, kVectorBytes, 256>},
+      {backward_tile<T, kVectorBytes, 64>, backward_tile<T, kVectorBytes, 128>, backward_tile<T, kVectorBytes, 256>},
+  };
+  return kTable;
+}
+
+}  // namespace freewire::cpu

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// torch's thread pool, as cpu/drive.h wants threads.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <cstdint>
+
+namespace freewire::cpu {
+
+struct TorchThreads {
+  template <class Body>
+  void operator()(int64_t begin, int64_t end, int64_t grain, const Body& body) const {
+    torch::stable::parallel_for(begin, end, grain, body);
+  }
+};
+
+}  // namespace freewire::cpu

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// Every operator's schema: the table of contents. Each backend registers its own implementation at the foot
+// of its file, freewire/ops.py adds fake kernels and autograd.
+//
+// B samples, I inputs, O outputs, E edges, N computed nodes (biases), R tape rows; T the type of x, float or
+// double.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(freewire, m) {
+  // x [B, I], weight [E], bias [N] or None, plan: Plan.pack(), int64 -> y [B, O] and the tape, [tape_rows x B
+  // rounded up to whole tiles] where tape_rows is R and [0] where it is 0 (nothing is kept: inference).
+  m.def(
+      "forward(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int num_outputs, int tape_rows) -> "
+      "(Tensor, Tensor)");
+  // grad_y [B, O], tape as forward made it -> grad_x [B, I], grad_weight [E], grad_bias [num_biases]; those
+  // that are not asked for are empty.
+  m.def(
+      "backward(Tensor grad_y, Tensor tape, Tensor weight, Tensor plan, int num_inputs, int num_biases, bool "
+      "need_x, "
+      "bool need_parameters) -> (Tensor, Tensor, Tensor)");
+}

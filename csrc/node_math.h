@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+// What one node computes: every activation, aggregation and derivative, written once.
+//
+// Enters: pre-activations, terms w * a, or gradients. Leaves: values and derivatives. V is float or double (a
+// CUDA thread, a scalar loop) or a cpu::Vec of them (a SIMD register of batch columns), so host and device,
+// slow and fast code share each formula. Definitions follow torch, NaN behaviour included: a NaN that enters
+// a node leaves it.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "platform.h"
+
+namespace freewire {
+
+// Codes stand in plans and files; freewire/graph.py lists the same names in the same order.
+enum class Activation : uint8_t {
+  kLinear,
+  kRelu,
+  kLeakyRelu,
+  kElu,
+  kSelu,
+  kGelu,
+  kSilu,
+  kSoftplus,
+  kSigmoid,
+  kTanh,
+  kSin,
+  kCos,
+  kGaussian,
+  kAbs,
+  kSquare,
+  kStep,
+  kHardTanh,
+  kHardSigmoid,
+};
+
+enum class Aggregation : uint8_t { kSum, kMean, kProduct, kMax, kMin, kMaxabs };
+
+// Elementary functions by value type; cpu/vector_math.h specialises it for SIMD registers.
+template <class V>
+struct Math {
+  static FREEWIRE_INLINE V exp(V x) { return std::exp(x); }
+  static FREEWIRE_INLINE V expm1(V x) { return std::expm1(x); }
+  static FREEWIRE_INLINE V log1p(V x) { return std::log1p(x); }
+  static FREEWIRE_INLINE V tanh(V x) { return std::tanh(x); }
+  static FREEWIRE_INLINE V sin(V x) { return std::sin(x); }
+  static FREEWIRE_INLINE V cos(V x) { return std::cos(x); }
+  static FREEWIRE_INLINE V erf(V x) { return std::erf(x); }
+};
+
+template <class T>
+FREEWIRE_INLINE T select(bool condition, T a, T b) {
+  return condition ? a : b;
+}
+
+template <class V>
+FREEWIRE_INLINE V sigmoid(V z) {
+  return V(1) / (V(1) + Math<V>::exp(-z));
+}
+
+// Klambauer et al. 2017, Self-Normalizing Neural Networks, section 2.
+constexpr double kSeluScale = 1.0507009873554804934193349852946;
+constexpr double kSeluAlpha = 1.6732632423543772848170429916717;
+constexpr double kLeakySlope = 0.01;
+
+template <Activation A, class V>
+FREEWIRE_INLINE V activate(V z) {
+  const V zero(0), one(1);
+  if constexpr (A == Activation::kLinear) return z;
+  // "zero > z" and not "z > 0", here and below: a NaN must fall through to z.
+  if constexpr (A == Activation::kRelu) return select(zero > z, zero, z);
+  if constexpr (A == Activation::kLeakyRelu) return select(z > zero, z, z * V(kLeakySlope));
+  if constexpr (A == Activation::kElu) return select(z > zero, z, Math<V>::expm1(z));
+  if constexpr (A == Activation::kSelu) {
+    return V(kSeluScale) * select(z > zero, z, V(kSeluAlpha) * Math<V>::expm1(z));
+  }
+  if constexpr (A == Activation::kGelu) return V(0.5) * z * (one + Math<V>::erf(z * V(M_SQRT1_2)));
+  if constexpr (A == Activation::kSilu) return z / (one + Math<V>::exp(-z));
+  if constexpr (A == Activation::kSoftplus) {
+    return select(z > V(20), z, Math<V>::log1p(Math<V>::exp(z)));  // torch's threshold
+  }
+  if constexpr (A == Activation::kSigmoid) return sigmoid(z);
+  if constexpr (A == Activation::kTanh) return Math<V>::tanh(z);
+  if constexpr (A == Activation::kSin) return Math<V>::sin(z);
+  if constexpr (A == Activation::kCos) return Math<V>::cos(z);
+  if constexpr (A == Activation::kGaussian) return Math<V>::exp(-z * z);
+  if constexpr (A == Activation::kAbs) return select(zero > z, -z, z);
+  if constexpr (A == Activation::kSquare) return z * z;
+  if constexpr (A == Activation::kStep) return select(z > zero, one, zero);
+  if constexpr (A == Activation::kHardTanh) return select(z > one, one, select(-one > z, -one, z));
+  if constexpr (A == Activation::kHardSigmoid) {
+    const V shifted = z + V(3);
+    return select(shifted > V(6), V(6), select(zero > shifted, zero, shifted)) / V(6);
+  }
+}
+
+// The derivative's argument v is the pre-activation z where the value alone does not tell it (the plan then
+// keeps a row for z: PREACTIVATION_KEPT in freewire/plan.py), and the activation's value a everywhere else.
+template <Activation A, class V>
+FREEWIRE_INLINE V derivative(V v) {
+  const V zero(0), one(1);
+  if constexpr (A == Activation::kLinear) return one;
+  if constexpr (A == Activation::kRelu) return select(v > zero, one, zero);
+  if constexpr (A == Activation::kLeakyRelu) return select(v > zero, one, V(kLeakySlope));
+  if constexpr (A == Activation::kElu) return select(v > zero, one, v + one);
+  if constexpr (A == Activation::kSelu) {
+    return select(v > zero, V(kSeluScale), v + V(kSeluScale * kSeluAlpha));
+  }
+  if constexpr (A == Activation::kGelu) {  // from z: Phi(z) + z phi(z)
+    constexpr double kInverseRoot2Pi = 0.39894228040143267793994605993438;
+    return V(0.5) * (one + Math<V>::erf(v * V(M_SQRT1_2))) + v * V(kInverseRoot2Pi) * Math<V>::exp(V(-0.5) * v * v);
+  }
+  if constexpr (A == Activation::kSilu) {  // from z
+    const V s = sigmoid(v);
+    return s * (one + v * (one - s));
+  }
+  if constexpr (A == Activation::kSoftplus) return select(v > V(20), one, sigmoid(v));  // from z
+  if constexpr (A == Activation::kSigmoid) return v * (one - v);
+  if constexpr (A == Activation::kTanh) return one - v * v;
+  if constexpr (A == Activation::kSin) return Math<V>::cos(v);                                      // from z
+  if constexpr (A == Activation::kCos) return -Math<V>::sin(v);                                     // from z
+  if constexpr (A == Activation::kGaussian) return V(-2) * v * Math<V>::exp(-v * v);                // from z
+  if constexpr (A == Activation::kAbs) return select(v > zero, one, select(zero > v, -one, zero));  // from z
+  if constexpr (A == Activation::kSquare) return V(2) * v;                                          // from z
+  if constexpr (A == Activation::kStep) return zero;
+  if constexpr (A == Activation::kHardTanh) {
+    return select(v > -one, select(one > v, one, zero), zero);
+  }
+  if constexpr (A == Activation::kHardSigmoid) {
+    return select(v > zero, select(one > v, V(1.0 / 6.0), zero), zero);
+  }
+}
+
+// Whether the gradient reaches every in-edge by one factor a node (1, or 1 / fan-in), so that sources can
+// gather it.
+FREEWIRE_INLINE constexpr bool is_linear(Aggregation aggregation) {
+  return aggregation == Aggregation::kSum || aggregation == Aggregation::kMean;
+}
+
+// Whether a term replaces the best so far. Strict, so that the first edge wins a tie; a NaN always wins.
+template <Aggregation A, class V>
+FREEWIRE_INLINE auto takes(V term, V best) {
+  if constexpr (A == Aggregation::kMax) return (term > best) | (term != term);
+  if constexpr (A == Aggregation::kMin) return (best > term) | (term != term);
+  if constexpr (A == Aggregation::kMaxabs) {
+    return (activate<Activation::kAbs>(term) > activate<Activation::kAbs>(best)) | (term != term);
+  }
+}
+
+// One more term into a running aggregate, for the aggregations that are not linear.
+template <Aggregation A, class V>
+FREEWIRE_INLINE V combine(V best, V term) {
+  if constexpr (A == Aggregation::kProduct) {
+    return best * term;
+  } else {
+    return select(takes<A>(term, best), term, best);
+  }
+}
+
+constexpr int kNumActivations = static_cast<int>(Activation::kHardSigmoid) + 1;
+
+// Calls body(std::integral_constant<Activation, code>{}): the run-time code becomes a template argument.
+template <class Body, int... kCodes>
+FREEWIRE_INLINE void with_activation(Activation code, Body&& body, std::integer_sequence<int, kCodes...>) {
+  (void)((static_cast<int>(code) == kCodes &&
+          (body(std::integral_constant<Activation, static_cast<Activation>(kCodes)>{}), true)) ||
+         ...);
+}
+template <class Body>
+FREEWIRE_INLINE void with_activation(Activation code, Body&& body) {
+  with_activation(code, body, std::make_integer_sequence<int, kNumActivations>{});
+}
+
+}  // namespace freewire

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: MIT
+"""freewire: freely wired neural networks, any directed acyclic graph of neurons run in one fused kernel.
+
+Data flows one way: `Graph` (the wiring) -> `plan` -> `ops` -> kernel, wrapped by one module, `Network`.
+"""
+
+from freewire import generators as generators
+from freewire import plan as plan
+from freewire._reference import reference as reference
+from freewire.errors import BuildError as BuildError
+from freewire.errors import FileFormatError as FileFormatError
+from freewire.errors import FreewireError as FreewireError
+from freewire.errors import GraphError as GraphError
+from freewire.errors import InputError as InputError
+from freewire.graph import Graph as Graph
+from freewire.io import load as load
+from freewire.io import save as save
+from freewire.network import Network as Network
+
+__version__ = "0.1.0.dev0"

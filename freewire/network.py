@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: MIT
+"""`Network`: a wiring with weights, as an ordinary ``nn.Module``.
+
+Enters: a `Graph` and tensors. Leaves: outputs, and the graph again with what was learnt. The module holds two
+parameters and the packed plan; all arithmetic is one call into `ops`. It keeps no state between calls, so threads may
+share it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from freewire._networkx import write_networkx
+from freewire.errors import GraphError, InputError
+from freewire.graph import Graph
+from freewire.ops import evaluate
+from freewire.plan import Plan, make_plan
+
+__all__ = ["Network"]
+
+Initialiser = Callable[[Tensor, Graph], Any]
+_DTYPES = (torch.float32, torch.float64)
+_DEVICES = ("cpu", "meta")
+
+
+class Network(nn.Module):
+    """A freely wired network: ``y = net(x)`` runs every node of the graph in one kernel call.
+
+    A node's value is ``activation(aggregation over in-edges of (weight * source value) + bias)``.
+
+    Args:
+        graph: The wiring.
+        bias: Whether computed nodes have a bias.
+        init: How weights start. None: the graph's stored weights and biases, ``"he"`` where it has none. ``"he"``:
+            normal, standard deviation ``sqrt(2 / fan_in)`` (He et al. 2015). ``"xavier"``: normal,
+            ``sqrt(2 / (fan_in + fan_out))`` with the source's fan-out (Glorot and Bengio 2010). ``"uniform"``: -1 to 1.
+            ``"self_normalized"``: normal, ``sqrt(1 / fan_in)`` (Klambauer et al. 2017). Or a function
+            ``init(weight, graph)`` that fills the weights ``[E]`` in place. Biases start at 0 unless stored.
+        checkpoint: Keep no activations for the backward, which then runs the forward once more: less memory, a third
+            more time.
+        device: Of the parameters.
+        dtype: float32 or float64; left out: torch's default type.
+
+    Attributes:
+        weight: Parameter ``[E]``, in the graph's canonical edge order.
+        bias: Parameter ``[computed nodes]`` in node order, or None.
+
+    Raises:
+        GraphError: ``graph`` has ``sign`` or ``frozen`` edges, which are reserved.
+        InputError: An unknown ``init``, an unsupported ``dtype``, stored biases with ``bias=False``.
+
+    Example:
+        >>> import torch, freewire as fw
+        >>> net = fw.Network(fw.generators.random_graph(8, 32, 3, fan_in=4, seed=0))
+        >>> net(torch.randn(5, 8)).shape
+        torch.Size([5, 3])
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    _plan_words: Tensor
+
+    def __init__(
+        self,
+        graph: Graph,
+        bias: bool = True,
+        init: str | Initialiser | None = None,
+        checkpoint: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(graph, Graph):
+            raise GraphError(
+                f"graph: expected a freewire Graph, got {type(graph).__name__}. "
+                "Convert it first, for example with Graph.from_networkx."
+            )
+        for name, values in (("sign", graph.sign), ("frozen", graph.frozen)):
+            if values is not None:
+                raise GraphError(
+                    f"graph: expected no {name} attribute, got {int(np.count_nonzero(values))} edge(s) with one. "
+                    f"This version does not apply {name} yet: remove it."
+                )
+        if not bias and graph.bias is not None and np.any(np.nan_to_num(graph.bias)):
+            raise InputError("bias: expected True, since the graph stores biases, got False. Remove one or the other.")
+        self._graph = graph
+        self._init = init
+        self.checkpoint = checkpoint
+        self._set_plan()
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        _check_dtype(dtype, "dtype")
+        self.weight = nn.Parameter(torch.empty(graph.num_edges, device=device, dtype=dtype))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(len(graph.computed_index), device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+        self.register_buffer("_plan_words", self._packed_plan(), persistent=False)
+        self.reset_parameters()
+
+    # ------------------------------------------------------------------ the wiring
+
+    @property
+    def graph(self) -> Graph:
+        """The wiring, as given; weights learnt since stand in `weight`, or in `to_networkx`."""
+        return self._graph
+
+    @property
+    def plan(self) -> Plan:
+        """What the kernels run; print it to see levels, edges, cost and memory."""
+        return self._plan
+
+    def _set_plan(self) -> None:
+        self._plan = make_plan(self._graph)
+        self._sizes = (self._plan.num_inputs, self._plan.num_outputs, self._plan.tape_rows)
+        self._every: tuple[Plan, Tensor] | None = None
+
+    def _packed_plan(self) -> Tensor:
+        return torch.from_numpy(self._plan.pack()).to(self.weight.device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
+        super()._apply(fn, recurse)
+        self._plan_words = self._packed_plan()  # `to_empty` would leave garbage, which the kernels would follow
+        return self
+
+    def reset_parameters(self) -> None:
+        """Draw the weights again, from torch's generator, as ``init`` said; biases as stored, else 0."""
+        graph, init = self._graph, "he" if self._init is None else self._init
+        with torch.no_grad():
+            if callable(init):
+                init(self.weight, graph)
+            elif init == "uniform":
+                self.weight.uniform_(-1.0, 1.0)
+            else:
+                self.weight.normal_()
+                self.weight.mul_(torch.from_numpy(_deviation(init, graph)).to(self.weight))
+            if self.bias is not None:
+                self.bias.zero_()
+            if self._init is None:
+                _fill(self.weight, graph.weight)
+                if self.bias is not None and graph.bias is not None:
+                    _fill(self.bias, graph.bias[graph.computed_index])
+
+    # ------------------------------------------------------------------ running it
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network.
+
+        Args:
+            x: ``[..., I]``, any leading shape, of the parameters' type and device; under autocast any floating type.
+
+        Returns:
+            ``[..., O]``; under autocast in its type, computed in the parameters'.
+
+        Raises:
+            InputError: The shape, type or device does not fit.
+        """
+        return self._run(x, self._plan_words, self._sizes)
+
+    def _run(self, x: Tensor, words: Tensor, sizes: tuple[int, int, int]) -> Tensor:
+        weight, bias = self.weight, self.bias
+        num_inputs, num_outputs, tape_rows = sizes
+        result_type, kind = None, x.device.type
+        if kind != "meta" and torch.is_autocast_enabled(kind) and x.is_floating_point() and x.dtype != torch.float64:
+            result_type, x = torch.get_autocast_dtype(kind), x.to(weight.dtype)
+        if (
+            x.dtype != weight.dtype
+            or x.device != weight.device
+            or x.dim() == 0
+            or x.shape[-1] != num_inputs
+            or x.dtype not in _DTYPES
+            or kind not in _DEVICES
+        ):
+            self._explain(x, weight)
+        shape = x.shape
+        if len(shape) != 2:
+            x = x.reshape(math.prod(shape[:-1]), num_inputs)
+        y = evaluate(x, weight, bias, words, num_outputs, tape_rows, self.checkpoint)
+        if len(shape) != 2:
+            y = y.reshape(*shape[:-1], num_outputs)
+        return y if result_type is None else y.to(result_type)
+
+    def _explain(self, x: Tensor, weight: Tensor) -> None:
+        """Say what is wrong with x; called only when something is."""
+        num_inputs = self._sizes[0]
+        if x.dim() == 0 or x.shape[-1] != num_inputs:
+            raise InputError(
+                f"x: expected shape [..., {num_inputs}], one feature an input, got {list(x.shape)}. "
+                "Put the features last; net.graph.inputs names them in order."
+            )
+        _check_dtype(weight.dtype, "network")
+        if x.dtype != weight.dtype:
+            raise InputError(
+                f"x: expected {weight.dtype}, the network's type, got {x.dtype}. "
+                f"Convert one of them: x.to({weight.dtype}), or net.to({x.dtype})."
+            )
+        if x.device != weight.device:
+            raise InputError(
+                f"x: expected device {weight.device}, the network's, got {x.device}. Move one of them with .to()."
+            )
+        raise InputError(
+            f"x: expected a CPU tensor, got one on {x.device}. This version has no kernels for {x.device.type}: "
+            'use net.to("cpu") and x.to("cpu").'
+        )
+
+    def activations(self, x: Tensor) -> dict[Hashable, Tensor]:
+        """Every node's value, inputs and nodes that reach no output included; differentiable.
+
+        Args:
+            x: As in `forward`.
+
+        Returns:
+            Node name to values ``[...]`` (x's leading shape), in node order.
+
+        Example:
+            >>> import torch, freewire as fw
+            >>> net = fw.Network(fw.generators.mlp([2, 3, 1]))
+            >>> sorted(net.activations(torch.ones(2)))
+            [0, 1, 2, 3, 4, 5]
+        """
+        every = self._every
+        if every is None or every[1].device != self.weight.device:
+            plan = make_plan(self._graph, every_node=True)
+            every = plan, torch.from_numpy(plan.pack()).to(self.weight.device)
+            self._every = every  # two threads at worst both make it
+        plan, words = every
+        values = self._run(x, words, (plan.num_inputs, plan.num_outputs, plan.tape_rows))
+        return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))
+
+    # ------------------------------------------------------------------ out again
+
+    def learnt_graph(self) -> Graph:
+        """The wiring with the present weights and biases stored in it."""
+        return self._graph.with_values(*self._values(self.weight, self.bias))
+
+    def to_networkx(self, grad: bool = False) -> nx.DiGraph | nx.MultiDiGraph:
+        """The network as a networkx graph, as `Graph.to_networkx` makes it, with what was learnt.
+
+        Args:
+            grad: Also write the gradients, as attribute ``grad`` of edges (of the weight) and nodes (of the bias).
+
+        Returns:
+            Edge attribute ``weight``; node attributes ``bias``, ``activation``, ``aggregation``.
+            ``Network(Graph.from_networkx(...))`` of it computes the same.
+
+        Raises:
+            InputError: ``grad`` is asked for before a backward pass.
+
+        Example:
+            >>> import freewire as fw
+            >>> net = fw.Network(fw.generators.mlp([1, 1], output_activation="tanh"), init="uniform")
+            >>> net.to_networkx().nodes[1]["activation"]
+            'tanh'
+        """
+        learnt = self.learnt_graph()
+        if not grad:
+            return learnt.to_networkx()
+        if self.weight.grad is None or (self.bias is not None and self.bias.grad is None):
+            raise InputError("grad: expected gradients, got none. Call backward() on a loss first.")
+        gradients = self._values(self.weight.grad, None if self.bias is None else self.bias.grad)
+        return write_networkx(learnt, gradients)
+
+    def _values(self, weight: Tensor, bias: Tensor | None) -> tuple[Any, Any]:
+        """Edge values [E] and node values [N] (NaN at inputs) as float64 arrays."""
+        nodes = None
+        if bias is not None:
+            nodes = np.full(self._graph.num_nodes, np.nan)
+            nodes[self._graph.computed_index] = bias.detach().double().cpu().numpy()
+        return weight.detach().double().cpu().numpy(), nodes
+
+    # ------------------------------------------------------------------ state
+
+    def get_extra_state(self) -> Tensor:
+        """The wiring's hash, uint8 ``[32]``: a state_dict belongs to one wiring."""
+        return torch.frombuffer(bytearray.fromhex(self._graph.wiring_hash), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Refuse the hash of another wiring."""
+        self._check_wiring(state)
+
+    def _check_wiring(self, state: Any) -> None:
+        own = self.get_extra_state()
+        if not isinstance(state, Tensor) or state.shape != own.shape or not torch.equal(state.cpu(), own):
+            raise InputError(
+                "state_dict: expected one of a network with this wiring, got one of another. "
+                "Build the network from the graph that was trained; fw.save and fw.load keep both together."
+            )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if prefix + "_extra_state" in state_dict:  # before any weight is copied
+            self._check_wiring(state_dict[prefix + "_extra_state"])
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_plan", "_sizes", "_every")}
+        state["_buffers"] = {k: v for k, v in self._buffers.items() if k != "_plan_words"}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._set_plan()
+        self._buffers["_plan_words"] = self._packed_plan()
+
+    def extra_repr(self) -> str:
+        """What ``print(net)`` says."""
+        return f"{self._graph!r}, bias={self.bias is not None}"
+
+
+def _check_dtype(dtype: torch.dtype, what: str) -> None:
+    if dtype not in _DTYPES:
+        raise InputError(
+            f"{what}: expected torch.float32 or torch.float64, got {dtype}. "
+            "This version has kernels for those two: convert with net.float()."
+        )
+
+
+def _deviation(init: Any, graph: Graph) -> Any:
+    """Standard deviation of each weight at the start, float64 [E]."""
+    src, dst = graph.edge_index
+    fan_in = np.bincount(dst, minlength=graph.num_nodes)[dst]
+    if init == "he":
+        return np.sqrt(2.0 / fan_in)
+    if init == "xavier":
+        return np.sqrt(2.0 / (fan_in + np.bincount(src, minlength=graph.num_nodes)[src]))
+    if init == "self_normalized":
+        return np.sqrt(1.0 / fan_in)
+    raise InputError(
+        f"init: expected None, 'he', 'xavier', 'uniform', 'self_normalized' or a function, got {init!r}. "
+        "Choose one of those."
+    )
+
+
+def _fill(parameter: Tensor, stored: Any) -> None:
+    """Copy stored values over a parameter where they are given (not NaN)."""
+    if stored is not None:
+        values = torch.from_numpy(stored.copy()).to(parameter)
+        parameter.copy_(torch.where(values.isnan(), parameter, values))

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: MIT
+"""The plan: what the kernels will run, decided once for a graph.
+
+Enters: a `Graph`. Leaves: `Plan`, plain arrays: which nodes are worth computing, in which row of the tape each one
+stands, and the edges as the forward (by destination) and the backward (by source) read them. No torch, so it is
+made and tested without compiled code; `Plan.pack` lays it out as csrc/plan_view.h reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from freewire.errors import InputError
+from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
+
+__all__ = ["PREACTIVATION_KEPT", "Plan", "make_plan"]
+
+#: Activations whose derivative the value alone does not tell; the tape keeps a second row for their argument.
+PREACTIVATION_KEPT = ("gelu", "silu", "softplus", "sin", "cos", "gaussian", "abs", "square")
+
+_MAGIC = 0x7269776565726600 | 1  # "freewir", layout 1
+_LINEAR = tuple(AGGREGATIONS.index(name) for name in ("sum", "mean"))
+# The widest row: fewest index reads an edge. It won on tapes from 35 kB to 25 MB (docs/design.md has the figures).
+_ROW_BYTES = 256
+
+# What Plan.pack() lays out, in PlanView's order: after the sizes, each section's first word and length.
+_NUM_SIZES = 13
+_SECTIONS = (
+    ("level_ptr", np.int64),
+    ("in_begin", np.int64),
+    ("in_end", np.int64),
+    ("in_src", np.int32),
+    ("out_ptr", np.int64),
+    ("out_split", np.int64),
+    ("out_dst", np.int32),
+    ("out_edge", np.int64),
+    ("out_position", np.int64),
+    ("activation", np.int32),
+    ("aggregation", np.int32),
+    ("bias_index", np.int32),
+    ("kept_row", np.int32),
+    ("output_slot", np.int32),
+    ("preset_slot", np.int32),
+)
+
+IntArray = NDArray[np.int64]
+SlotArray = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What the kernels run for one graph, as plain arrays; made by `make_plan`.
+
+    A **slot** is a node's row on the tape ``[slots, columns]``. The first ``num_inputs`` slots are the inputs, in the
+    order of the features; the live computed nodes follow by (level, node order), so that every edge leads to a later
+    slot. **Live** nodes are those that reach an output; the others are left out. S slots, I inputs, C = S - I
+    computed, E edges, M live edges, O outputs, L levels.
+    """
+
+    num_nodes: int
+    num_inputs: int
+    num_edges: int
+    #: Graph node of each slot, int64 [S].
+    slot_node: IntArray
+    #: First slot of each level, int64 [L + 1]; level 0 holds the inputs and the nodes that hear nothing.
+    level_ptr: IntArray
+    #: First and one past the last in-edge of each computed slot, in canonical order, int64 [C].
+    in_begin: IntArray
+    in_end: IntArray
+    #: Slot of each edge's source, int32 [E]; 0 where the edge is not live.
+    in_src: SlotArray
+    #: Rows of the reversed graph, int64 [S + 1]; within a row, edges into linear aggregations first, up to out_split.
+    out_ptr: IntArray
+    out_split: IntArray
+    #: Destination slot, int32 [M], and canonical edge number, int64 [M].
+    out_dst: SlotArray
+    out_edge: IntArray
+    #: Codes of each computed slot, int32 [C].
+    activation: SlotArray
+    aggregation: SlotArray
+    #: Entry of the bias vector (computed nodes in node order) of each computed slot, int32 [C].
+    bias_index: SlotArray
+    #: Tape row of the slot's kept pre-activation, or -1, int32 [C].
+    kept_row: SlotArray
+    #: Slot of each output, int32 [O].
+    output_slot: SlotArray
+    #: Bytes of a tape row at most: 64, 128 or 256.
+    row_bytes: int
+
+    @property
+    def num_slots(self) -> int:
+        """S: live nodes, and all inputs."""
+        return len(self.slot_node)
+
+    @property
+    def num_outputs(self) -> int:
+        """O."""
+        return len(self.output_slot)
+
+    @property
+    def num_live_edges(self) -> int:
+        """M: edges between live nodes."""
+        return len(self.out_dst)
+
+    @property
+    def num_computed(self) -> int:
+        """Computed nodes of the graph, those left out included: the length of the bias."""
+        return self.num_nodes - self.num_inputs
+
+    @property
+    def num_levels(self) -> int:
+        """L: level 0 included."""
+        return len(self.level_ptr) - 1
+
+    @property
+    def tape_rows(self) -> int:
+        """Rows of the tape that training keeps: the slots and the kept pre-activations."""
+        return self.num_slots + int((self.kept_row >= 0).sum())
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a forward pass a sample, an edge counted as two."""
+        return 2 * self.num_live_edges + len(self.in_begin)
+
+    def tape_bytes(self, batch: int, itemsize: int = 4) -> int:
+        """Bytes that a training step keeps between forward and backward, for ``batch`` samples."""
+        return self.tape_rows * -(-batch // 64) * 64 * itemsize
+
+    def pack(self) -> IntArray:
+        """The plan as one int64 array, laid out as csrc/plan_view.h says; `unpack` reads it back."""
+        fan_in = (self.in_end - self.in_begin)[~np.isin(self.aggregation, _LINEAR)]
+        gather_fan_in = int(fan_in.max(initial=0))
+        out_position = np.zeros(self.num_edges if gather_fan_in else 0, np.int64)
+        if gather_fan_in:
+            out_position[self.out_edge] = np.arange(self.num_live_edges)
+        feeds_gathers = np.flatnonzero(self.out_split < self.out_ptr[1:])
+        preset_slot = np.union1d(feeds_gathers, self.output_slot).astype(np.int32)
+        sizes = {
+            "magic": _MAGIC,
+            "num_words": 0,
+            "num_inputs": self.num_inputs,
+            "num_slots": self.num_slots,
+            "num_outputs": self.num_outputs,
+            "num_edges": self.num_edges,
+            "num_live_edges": self.num_live_edges,
+            "num_biases": self.num_computed,
+            "tape_rows": self.tape_rows,
+            "gather_fan_in": gather_fan_in,
+            "row_bytes": self.row_bytes,
+            "num_levels": self.num_levels,
+            "num_presets": len(preset_slot),
+        }
+        made = {"out_position": out_position, "preset_slot": preset_slot}
+        sections: list[Any] = [made[name] if name in made else getattr(self, name) for name, _ in _SECTIONS]
+        header = len(sizes) + 2 * len(sections)
+        starts = header + np.cumsum([0, *(-(-section.nbytes // 8) for section in sections)])
+        packed = np.zeros(starts[-1], np.int64)
+        packed[: len(sizes)] = list(sizes.values())
+        packed[1] = len(packed)
+        packed[len(sizes) : header : 2] = starts[:-1]
+        packed[len(sizes) + 1 : header : 2] = [len(section) for section in sections]
+        for section, start in zip(sections, starts, strict=False):
+            packed[start:].view(section.dtype)[: len(section)] = section
+        return packed
+
+    def __str__(self) -> str:
+        dropped = self.num_nodes - self.num_slots
+        fan_in = self.in_end - self.in_begin
+        levels = np.diff(self.level_ptr)
+        kinds = ", ".join(
+            f"{name} {count:,}"
+            for codes, known in ((self.activation, ACTIVATIONS), (self.aggregation, AGGREGATIONS))
+            for name, count in zip(known, np.bincount(codes, minlength=len(known)), strict=True)
+            if count
+        )
+        return "\n".join(
+            (
+                f"Plan: {self.num_slots:,} slots ({self.num_inputs:,} inputs, {len(fan_in):,} computed), "
+                f"{self.num_outputs:,} outputs",
+                f"  left out   {dropped:,} nodes, {self.num_edges - self.num_live_edges:,} edges, reaching no output",
+                f"  levels     {self.num_levels - 1:,}, up to {levels[1:].max(initial=0):,} nodes wide",
+                f"  edges      {self.num_live_edges:,}, fan-in {fan_in.min(initial=fan_in.max(initial=0)):,} to "
+                f"{fan_in.max(initial=0):,}",
+                f"  nodes      {kinds or 'none'}",
+                f"  cost       {self.flops:,} FLOPs a sample; tape {self.num_slots * 4:,} bytes a sample in inference, "
+                f"{self.tape_rows * 4:,} in training (fp32)",
+                f"  kernel     whole network in one call, tiles of up to {self.row_bytes // 4} samples (fp32)",
+            )
+        )
+
+
+def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None = None) -> Plan:
+    """Plan a graph.
+
+    Args:
+        graph: The wiring.
+        every_node: Compute all nodes and make each of them an output, in node order; else only what reaches an output.
+        row_bytes: Bytes of a tape row at most: 64, 128 or 256. Left out: 256.
+
+    Raises:
+        InputError: Another ``row_bytes``.
+
+    Example:
+        >>> import freewire as fw
+        >>> fw.plan.make_plan(fw.generators.mlp([2, 3, 1])).num_levels
+        3
+    """
+    num_nodes = graph.num_nodes
+    if row_bytes not in (None, 64, 128, 256):
+        raise InputError(f"row_bytes: expected 64, 128 or 256, got {row_bytes!r}. Leave it out to have it chosen.")
+    inputs, computed = graph.input_index, graph.computed_index
+    live = np.ones(num_nodes, np.bool_) if every_node else graph.reaches_output
+    kept = computed[live[computed]]
+    kept = kept[np.argsort(graph.level[kept], kind="stable")]
+    slot_node = np.concatenate((inputs, kept))
+    slot_of = np.full(num_nodes, -1, np.int64)
+    slot_of[slot_node] = np.arange(len(slot_node))
+
+    src, dst = graph.edge_index
+    edge_is_live = live[dst]  # then its source is live too, or an input
+    slot_level = graph.level[slot_node]
+    level_ptr = np.searchsorted(slot_level, np.arange(slot_level.max(initial=0) + 2))
+
+    # Canonical order sorts edges by destination as slots are sorted: each slot's in-edges stand side by side.
+    rank = np.empty(num_nodes, np.int64)
+    rank[np.argsort(graph.level, kind="stable")] = np.arange(num_nodes)
+    dst_rank = rank[dst]
+    in_begin = np.searchsorted(dst_rank, rank[kept], side="left")
+    in_end = np.searchsorted(dst_rank, rank[kept], side="right")
+    in_src = np.where(edge_is_live, slot_of[src], 0).astype(np.int32)
+
+    edges = np.flatnonzero(edge_is_live)
+    linear = np.isin(graph.aggregation[dst[edges]], _LINEAR)
+    by_source = np.argsort(slot_of[src[edges]] * 2 + ~linear, kind="stable")
+    out_edge = edges[by_source]
+    out_src, out_dst = slot_of[src[out_edge]], slot_of[dst[out_edge]].astype(np.int32)
+    num_slots = len(slot_node)
+    out_ptr = np.concatenate(([0], np.cumsum(np.bincount(out_src, minlength=num_slots))))
+    out_split = out_ptr[:-1] + np.bincount(out_src[linear[by_source]], minlength=num_slots)
+
+    activation = graph.activation[kept].astype(np.int32)
+    keeps = np.isin(activation, [ACTIVATIONS.index(name) for name in PREACTIVATION_KEPT])
+    kept_row = np.where(keeps, num_slots + np.cumsum(keeps) - 1, -1).astype(np.int32)
+    bias_of = np.full(num_nodes, -1, np.int32)
+    bias_of[computed] = np.arange(len(computed), dtype=np.int32)
+    outputs = np.arange(num_nodes) if every_node else graph.output_index
+    plan = Plan(
+        num_nodes=num_nodes,
+        num_inputs=len(inputs),
+        num_edges=graph.num_edges,
+        slot_node=slot_node,
+        level_ptr=level_ptr,
+        in_begin=in_begin,
+        in_end=in_end,
+        in_src=in_src,
+        out_ptr=out_ptr,
+        out_split=out_split,
+        out_dst=out_dst,
+        out_edge=out_edge,
+        activation=activation,
+        aggregation=graph.aggregation[kept].astype(np.int32),
+        bias_index=bias_of[kept],
+        kept_row=kept_row,
+        output_slot=slot_of[outputs].astype(np.int32),
+        row_bytes=_ROW_BYTES if row_bytes is None else row_bytes,
+    )
+    for field in fields(plan):
+        value = getattr(plan, field.name)
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    return plan
+
+
+def unpack(packed: IntArray) -> dict[str, NDArray[Any]]:
+    """The sections of `Plan.pack`'s array by name, as views."""
+    table = packed[_NUM_SIZES : _NUM_SIZES + 2 * len(_SECTIONS)].reshape(-1, 2)
+    return {
+        name: packed[start:].view(dtype)[:length]
+        for (name, dtype), (start, length) in zip(_SECTIONS, table.tolist(), strict=True)
+    }

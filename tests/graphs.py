@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: MIT
+"""Wirings for tests: `CASES`, a named list that every op and module is run over, and `graphs`, which draws any.
+
+Activations of the cases are smooth but where the case is about activations, so that numeric gradients apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+import freewire as fw
+from freewire.graph import ACTIVATIONS, AGGREGATIONS
+
+#: Activations and aggregations with a derivative everywhere (product's needs no division either).
+SMOOTH_ACTIVATIONS = tuple(
+    name
+    for name in ACTIVATIONS
+    if name not in {"relu", "leaky_relu", "elu", "selu", "abs", "step", "hard_tanh", "hard_sigmoid"}
+)
+SMOOTH_AGGREGATIONS = ("sum", "mean", "product")
+
+
+@dataclass
+class Wiring:
+    """What `fw.Graph.from_edges` takes, as plain Python: the yardsticks of test_graph and test_plan read it."""
+
+    num_nodes: int
+    src: list[int]
+    dst: list[int]
+    inputs: list[int]
+    outputs: list[int]
+    activation: list[str]
+    aggregation: list[str]
+    weight: list[float] | None = None
+    bias: list[float] | None = None
+    #: Node numbers, sources before their readers.
+    topological: list[int] = field(default_factory=list)
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `fw.Graph.from_edges`."""
+        arguments = dict(vars(self))
+        del arguments["topological"]
+        return arguments
+
+    def build(self) -> fw.Graph:
+        return fw.Graph.from_edges(**self.arguments())
+
+
+# ---------------------------------------------------------------------------------- drawn
+
+
+@st.composite
+def wirings(
+    draw: st.DrawFn,
+    *,
+    max_nodes: int = 12,
+    max_edges: int = 30,
+    min_inputs: int = 0,
+    activations: Sequence[str] = ACTIVATIONS,
+    aggregations: Sequence[str] = AGGREGATIONS,
+    stored: bool = True,
+) -> Wiring:
+    """Draw any legal wiring: parallel edges, dead nodes, deaf nodes, outputs that feed, inputs that are outputs.
+
+    Node order and edge order are shuffled, so neither is topological.
+
+    Args:
+        draw: Hypothesis's.
+        max_nodes: At most so many nodes, at least 1.
+        max_edges: At most so many edges, parallel ones counted.
+        min_inputs: At least so many inputs; with 0, some graphs have none.
+        activations: Drawn from these.
+        aggregations: Drawn from these.
+        stored: Whether some graphs carry weights and biases.
+    """
+    num_nodes = draw(st.integers(max(1, min_inputs), max_nodes), "nodes")
+    topological = draw(st.permutations(range(num_nodes)))
+    # The first nodes in topological order hear nothing, and later ones may not either: inputs and deaf nodes.
+    num_sources = draw(st.integers(max(1, min_inputs), max(1, min_inputs, num_nodes // 2)))
+    num_edges = draw(st.integers(0, max_edges if num_sources < num_nodes else 0), "edges")
+    place = st.integers(0, num_nodes - 1)
+    pairs = []
+    for i, j in draw(st.lists(st.tuples(place, place), min_size=num_edges, max_size=num_edges)):
+        later = num_sources + i % (num_nodes - num_sources)
+        pairs.append((j % later, later))
+    hears = {b for _, b in pairs}
+    free = draw(st.permutations([topological[a] for a in range(num_nodes) if a not in hears]))
+    inputs = free[: draw(st.integers(min_inputs, len(free)), "inputs")]
+    outputs = draw(st.lists(place, unique=True, min_size=1), "outputs")
+    wiring = Wiring(
+        num_nodes=num_nodes,
+        src=[topological[a] for a, _ in pairs],
+        dst=[topological[b] for _, b in pairs],
+        inputs=inputs,
+        outputs=outputs,
+        activation=draw(st.lists(st.sampled_from(activations), min_size=num_nodes, max_size=num_nodes)),
+        aggregation=draw(st.lists(st.sampled_from(aggregations), min_size=num_nodes, max_size=num_nodes)),
+        topological=list(topological),
+    )
+    if stored and draw(st.booleans()):
+        numbers = st.floats(-2, 2, width=32)
+        wiring.weight = draw(st.lists(numbers, min_size=len(pairs), max_size=len(pairs)))
+        wiring.bias = draw(st.lists(numbers, min_size=num_nodes, max_size=num_nodes))
+        for node in inputs:
+            wiring.bias[node] = 0.0
+    return wiring
+
+
+def graphs(**options: Any) -> st.SearchStrategy[fw.Graph]:
+    """Draw whole graphs; options as in `wirings`."""
+    return wirings(**options).map(Wiring.build)
+
+
+def assert_same_graph(a: fw.Graph, b: fw.Graph) -> None:
+    """Equal in everything but the caller's edge order, which is no part of a graph."""
+    assert list(a.nodes) == list(b.nodes)
+    assert (a.inputs, a.outputs) == (b.inputs, b.outputs)
+    for name in ("edge_index", "level", "activation", "aggregation", "weight", "bias", "sign", "frozen"):
+        one, other = getattr(a, name), getattr(b, name)
+        assert (one is None) == (other is None), name
+        if one is not None:
+            assert one.dtype == other.dtype, name
+            np.testing.assert_array_equal(one, other, err_msg=name)
+    assert a.wiring_hash == b.wiring_hash
+
+
+# ---------------------------------------------------------------------------------- named
+
+
+def _fan_in(count: int) -> fw.Graph:
+    """``count`` inputs, and for each aggregation an output that hears them all."""
+    readers = range(count, count + len(AGGREGATIONS))
+    return fw.Graph.from_edges(
+        np.tile(np.arange(count), len(readers)),
+        np.repeat(np.array(readers), count),
+        num_nodes=count + len(readers),
+        inputs=range(count),
+        outputs=readers,
+        aggregation=["sum"] * count + list(AGGREGATIONS),
+        output_activation="tanh",
+    )
+
+
+def _mixed_aggregations() -> fw.Graph:
+    """Three inputs; two layers of all six aggregations, the second over the first; then one sum."""
+    width = len(AGGREGATIONS)
+    first, second = range(3, 3 + width), range(3 + width, 3 + 2 * width)
+    last = second.stop
+    edges = [
+        *((u, v) for v in first for u in range(3)),
+        *((u, v) for v in second for u in first if u - first.start != v - second.start),
+        *((u, last) for u in second),
+    ]
+    return fw.Graph.from_edges(
+        *zip(*edges, strict=True),
+        inputs=range(3),
+        activation="tanh",
+        aggregation=["sum"] * 3 + list(AGGREGATIONS) * 2 + ["sum"],
+    )
+
+
+def _all_activations() -> fw.Graph:
+    """Two inputs, a node of each activation, and an output that reads them all."""
+    hidden = range(2, 2 + len(ACTIVATIONS))
+    edges = [*((u, v) for v in hidden for u in (0, 1)), *((u, hidden.stop) for u in hidden)]
+    return fw.Graph.from_edges(
+        *zip(*edges, strict=True), inputs=[0, 1], activation=["linear"] * 2 + list(ACTIVATIONS) + ["linear"]
+    )
+
+
+def _edges(*edges: tuple[int, int], **options: Any) -> fw.Graph:
+    options.setdefault("activation", "tanh")
+    src, dst = zip(*edges, strict=True) if edges else ((), ())
+    return fw.Graph.from_edges(np.array(src, np.int64), np.array(dst, np.int64), **options)
+
+
+#: Name to graph: the shapes that break things. Small but for ``fan_in_1000`` (6,000 edges) and ``chain`` (depth 100).
+CASES: dict[str, fw.Graph] = {
+    "single_edge": _edges((0, 1)),
+    "diamond": _edges((0, 1), (0, 2), (1, 3), (2, 3)),
+    "fan_in_0": _fan_in(0),
+    "fan_in_1": _fan_in(1),
+    "fan_in_31": _fan_in(31),
+    "fan_in_33": _fan_in(33),
+    "fan_in_1000": _fan_in(1000),
+    "parallel_edges": _edges((0, 1), (1, 2), (0, 1), (1, 2), (0, 2), aggregation=["sum", "max", "sum"]),
+    # An input, a hidden pair and a lone node that nothing reads; a lone output; two parts that do not touch.
+    "disconnected": _edges((0, 1), (4, 5), (6, 7), num_nodes=9, inputs=[0, 2, 4], outputs=[1, 3, 5]),
+    "chain": _edges(*((i, i + 1) for i in range(100))),
+    "output_feeds": _edges((0, 1), (1, 2), (2, 3), (1, 3), outputs=[3, 1], output_activation="tanh"),
+    "input_is_output": _edges((0, 2), (1, 2), inputs=[1, 0], outputs=[2, 0]),
+    "mixed_aggregations": _mixed_aggregations(),
+    "all_activations": _all_activations(),
+    "no_edges": _edges(num_nodes=2, inputs=[0, 1], outputs=[1]),
+    # 2 and 3 hear only the deaf node 1.
+    "deaf": _edges((1, 2), (2, 3), (0, 3), inputs=[0], outputs=[3, 2]),
+    # 2 -> 3 leads nowhere, beside live readers of the same nodes.
+    "dead": _edges((0, 1), (0, 2), (2, 3), (1, 4), (1, 3), outputs=[4]),
+    # The highest number comes first.
+    "reversed_order": _edges((4, 3), (3, 2), (4, 2), (2, 1), (4, 0), (1, 0), inputs=[4], outputs=[0]),
+    "mlp": fw.generators.mlp([5, 7, 6, 3], activation="tanh"),
+    "random": fw.generators.random_graph(9, 120, 5, fan_in=6, activation="gelu", seed=1),
+}

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""What the operator and module tests share: where they run, networks with lively parameters, and the yardstick.
+
+The yardstick is the float64 reference. A float32 result may miss it by a few times what the float32 reference itself
+misses it by: rounding is the only excuse, and how much of it there is depends on the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import freewire as fw
+
+#: Where kernels run; a later backend joins the list and with it every test over it.
+DEVICES = ("cpu",)
+DTYPES = (torch.float32, torch.float64)
+BATCHES = (0, 1, 33, 1025)
+
+ROUNDING = 8.0  # times the reference's own error
+
+
+def network(graph: fw.Graph, dtype: torch.dtype = torch.float64, seed: int = 0, **options: Any) -> fw.Network:
+    """A network with random weights and biases, all of them of order one."""
+    torch.manual_seed(seed)
+    net = fw.Network(graph, dtype=dtype, init="self_normalized", **options)
+    if net.bias is not None:
+        with torch.no_grad():
+            net.bias.normal_(std=0.5)
+    return net
+
+
+def gradients(run: Callable[[Tensor], Tensor], net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
+    """y, grad_x, grad_weight and grad_bias of ``run`` at x, detached."""
+    x = x.detach().requires_grad_()
+    parameters = [x, *net.parameters()]
+    y = run(x)
+    grads = torch.autograd.grad(y, parameters, grad_y.to(y.dtype), allow_unused=True)
+    return [y.detach(), *(torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True))]
+
+
+def exact(net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
+    """`gradients` of the float64 reference, at the parameters' present values."""
+    double = fw.Network(net.graph, bias=net.bias is not None, dtype=torch.float64)
+    double.load_state_dict({k: v.double() if v.is_floating_point() else v for k, v in net.state_dict().items()})
+    return gradients(lambda x: fw.reference(double, x), double, x.double(), grad_y.double())
+
+
+def assert_matches_reference(net: fw.Network, x: Tensor, grad_y: Tensor) -> None:
+    """Outputs and all gradients agree with the float64 reference, within rounding of the network's type."""
+    found = gradients(net, net, x, grad_y)
+    wanted = exact(net, x, grad_y)
+    plain = gradients(lambda x: fw.reference(net, x), net, x, grad_y)
+    for name, got, want, rough in zip(("y", "grad_x", "grad_weight", "grad_bias"), found, wanted, plain, strict=False):
+        assert got.dtype == net.weight.dtype, name
+        assert_within(got, want, rough, name)
+
+
+def assert_within(got: Tensor, want: Tensor, rough: Tensor, name: str) -> None:
+    """``got`` misses ``want`` by no more than ROUNDING times as much as ``rough`` does, and some units of rounding.
+
+    In float64 ``rough`` is no yardstick, being the same computation as ``want``: there more units are allowed.
+    """
+    assert got.shape == want.shape, f"{name}: {list(got.shape)} against {list(want.shape)}"
+    if not want.numel():
+        return
+    units = (256 if got.dtype == torch.float64 else ROUNDING) * torch.finfo(got.dtype).eps
+    allowed = ROUNDING * (rough.double() - want).abs().max().item() + units * (1 + want.abs().max().item())
+    worst = (got.double() - want).abs().max().item()
+    assert worst <= allowed, f"{name}: off by {worst:.3g}, allowed {allowed:.3g}"
+
+
+def assert_same_bits(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+    """Every tensor of one run equals its twin in the other, bit by bit."""
+    for i, (a, b) in enumerate(zip(first, second, strict=True)):
+        assert torch.equal(a, b), f"result {i} differs, by up to {(a - b).abs().max().item():.3g}"
