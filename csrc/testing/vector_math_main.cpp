@@ -45,7 +45,7 @@ struct Exp {
 };
 struct Expm1 {
   static constexpr const char* kName = "expm1";
-  static constexpr double kBound = 1.7, kLow = -18, kHigh = 89, kLimit = INFINITY;
+  static constexpr double kBound = 1.8, kLow = -18, kHigh = 89, kLimit = INFINITY;
   template <class X>
   static FREEWIRE_INLINE X value(X x) {
     return freewire::Math<X>::expm1(x);
@@ -54,7 +54,7 @@ struct Expm1 {
 };
 struct Log1p {
   static constexpr const char* kName = "log1p";
-  static constexpr double kBound = 1.2, kLow = -1, kHigh = 63, kLimit = INFINITY;
+  static constexpr double kBound = 1.3, kLow = -1, kHigh = 63, kLimit = INFINITY;
   template <class X>
   static FREEWIRE_INLINE X value(X x) {
     return freewire::Math<X>::log1p(x);
@@ -90,7 +90,7 @@ struct Cos {
 };
 struct Erf {
   static constexpr const char* kName = "erf";
-  static constexpr double kBound = 1.8, kLow = -4, kHigh = 4, kLimit = 1;
+  static constexpr double kBound = 2.0, kLow = -4, kHigh = 4, kLimit = 1;
   template <class X>
   static FREEWIRE_INLINE X value(X x) {
     return freewire::Math<X>::erf(x);
@@ -150,7 +150,7 @@ void check_special(Report<F>& report) {
   const float values[] = {0.f,      INFINITY,  NAN,       FLT_TRUE_MIN, FLT_MIN,   0x1.fffffcp-127f, FLT_EPSILON,
                           0.5f,     1.f,       2.f,       FLT_MAX,      88.72283f, 88.722839f,       87.3365479f,
                           103.972f, 103.9721f, 6400.f,    6400.001f,    0x1p23f,   0x1p24f,          0x1p31f,
-                          0x1p127f, 0.55f,     0.550001f, 1.2f,         1.200001f, 0x1.fffffep-1f,   3.1415927f};
+                          0x1p127f, 0.55f,     0.550001f, 1.17f,        1.170001f, 0x1.fffffep-1f,   3.1415927f};
   std::vector<float> points;
   for (const float value : values) points.insert(points.end(), {value, -value});
   for (int i = 0; i < 400; ++i) points.push_back(0.37f * i);
@@ -227,6 +227,7 @@ bool check(bool sweep) {
   }
   std::printf("%-6s %2d lanes  %.3f ulp at most (bound %.1f), at x = %a: %a\n", F::kName, kLanes, report.error,
               F::kBound, report.x, report.got);
+  std::fflush(stdout);  // a sweep takes minutes
   return report.passed && passed;
 }
 

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+// The raw kernels over case files, to be compiled with a sanitizer; tests/sanitize.py does.
+//
+// Enters: case files, after "--plant BUG" if a bug is to be planted (testing/plants.h); with none, only the
+// instruction set is printed. Leaves: each path as its turn comes, then a line that says what ran; the exit status is
+// 1, with one sentence on stderr, where a result is wrong or depends on the number of threads, or a file is no case.
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "testing/case_file.h"
+#include "testing/plants.h"
+#include "testing/sanitize_run.h"
+
+namespace freewire::testing {
+namespace {
+
+int64_t ran[2][3] = {};  // cases by type (float, double) and row (64, 128, 256 bytes)
+
+template <class T>
+void check(const Case<T>& given, const std::string& bug) {
+  if (!bug.empty()) return plant(bug, given);
+  const auto one = run(given, 1), many = run(given, kManyThreads);
+  if (given.has_results) expect_close(one);
+  expect_same_bits(one, many);
+  ++ran[sizeof(T) == 8][cpu::Tiling<T>(given.split_plan.view(), given.batch).variant];
+}
+
+void check_file(const std::string& path, const std::string& bug) {
+  CaseReader reader(path);
+  const auto itemsize = reader.number<int64_t>("bytes a number");
+  if (itemsize == sizeof(float)) {
+    check(Case<float>(reader), bug);
+  } else if (itemsize == sizeof(double)) {
+    check(Case<double>(reader), bug);
+  } else {
+    throw std::runtime_error("bytes a number: expected 4 or 8, got " + std::to_string(itemsize) + ".");
+  }
+}
+
+}  // namespace
+}  // namespace freewire::testing
+
+int main(int count, char** arguments) {
+  using namespace freewire;
+  std::vector<std::string> paths(arguments + 1, arguments + count);
+  std::string bug;
+  if (paths.size() >= 2 && paths[0] == "--plant") {
+    bug = paths[1];
+    paths.erase(paths.begin(), paths.begin() + 2);
+  }
+  for (const std::string& path : paths) {
+    std::printf("%s\n", path.c_str());
+    std::fflush(stdout);  // a sanitizer's report ends the program
+    try {
+      testing::check_file(path, bug);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s, %s: %s\n", path.c_str(), cpu::isa_name(), error.what());
+      return 1;
+    }
+  }
+  std::printf("%s", cpu::isa_name());
+  for (int type = 0; type < 2 && !paths.empty(); ++type) {
+    const auto& rows = testing::ran[type];
+    std::printf("; %s rows of 64, 128, 256 bytes: %ld, %ld, %ld cases", type ? "double" : "float",
+                static_cast<long>(rows[0]), static_cast<long>(rows[1]), static_cast<long>(rows[2]));
+  }
+  std::printf("\n");
+  return 0;
+}

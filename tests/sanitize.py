@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: MIT
+"""The raw kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer: ``make test-sanitize``.
+
+Enters: a C++ compiler ($CXX, else c++, g++ or clang++) with its sanitizer runtimes. Leaves: one line a run, exit status
+0 or 1, and build/sanitize/ (the programs, built again only where a source changed, and the cases). Why not pytest
+under a sanitizer: Python, torch and OpenMP would drown a report, or raise false ones. So the cases are drawn here,
+answered by the float64 reference, and run by a program of the kernels alone (csrc/testing/sanitize_main.cpp), on every
+instruction set that this CPU has. That a run can fail is shown last, by bugs planted in the same programs.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import freewire as fw
+from freewire import _reference
+from freewire.graph import ACTIVATIONS, AGGREGATIONS
+from tests.graphs import CASES
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "sanitize"
+
+DTYPES = (torch.float32, torch.float64)
+ROW_BYTES = (64, 128, 256)
+BATCHES = (0, 1, 15, 16, 17, 33, 64, 65, 130)
+ISAS = ("base", "avx2", "avx512")  # narrowest first, as csrc/cpu/dispatch.cpp lists them
+
+#: Sanitizer to the flags of its program.
+SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
+# As setup.py builds, but for -O1 (readable reports, every load kept). Python's own flags (-fwrapv among them, which
+# would hide overflow) stay out.
+FLAGS = (
+    "-std=c++20 -O1 -g1 -pthread -Wall -Wextra -fno-omit-frame-pointer -fno-math-errno -fno-trapping-math "
+    "-fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS"
+)
+# Memory from new starts as NaN, so that a kernel which reads what it never wrote gives a wrong result.
+OPTIONS = {
+    "ASAN_OPTIONS": f"detect_leaks={int(sys.platform == 'linux')}:detect_stack_use_after_return=1"
+    ":max_malloc_fill_size=1073741824:malloc_fill_byte=255",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1",
+}
+#: Bug of csrc/testing/plants.h to the program that must report it, and words of the report.
+PLANTS = {
+    "short_tape": ("address", ("AddressSanitizer", "READ of size", "backward_tile")),
+    "short_y": ("address", ("AddressSanitizer", "WRITE of size", "forward_tile")),
+    "short_gradient": ("address", ("AddressSanitizer", "WRITE of size", "run_backward")),
+    "short_plan": ("address", ("AddressSanitizer", "READ of size", "forward_tile")),
+    "overflow": ("address", ("signed integer overflow", "forward_tile")),
+    "race": ("thread", ("data race", "backward_tile")),
+    "wrong_number": ("address", ("grad_bias of all gradients: expected", "within")),
+    "thread_count": ("address", ("expected the same bits from 1 and 4 threads",)),
+}
+
+_RESULT_NAMES = ("y", "grad_x", "grad_weight", "grad_bias")
+# Rounding that a result may show, in units of its type's last place: inputs are moved by as much to see what it does.
+_ROUNDING = 16
+
+
+class SanitizeError(Exception):
+    """A check failed, or could not be made; the message says it all."""
+
+
+# ---------------------------------------------------------------------------------- cases
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One network with the arguments of one call; `write` lays it out as csrc/testing/case_file.h reads it."""
+
+    name: str
+    graph: fw.Graph
+    dtype: torch.dtype
+    #: Of the plan; the kernels may halve them, see `row_bytes_used`.
+    row_bytes: int
+    batch: int
+    bias: bool = True
+    #: Infinities, NaN and huge numbers among x; results are then not compared with the reference.
+    wild: bool = False
+    plan: fw.plan.Plan = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plan", fw.plan.make_plan(self.graph, row_bytes=self.row_bytes))
+
+    @property
+    def row_bytes_used(self) -> int:
+        """As row_bytes() in csrc/cpu/kernels.h decides: halved while one tile would hold the batch."""
+        used = self.row_bytes
+        while used > 64 and self.batch * self.dtype.itemsize <= used:
+            used //= 2
+        return used
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.batch * self.dtype.itemsize // self.row_bytes_used)
+
+    def write(self, path: Path) -> None:
+        arguments = _arguments(self.graph, self.dtype, self.batch, self.bias, self.wild)
+        nothing = torch.empty(0, dtype=self.dtype)
+        results = [] if self.wild else _results(self.graph, self.dtype, self.batch, self.bias)
+        with path.open("wb") as file:
+            file.write(b"fwcase01")
+            file.write(struct.pack("<4q", self.dtype.itemsize, self.batch, self.bias, not self.wild))
+            packed = torch.from_numpy(self.plan.pack())
+            for values in (packed, *(nothing if value is None else value for value in arguments)):
+                file.write(struct.pack("<q", values.numel()) + values.numpy().tobytes())
+            for tolerance, values in results or [(0.0, torch.empty(0))] * len(_RESULT_NAMES):
+                file.write(struct.pack("<dq", tolerance, values.numel()) + values.numpy().tobytes())
+
+
+def every_kind(seed: int = 0) -> fw.Graph:
+    """Every activation with every aggregation, twice over: reading the inputs, and reading each other.
+
+    Fan-in runs through 0, 1, 2, 3, 5, 31 and 33 (at most 5 where terms are multiplied deep inside), sources repeat, so
+    edges run parallel. 37 inputs (registers hold 2 to 16), one of which is an output too; 106 outputs, in and before
+    the last layer; some nodes reach none of them.
+    """
+    rng = np.random.default_rng(seed)
+    num_inputs, kinds = 37, len(ACTIVATIONS) * len(AGGREGATIONS)
+    edges: list[tuple[int, int]] = []
+    for node in range(num_inputs, num_inputs + 2 * kinds):
+        deep = node >= num_inputs + kinds
+        fan_in = int(rng.choice((0, 1, 2, 3, 5) if deep else (0, 1, 2, 3, 5, 31, 33)))
+        edges += [(int(u), node) for u in rng.integers(0, num_inputs + deep * kinds, fan_in)]
+    nodes = num_inputs + 2 * kinds
+    outputs = [*range(nodes - 100, nodes), *range(num_inputs, num_inputs + 5), 1]
+    return fw.Graph.from_edges(
+        *np.array(edges).T,
+        num_nodes=nodes,
+        inputs=range(num_inputs),
+        outputs=outputs,
+        activation=["linear"] * num_inputs + list(ACTIVATIONS) * (2 * len(AGGREGATIONS)),
+        aggregation=["sum"] * num_inputs + list(np.repeat(AGGREGATIONS, len(ACTIVATIONS))) * 2,
+    )
+
+
+def cases() -> Iterator[Case]:
+    """All cases: every kind of node in every kernel at every batch, and each graph of the shared list once a type."""
+    kinds = every_kind()
+    for dtype in DTYPES:
+        for row_bytes in ROW_BYTES:
+            name = f"every_kind-{str(dtype)[6:]}-{row_bytes}"
+            # 16 groups of tiles share the sums; only past 16 tiles does a group have a second one to add.
+            for i, batch in enumerate((*BATCHES, 16 * row_bytes // dtype.itemsize + 1)):
+                yield Case(f"{name}-{batch}", kinds, dtype, row_bytes, batch, bias=i % 3 > 0)
+            yield Case(f"{name}-wild", kinds, dtype, row_bytes, 65, wild=True)
+        for i, (name, graph) in enumerate(CASES.items()):
+            row_bytes, batch = ROW_BYTES[i % 3], BATCHES[-1 - i % 4]
+            yield Case(f"{name}-{str(dtype)[6:]}", graph, dtype, row_bytes, batch, bias=i % 2 == 0)
+
+
+@cache
+def _arguments(
+    graph: fw.Graph, dtype: torch.dtype, batch: int, bias: bool, wild: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """x, weight, bias and grad_y of a case; numbers of order one at every node whose aggregation allows it."""
+    rng = np.random.default_rng(batch)
+    dst = graph.edge_index[1]
+    fan_in = np.bincount(dst, minlength=graph.num_nodes)[dst]
+    summed = graph.aggregation[dst] == AGGREGATIONS.index("sum")
+    x = rng.standard_normal((batch, len(graph.input_index)))
+    weight = rng.standard_normal(graph.num_edges) / np.where(summed, np.sqrt(fan_in), 1)
+    values = x, weight, rng.standard_normal(len(graph.computed_index)) / 2
+    if wild:
+        spoilt = (np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-42, 7e3, -0.0, 88.8, -104.5)
+        x[rng.random(x.shape) < 0.1] = rng.choice(spoilt)
+        x.flat[: len(spoilt)] = spoilt
+    x, weight, biases = (torch.from_numpy(value).to(dtype) for value in values)
+    grad_y = torch.from_numpy(rng.standard_normal((batch, len(graph.output_index)))).to(dtype)
+    return x, weight, biases if bias else None, grad_y
+
+
+@cache
+def _results(graph: fw.Graph, dtype: torch.dtype, batch: int, bias: bool) -> list[tuple[float, Tensor]]:
+    """The float64 results, each with its tolerance: what moving the arguments by some roundings does to it.
+
+    That tells apart a kernel that is wrong from a network that is badly conditioned, or has a node so near a kink that
+    rounding decides on which side it falls. Both directions are tried, so that no kink is missed.
+    """
+    x, weight, biases, grad_y = (
+        None if a is None else a.double() for a in _arguments(graph, dtype, batch, bias, False)
+    )
+    assert x is not None
+    assert weight is not None
+    assert grad_y is not None
+    eps = torch.finfo(dtype).eps * _ROUNDING
+    parameters = (x, weight) if biases is None else (x, weight, biases)
+    exact = _gradients(graph, parameters, grad_y)
+    tolerances = [eps * (1 + float(e.abs().max())) if e.numel() else 0.0 for e in exact]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        moves = [torch.randn(p.shape, generator=generator, dtype=p.dtype) * eps for p in parameters]
+        for sign in (1, -1):
+            moved = [p * (1 + sign * move) for p, move in zip(parameters, moves, strict=True)]
+            for i, (a, e) in enumerate(zip(_gradients(graph, moved, grad_y), exact, strict=True)):
+                if e.numel():
+                    tolerances[i] = max(tolerances[i], float((a - e).abs().max()))
+    return list(zip(tolerances, exact, strict=True))
+
+
+def _gradients(graph: fw.Graph, parameters: Sequence[Tensor], grad_y: Tensor) -> list[Tensor]:
+    """y, grad_x, grad_weight and grad_bias (empty where there is no bias) by the reference."""
+    wiring, row = _reference.Wiring.of_graph(graph)
+    leaves = [p.detach().requires_grad_() for p in parameters]
+    values = _reference.evaluate(wiring, leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else None)
+    y = values.index_select(1, torch.from_numpy(row[graph.output_index]))
+    grads = torch.autograd.grad(y, leaves, grad_y, allow_unused=True) if y.requires_grad else [None] * 3
+    found = [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, grads, strict=False)]
+    return [y.detach(), *found, *[grad_y.new_empty(0)] * (3 - len(found))]
+
+
+# ---------------------------------------------------------------------------------- programs
+
+
+def compiler() -> str:
+    """$CXX, or the first of the usual ones that is there."""
+    found = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+    if found is None:
+        raise SanitizeError("C++ compiler: expected c++, g++ or clang++ on PATH, got none. Install one or set CXX.")
+    return found
+
+
+def build() -> None:
+    """Compile and link a program a sanitizer, `program`; ninja leaves alone what is up to date."""
+    sources = ["csrc/cpu/dispatch.cpp", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/cpu/isa_*.cpp"))]
+    lines = [
+        "rule compile",
+        f"  command = {compiler()} {FLAGS} $sanitize -I../../csrc -MMD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "rule link",
+        f"  command = {compiler()} {FLAGS} $sanitize $in -o $out",
+    ]
+    for name, sanitize in SANITIZERS.items():
+        objects = []
+        for source in [*reversed(sources), "csrc/testing/sanitize_main.cpp"]:  # the longest first
+            objects.append(f"{name}/{Path(source).stem}.o")
+            lines += [f"build {objects[-1]}: compile ../../{source}", f"  sanitize = {sanitize}"]
+        lines += [f"build {name}/sanitize: link {' '.join(objects)}", f"  sanitize = {sanitize}"]
+    BUILD.mkdir(parents=True, exist_ok=True)
+    (BUILD / "build.ninja").write_text("\n".join(lines) + "\n")
+    jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
+    command = [sys.executable, "-m", "ninja", "-C", str(BUILD), "-j", jobs, "--quiet"]
+    if subprocess.run(command).returncode:
+        raise SanitizeError(
+            "build: expected a compiler that builds with -fsanitize=address,undefined and -fsanitize=thread, got the "
+            "messages above. Install its sanitizer runtimes (libasan, libubsan, libtsan) or set CXX."
+        )
+
+
+class Program:
+    """The program of one sanitizer, and how it must be started on this machine."""
+
+    def __init__(self, sanitizer: str) -> None:
+        self.sanitizer = sanitizer
+        self.command = [str(BUILD / sanitizer / "sanitize")]
+        self.environment = {**OPTIONS, **os.environ}
+        done = self.run()
+        if "unexpected memory mapping" in done.stderr and shutil.which(
+            "setarch"
+        ):  # the kernel scatters memory more than this runtime expects
+            self.command = ["setarch", platform.machine(), "-R", *self.command]
+            done = self.run()
+        if "LeakSanitizer has encountered a fatal error" in done.stderr:  # no ptrace here, as in some containers
+            self.environment["ASAN_OPTIONS"] += ":detect_leaks=0"
+            done = self.run()
+        if done.returncode or done.stdout.strip() not in ISAS:
+            raise SanitizeError(f"{sanitizer}: expected the program to start, got\n{done.stdout}{done.stderr}")
+        self.isas = ISAS[: ISAS.index(done.stdout.strip()) + 1]
+
+    def run(self, *arguments: str, isa: str = ISAS[-1]) -> subprocess.CompletedProcess[str]:
+        environment = {**self.environment, "FREEWIRE_ISA": isa}
+        return subprocess.run([*self.command, *arguments], env=environment, capture_output=True, text=True)
+
+
+def check(program: Program, isa: str, paths: Sequence[str]) -> None:
+    """Run all cases; the program must find nothing to report."""
+    start = time.perf_counter()
+    done = program.run(*paths, isa=isa)
+    last = done.stdout.splitlines()[-1] if done.stdout else "the start"
+    if done.returncode or done.stderr:
+        raise SanitizeError(
+            f"{program.sanitizer}, {isa}: expected no report, got one at {last}. Repeat it by FREEWIRE_ISA={isa} "
+            f"{' '.join(program.command)} and that path.\n{done.stderr}"
+        )
+    if not last.startswith(f"{isa};"):
+        raise SanitizeError(f"{program.sanitizer}: expected a run on {isa}, got {last.split(';')[0]}.")
+    print(f"{program.sanitizer:7}  {last}; clean ({time.perf_counter() - start:.1f} s)", flush=True)
+
+
+def check_plant(program: Program, isa: str, bug: str, path: str) -> None:
+    """Run one case with a bug planted; the program must report that bug."""
+    done = program.run("--plant", bug, path, isa=isa)
+    missing = [words for words in PLANTS[bug][1] if words not in done.stderr]
+    if done.returncode == 0 or missing:
+        raise SanitizeError(
+            f"{program.sanitizer}, {isa}: expected the planted bug {bug!r} to be reported with {missing}, got status "
+            f"{done.returncode} and\n{done.stdout}{done.stderr}"
+        )
+
+
+def main() -> int:
+    """Build, run every case on every instruction set, then show that planted bugs are found."""
+    start = time.perf_counter()
+    torch.set_num_threads(1)  # the reference's tensors are small
+    try:
+        build()
+        print(f"built    {', '.join(SANITIZERS)} ({time.perf_counter() - start:.0f} s)", flush=True)
+        written = time.perf_counter()
+        folder = BUILD / "cases"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        paths = []
+        for case in cases():
+            paths.append(folder / f"{case.name}.case")
+            case.write(paths[-1])
+        print(f"written  {len(paths)} cases ({time.perf_counter() - written:.0f} s)", flush=True)
+        programs = {sanitizer: Program(sanitizer) for sanitizer in SANITIZERS}
+        runs = [(program, isa) for program in programs.values() for isa in program.isas]
+        for program, isa in runs:
+            check(program, isa, [str(path) for path in paths])
+        plants = [(bug, isa) for bug, (name, _) in PLANTS.items() for isa in programs[name].isas]
+        for bug, isa in plants:
+            check_plant(programs[PLANTS[bug][0]], isa, bug, str(folder / "every_kind-float32-64-65.case"))
+    except SanitizeError as error:
+        print(error, file=sys.stderr)
+        print("test-sanitize: FAILED", file=sys.stderr)
+        return 1
+    print(
+        f"test-sanitize: {len(paths)} cases clean in {len(runs)} runs, {len(plants)} planted bugs reported "
+        f"({time.perf_counter() - start:.0f} s)"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
