@@ -156,6 +156,6 @@ def number(value: Any, what: str) -> float:
 
 
 def sign(value: Any, what: str) -> int:
-    if value not in (-1, 0, 1):
+    if not isinstance(value, int | float | np.number) or value not in (-1, 0, 1):
         raise GraphError(f"{what}: expected -1, 0 or 1, got {value!r}. Correct it or leave the attribute out.")
     return int(value)
