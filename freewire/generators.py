@@ -48,7 +48,8 @@ def attach_io(
 ) -> Graph:
     """Give an inner graph inputs and outputs, as a stage of Xie et al. (2019) has them.
 
-    Nodes of in-degree 0 hear the inputs; nodes of out-degree 0 feed all outputs. With I inputs and n inner
+    Nodes of in-degree 0 hear the inputs; nodes of out-degree 0 feed all outputs (a graph with few of those, a
+    Watts-Strogatz one of small p for instance, lets all it computes through a few neurons). With I inputs and n inner
     nodes, the inputs become nodes 0 to I-1, the inner nodes I to I+n-1 in the order of ``dag.nodes``, the
     outputs follow.
 
