@@ -2,6 +2,8 @@
 // Every operator's schema: the table of contents. Each backend registers its own implementation at the foot
 // of its file, freewire/ops.py adds fake kernels and autograd.
 //
+// They carry no autograd: call them through freewire/ops.py, or their gradients are silently missing.
+//
 // B samples, I inputs, O outputs, E edges, N computed nodes (biases), R tape rows; T the type of x, float or
 // double.
 #include <torch/csrc/stable/library.h>

@@ -4,7 +4,7 @@
 // Enters: pre-activations, terms w * a, or gradients. Leaves: values and derivatives. V is float or double (a
 // CUDA thread, a scalar loop) or a cpu::Vec of them (a SIMD register of batch columns), so host and device,
 // slow and fast code share each formula. Definitions follow torch, NaN behaviour included: a NaN that enters
-// a node leaves it.
+// a node leaves it, but for step, which tells z > 0 from all else.
 #pragma once
 
 #include <cmath>
@@ -104,11 +104,11 @@ template <Activation A, class V>
 FREEWIRE_INLINE V derivative(V v) {
   const V zero(0), one(1);
   if constexpr (A == Activation::kLinear) return one;
-  if constexpr (A == Activation::kRelu) return select(v > zero, one, zero);
+  if constexpr (A == Activation::kRelu) return select(v <= zero, zero, one);
   if constexpr (A == Activation::kLeakyRelu) return select(v > zero, one, V(kLeakySlope));
-  if constexpr (A == Activation::kElu) return select(v > zero, one, v + one);
+  if constexpr (A == Activation::kElu) return select(v <= zero, v + one, one);
   if constexpr (A == Activation::kSelu) {
-    return select(v > zero, V(kSeluScale), v + V(kSeluScale * kSeluAlpha));
+    return select(v <= zero, v + V(kSeluScale * kSeluAlpha), V(kSeluScale));
   }
   if constexpr (A == Activation::kGelu) {  // from z: Phi(z) + z phi(z)
     constexpr double kInverseRoot2Pi = 0.39894228040143267793994605993438;
@@ -128,7 +128,7 @@ FREEWIRE_INLINE V derivative(V v) {
   if constexpr (A == Activation::kSquare) return V(2) * v;                                          // from z
   if constexpr (A == Activation::kStep) return zero;
   if constexpr (A == Activation::kHardTanh) {
-    return select(v > -one, select(one > v, one, zero), zero);
+    return select(v <= -one, zero, select(v >= one, zero, one));
   }
   if constexpr (A == Activation::kHardSigmoid) {
     return select(v > zero, select(one > v, V(1.0 / 6.0), zero), zero);

@@ -22,10 +22,11 @@ struct PlanView {
   int64_t num_outputs;
   int64_t num_edges;
   int64_t num_live_edges;
-  int64_t num_biases;     // computed nodes of the graph, dead ones included
-  int64_t tape_rows;      // S, and one row more for each pre-activation kept for the backward
-  int64_t gather_fan_in;  // the largest fan-in of a node whose aggregation is not linear
-  int64_t row_bytes;      // bytes of a tape row at most: 64, 128 or 256
+  int64_t num_biases;      // computed nodes of the graph, dead ones included
+  int64_t tape_rows;       // S, and one row more for each pre-activation kept for the backward
+  int64_t gather_edges;    // live edges into nodes whose aggregation is not linear
+  int64_t product_fan_in;  // the largest fan-in of a product
+  int64_t row_bytes;       // bytes of a tape row at most: 64, 128 or 256
 
   int64_t num_levels;   // L
   int64_t num_presets;  // P
@@ -50,7 +51,7 @@ struct PlanView {
 };
 
 // The header: the sizes, then each section's first word and length, in PlanView's order.
-constexpr int64_t kPlanSizes = 13;
+constexpr int64_t kPlanSizes = 14;
 constexpr int64_t kPlanSections = 15;
 constexpr int64_t kPlanHeader = kPlanSizes + 2 * kPlanSections;
 
@@ -65,10 +66,11 @@ inline bool read_plan(const int64_t* words, int64_t count, PlanView* plan) {
   plan->num_live_edges = words[6];
   plan->num_biases = words[7];
   plan->tape_rows = words[8];
-  plan->gather_fan_in = words[9];
-  plan->row_bytes = words[10];
-  plan->num_levels = words[11];
-  plan->num_presets = words[12];
+  plan->gather_edges = words[9];
+  plan->product_fan_in = words[10];
+  plan->row_bytes = words[11];
+  plan->num_levels = words[12];
+  plan->num_presets = words[13];
   for (int64_t i = 2; i < kPlanSizes; ++i) {
     if (words[i] < 0) return false;
   }
@@ -95,7 +97,7 @@ inline bool read_plan(const int64_t* words, int64_t count, PlanView* plan) {
   plan->out_split = wide(slots);
   plan->out_dst = narrow(plan->num_live_edges);
   plan->out_edge = wide(plan->num_live_edges);
-  plan->out_position = wide(plan->gather_fan_in ? plan->num_edges : 0);
+  plan->out_position = wide(plan->gather_edges ? plan->num_edges : 0);
   plan->activation = narrow(computed);
   plan->aggregation = narrow(computed);
   plan->bias_index = narrow(computed);

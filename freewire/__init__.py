@@ -17,4 +17,4 @@ from freewire.io import load as load
 from freewire.io import save as save
 from freewire.network import Network as Network
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"

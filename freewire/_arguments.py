@@ -57,12 +57,11 @@ def lookup(given: Any, names: Sequence[Hashable], index: dict[Hashable, int] | N
     if isinstance(given, str) or not hasattr(given, "__iter__"):
         raise GraphError(f"{what}: expected a list of node names, got {given!r:.60}. Put it into a list.")
     if index is None:
-        numbers = node_numbers(given, what)
+        numbers = node_numbers(given if isinstance(given, np.ndarray | list | tuple | range) else list(given), what)
         unknown = numbers[(numbers < 0) | (numbers >= len(names))]
         if len(unknown):
             raise GraphError(
-                f"{what}: expected node numbers from 0 to {len(names) - 1}, got {unknown[0]}. "
-                "Correct it or raise num_nodes."
+                f"{what}: expected node numbers below {len(names)}, got {unknown[0]}. Correct it or raise num_nodes."
             )
         return numbers
     found = []
@@ -79,7 +78,7 @@ def as_array(given: Any, what: str) -> NDArray[Any]:
     """As numpy sees it; rows of unequal length raise."""
     try:
         return np.asarray(given)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged rows; tensors that numpy cannot read
         raise GraphError(
             f"{what}: expected an array of numbers, got {given!r:.60} ({error}). Check its rows."
         ) from None
@@ -133,7 +132,11 @@ def column(
 
 
 def codes(given: Sequence[str], known: tuple[str, ...], what: str, num_nodes: int) -> CodeArray:
-    names, where = np.unique(np.asarray(given, dtype=object).astype(str), return_inverse=True)
+    if isinstance(given, np.ndarray):
+        given = given.tolist()
+    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+        raise GraphError(f"{what}: expected a name or a list of names, got {given!r:.60}. Names are those of the docs.")
+    names, where = np.unique(np.asarray(given, dtype=str), return_inverse=True)
     if where.shape != (num_nodes,):
         raise GraphError(f"{what}: expected one name or {num_nodes}, one a node, got {where.size}. Check its length.")
     return np.array([code(str(name), known, what) for name in names], np.uint8)[where]
@@ -148,11 +151,17 @@ def code(name: Any, known: tuple[str, ...], what: str) -> int:
 def number(value: Any, what: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if number != number:
         raise GraphError(f"{what}: expected a number, got {value!r}. Correct it or leave the attribute out.")
     return number
+
+
+def flag(value: Any, what: str) -> bool:
+    if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+        raise GraphError(f"{what}: expected true or false, got {value!r}. Correct it or leave the attribute out.")
+    return bool(value)
 
 
 def sign(value: Any, what: str) -> int:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from freewire.graph import Graph
 
 
+#: Node attributes that hold a node's place among the inputs and outputs; names that nobody's data has by chance.
+INPUT_MARK, OUTPUT_MARK = "freewire_input", "freewire_output"
+
+
 def read_networkx(
     G: Any,  # noqa: N803 (networkx's own name for it)
     inputs: Iterable[Hashable] | None,
@@ -34,8 +38,8 @@ def read_networkx(
         )
     names = tuple(G.nodes)
     index = {name: i for i, name in enumerate(names)}
-    inputs = G.graph.get("inputs") if inputs is None else inputs
-    outputs = G.graph.get("outputs") if outputs is None else outputs
+    inputs = _marked(G, INPUT_MARK) if inputs is None else inputs
+    outputs = _marked(G, OUTPUT_MARK) if outputs is None else outputs
     if inputs is None:
         inputs = [name for name, degree in G.in_degree if degree == 0]
     input_index = read.lookup(inputs, names, index, "inputs")
@@ -64,7 +68,7 @@ def read_networkx(
         if "sign" in data:
             sign[i] = read.sign(data["sign"], f"sign of edge {u!r} -> {v!r}")
         if "frozen" in data:
-            frozen[i] = bool(data["frozen"])
+            frozen[i] = read.flag(data["frozen"], f"frozen of edge {u!r} -> {v!r}")
 
     return dict(
         names=names,
@@ -81,33 +85,62 @@ def read_networkx(
     )
 
 
+def _marked(G: Any, mark: str) -> list[Hashable] | None:  # noqa: N803
+    """Nodes by their attribute ``mark``, False meaning no; None where no node has the attribute at all."""
+    marked = [(value, name) for name, value in G.nodes(data=mark) if value is not None]
+    if not marked:
+        return None
+    found = [(value, name) for value, name in marked if value is not False]
+    for value, name in found:
+        if not isinstance(value, int | float | np.number):
+            raise GraphError(
+                f"{mark} of node {name!r}: expected a number, the place among the others, got {value!r}. "
+                "Correct it, or remove the attribute and pass inputs= and outputs=."
+            )
+    return [name for _, name in sorted(found, key=lambda item: item[0])]
+
+
 def write_networkx(
-    graph: Graph, gradients: tuple[FloatArray, FloatArray | None] | None = None
+    graph: Graph, learnt: Mapping[str, tuple[FloatArray | None, FloatArray | None]] | None = None
 ) -> nx.DiGraph | nx.MultiDiGraph:
-    """See `Graph.to_networkx`; ``gradients`` of edges [E] and nodes [N] become the attribute ``grad``, NaN left out."""
+    """See `Graph.to_networkx`.
+
+    Args:
+        graph: The wiring; its stored weights and biases are written where given.
+        learnt: Written instead of those, whole (NaN too): ``"values"`` and perhaps ``"grad"``, each the edges' [E] and
+            the nodes' [N] or None.
+    """
     names, (src, dst) = graph.nodes, graph.edge_index
     pairs = np.unique(src * graph.num_nodes + dst)
     G = nx.DiGraph() if len(pairs) == graph.num_edges else nx.MultiDiGraph()  # noqa: N806
-    G.graph.update(inputs=list(graph.inputs), outputs=list(graph.outputs))
-    edge_grad, node_grad = (None, None) if gradients is None else gradients
 
-    known: Mapping[str, Any] = {"bias": graph.bias, "grad": node_grad}
-    nodes = {name: array.tolist() for name, array in known.items() if array is not None}
+    def column(array: Any, whole: bool) -> list[Any]:
+        return array.tolist() if whole else [None if value != value else value for value in array.tolist()]
+
+    whole = learnt is not None
+    values = (graph.weight, graph.bias) if learnt is None else learnt["values"]
+    gradients = (None, None) if learnt is None else learnt.get("grad", (None, None))
+    columns = [
+        {name: column(pair[k], whole) for name, pair in ((value, values), ("grad", gradients)) if pair[k] is not None}
+        for k, value in enumerate(("weight", "bias"))
+    ]
+    edges, nodes = columns
+    for name, array in (("sign", graph.sign), ("frozen", graph.frozen)):
+        if array is not None:
+            edges[name] = [value or None for value in array.tolist()]
+
     G.add_nodes_from(names)
+    for mark, ends in ((INPUT_MARK, graph.inputs), (OUTPUT_MARK, graph.outputs)):
+        for place, end in enumerate(ends):
+            G.nodes[end][mark] = place
+    if not graph.inputs:  # or the nodes that hear nothing would become inputs
+        nx.set_node_attributes(G, False, INPUT_MARK)
     for i in graph.computed_index.tolist():
         G.nodes[names[i]].update(
             activation=ACTIVATIONS[graph.activation[i]],
             aggregation=AGGREGATIONS[graph.aggregation[i]],
-            **{name: values[i] for name, values in nodes.items() if values[i] == values[i]},
+            **{name: given[i] for name, given in nodes.items() if given[i] is not None},
         )
-
-    known = {"weight": graph.weight, "grad": edge_grad}
-    edges = {name: array.tolist() for name, array in known.items() if array is not None}
-    # Reserved attributes: 0 and False say the same as nothing.
-    for name, array in (("sign", graph.sign), ("frozen", graph.frozen)):
-        if array is not None:
-            edges[name] = [value or float("nan") for value in array.tolist()]
     for e, (u, v) in enumerate(zip(src.tolist(), dst.tolist(), strict=True)):
-        data = {name: values[e] for name, values in edges.items() if values[e] == values[e]}
-        G.add_edge(names[u], names[v], **data)
+        G.add_edge(names[u], names[v], **{name: given[e] for name, given in edges.items() if given[e] is not None})
     return G

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from freewire.errors import InputError
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
 from freewire.plan import unpack
 
@@ -41,10 +42,10 @@ _FUNCTIONS = {
     "gaussian": lambda z: torch.exp(-z * z),
     "abs": torch.abs,
     "square": torch.square,
-    "step": lambda z: (z > 0).to(z.dtype),
+    "step": lambda z: torch.relu(torch.sign(z)),  # (z > 0), with a gradient that is there, and 0
     "hard_tanh": functional.hardtanh,
     # Not torch's function: its float64 derivative is a sixth rounded to float32.
-    "hard_sigmoid": lambda z: torch.clamp(z + 3, 0, 6) / 6,
+    "hard_sigmoid": lambda z: functional.hardtanh(z + 3, 0, 6) / 6,
 }
 
 
@@ -190,6 +191,17 @@ def _beats(name: str, term: Tensor, best: Tensor) -> Tensor:
     return term.abs() > best.abs()
 
 
+def check_features(x: Tensor, num_inputs: int) -> None:
+    """Raise unless x is a tensor ``[..., num_inputs]``."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"x: expected a torch.Tensor, got {type(x).__name__}. Convert it: torch.as_tensor(x).")
+    if x.dim() == 0 or x.shape[-1] != num_inputs:
+        raise InputError(
+            f"x: expected shape [..., {num_inputs}], one feature an input, got {list(x.shape)}. "
+            "Put the features last; net.graph.inputs names them in order."
+        )
+
+
 def reference(net: Network, x: Tensor) -> Tensor:
     """What ``net(x)`` means, computed by plain torch operations, level by level.
 
@@ -202,6 +214,9 @@ def reference(net: Network, x: Tensor) -> Tensor:
     Returns:
         ``[..., O]`` in x's type.
 
+    Raises:
+        InputError: Another number of features.
+
     Example:
         >>> import torch, freewire as fw
         >>> net = fw.Network(fw.generators.mlp([3, 4, 2]))
@@ -209,6 +224,7 @@ def reference(net: Network, x: Tensor) -> Tensor:
         >>> torch.allclose(fw.reference(net, x.double()).float(), net(x), atol=1e-5)
         True
     """
+    check_features(x, len(net.graph.inputs))
     wiring, row = Wiring.of_graph(net.graph)
     bias = None if net.bias is None else net.bias.to(x.dtype)
     flat = x.reshape(x.shape[:-1].numel(), x.shape[-1])

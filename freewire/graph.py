@@ -81,10 +81,10 @@ class Graph:
             G: Any hashable node names. Node attributes ``activation``, ``aggregation`` and ``bias``, edge attributes
                 ``weight``, ``sign`` and ``frozen`` are read; a node's own attributes win over the arguments. An input
                 is not computed, so its ``activation`` and ``aggregation`` have no meaning and are not read.
-            inputs: Node names in the order of the features. Left out: ``G.graph["inputs"]`` where `to_networkx` wrote
-                it, else the nodes of in-degree 0 in node order.
-            outputs: Node names in the order of the results. Left out: ``G.graph["outputs"]``, else the nodes of
-                out-degree 0.
+            inputs: Node names in the order of the features. Left out: those with an attribute ``freewire_input``, in
+                the order of its values (`to_networkx` writes it), or if there is none the nodes of in-degree 0.
+            outputs: Node names in the order of the results. Left out: those with an attribute ``freewire_output``, or
+                if there is none the nodes of out-degree 0.
             activation: Of every computed node that is no output.
             output_activation: Of the outputs.
 
@@ -212,6 +212,8 @@ class Graph:
             >>> fw.Graph.from_adjacency([[0, 2.0], [0, 0]]).edge_index.tolist()
             [[0], [1]]
         """
+        if isinstance(A, nx.Graph):
+            raise GraphError("A: expected a matrix, got a networkx graph. Use Graph.from_networkx.")
         if hasattr(A, "tocoo"):  # scipy.sparse, told by its own conversion so that scipy stays optional
             matrix = A.tocsr(copy=True)
             matrix.sum_duplicates()  # what repeated entries mean in scipy
@@ -526,7 +528,7 @@ class Graph:
         Returns:
             A ``DiGraph``, or a ``MultiDiGraph`` where two edges join one pair. Computed nodes carry ``activation``,
             ``aggregation`` and, where stored, ``bias``; edges carry ``weight``, ``sign`` and ``frozen`` where stored;
-            ``G.graph`` carries the lists ``inputs`` and ``outputs``.
+            nodes carry ``freewire_input`` and ``freewire_output``, their place in `inputs` and `outputs`.
 
         Example:
             >>> import freewire as fw

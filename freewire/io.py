@@ -26,7 +26,7 @@ from torch import Tensor
 
 from freewire.errors import FileFormatError, InputError
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
-from freewire.network import Network
+from freewire.network import Network, check_dtype
 
 __all__ = ["load", "save"]
 
@@ -41,7 +41,8 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
         path: Where to; ``.fw.safetensors`` or ``.safetensors`` is the usual ending.
 
     Raises:
-        InputError: A node name of another type.
+        FileNotFoundError: No such folder.
+        InputError: A node name of another type, or a network that has no weights or weights of another type.
 
     Example:
         >>> import freewire as fw, tempfile, os
@@ -54,6 +55,9 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
         raise InputError(
             f"net: expected a freewire Network, got {type(net).__name__}. Use torch.save for other modules."
         )
+    check_dtype(net.weight.dtype, "network")
+    if net.weight.is_meta:
+        raise InputError("net: expected weights, got a network on the meta device, which has none. Load them first.")
     path, graph = os.fsdecode(path), net.graph
     tensors: dict[str, Tensor] = {
         "weight": net.weight.detach(),
@@ -99,7 +103,7 @@ def load(path: str | os.PathLike[str], device: torch.device | str | None = None)
     path = os.fsdecode(path)
     device = torch.device("cpu" if device is None else device)  # a wrong one is the caller's fault, not the file's
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"path: expected a freewire file, got {path!r}, which does not exist. Check the path.")
+        raise FileNotFoundError(f"path: expected a freewire file, got {path!r}, which is no file. Check the path.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

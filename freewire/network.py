@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from freewire._networkx import write_networkx
+from freewire._reference import check_features
 from freewire.errors import GraphError, InputError
 from freewire.graph import Graph
 from freewire.ops import evaluate
@@ -42,7 +43,8 @@ class Network(nn.Module):
             normal, standard deviation ``sqrt(2 / fan_in)`` (He et al. 2015). ``"xavier"``: normal,
             ``sqrt(2 / (fan_in + fan_out))`` with the source's fan-out (Glorot and Bengio 2010). ``"uniform"``: -1 to 1.
             ``"self_normalized"``: normal, ``sqrt(1 / fan_in)`` (Klambauer et al. 2017). Or a function
-            ``init(weight, graph)`` that fills the weights ``[E]`` in place. Biases start at 0 unless stored.
+            ``init(weight, graph)`` that fills the weights ``[E]`` in place or returns them. Biases start at 0
+            unless stored.
         checkpoint: Keep no activations for the backward, which then runs the forward once more: less memory, a third
             more time.
         device: Of the parameters.
@@ -93,15 +95,14 @@ class Network(nn.Module):
         self._graph = graph
         self._init = init
         self.checkpoint = checkpoint
-        self._set_plan()
+        self._set_plan(make_plan(graph))
         dtype = torch.get_default_dtype() if dtype is None else dtype
-        _check_dtype(dtype, "dtype")
+        check_dtype(dtype, "dtype")
         self.weight = nn.Parameter(torch.empty(graph.num_edges, device=device, dtype=dtype))
         if bias:
             self.bias = nn.Parameter(torch.empty(len(graph.computed_index), device=device, dtype=dtype))
         else:
             self.register_parameter("bias", None)
-        self.register_buffer("_plan_words", self._packed_plan(), persistent=False)
         self.reset_parameters()
 
     # ------------------------------------------------------------------ the wiring
@@ -116,17 +117,17 @@ class Network(nn.Module):
         """What the kernels run; print it to see levels, edges, cost and memory."""
         return self._plan
 
-    def _set_plan(self) -> None:
-        self._plan = make_plan(self._graph)
-        self._sizes = (self._plan.num_inputs, self._plan.num_outputs, self._plan.tape_rows)
-        self._every: tuple[Plan, Tensor] | None = None
-
-    def _packed_plan(self) -> Tensor:
-        return torch.from_numpy(self._plan.pack()).to(self.weight.device)
+    def _set_plan(self, plan: Plan) -> None:
+        self._plan = plan
+        self._sizes = (plan.num_inputs, plan.num_outputs, plan.tape_rows)
+        # No buffer: `to_empty` would leave garbage in it, which the kernels would follow, and `stack_module_state`
+        # would stack it. It goes where the weights are, from this copy, whenever they have moved.
+        self._plan_words = self._packed_plan = _tensor_of(plan)
+        self._every: tuple[Tensor, tuple[int, int, int]] | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         super()._apply(fn, recurse)
-        self._plan_words = self._packed_plan()  # `to_empty` would leave garbage, which the kernels would follow
+        self._plan_words = _to_device(self._packed_plan, self.weight.device)
         return self
 
     def reset_parameters(self) -> None:
@@ -134,7 +135,9 @@ class Network(nn.Module):
         graph, init = self._graph, "he" if self._init is None else self._init
         with torch.no_grad():
             if callable(init):
-                init(self.weight, graph)
+                drawn = init(self.weight, graph)
+                if isinstance(drawn, Tensor) and drawn is not self.weight:
+                    self.weight.copy_(drawn)
             elif init == "uniform":
                 self.weight.uniform_(-1.0, 1.0)
             else:
@@ -161,11 +164,16 @@ class Network(nn.Module):
         Raises:
             InputError: The shape, type or device does not fit.
         """
-        return self._run(x, self._plan_words, self._sizes)
+        words = self._plan_words
+        if words.device != self.weight.device:  # the parameters were replaced without telling the module
+            words = self._plan_words = _to_device(self._packed_plan, self.weight.device)
+        return self._run(x, words, self._sizes)
 
     def _run(self, x: Tensor, words: Tensor, sizes: tuple[int, int, int]) -> Tensor:
         weight, bias = self.weight, self.bias
         num_inputs, num_outputs, tape_rows = sizes
+        if not isinstance(x, Tensor):
+            check_features(x, num_inputs)
         result_type, kind = None, x.device.type
         if kind != "meta" and torch.is_autocast_enabled(kind) and x.is_floating_point() and x.dtype != torch.float64:
             result_type, x = torch.get_autocast_dtype(kind), x.to(weight.dtype)
@@ -188,17 +196,13 @@ class Network(nn.Module):
 
     def _explain(self, x: Tensor, weight: Tensor) -> None:
         """Say what is wrong with x; called only when something is."""
-        num_inputs = self._sizes[0]
-        if x.dim() == 0 or x.shape[-1] != num_inputs:
-            raise InputError(
-                f"x: expected shape [..., {num_inputs}], one feature an input, got {list(x.shape)}. "
-                "Put the features last; net.graph.inputs names them in order."
-            )
-        _check_dtype(weight.dtype, "network")
+        check_features(x, self._sizes[0])
+        check_dtype(weight.dtype, "network")
         if x.dtype != weight.dtype:
+            other = f", or net.to({x.dtype})" if x.dtype in _DTYPES else ""
             raise InputError(
                 f"x: expected {weight.dtype}, the network's type, got {x.dtype}. "
-                f"Convert one of them: x.to({weight.dtype}), or net.to({x.dtype})."
+                f"Convert it: x.to({weight.dtype}){other}."
             )
         if x.device != weight.device:
             raise InputError(
@@ -224,20 +228,19 @@ class Network(nn.Module):
             >>> sorted(net.activations(torch.ones(2)))
             [0, 1, 2, 3, 4, 5]
         """
-        every = self._every
-        if every is None or every[1].device != self.weight.device:
-            plan = make_plan(self._graph, every_node=True)
-            every = plan, torch.from_numpy(plan.pack()).to(self.weight.device)
-            self._every = every  # two threads at worst both make it
-        plan, words = every
-        values = self._run(x, words, (plan.num_inputs, plan.num_outputs, plan.tape_rows))
+        if self._every is None or self._every[0].device != self.weight.device:
+            self._plan_every_node()
+        assert self._every is not None
+        values = self._run(x, *self._every)
         return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))
 
-    # ------------------------------------------------------------------ out again
+    @torch.compiler.disable  # numpy, which torch.compile would try to trace
+    def _plan_every_node(self) -> None:
+        plan = make_plan(self._graph, every_node=True)
+        sizes = (plan.num_inputs, plan.num_outputs, plan.tape_rows)
+        self._every = _to_device(_tensor_of(plan), self.weight.device), sizes  # two threads at worst both make it
 
-    def learnt_graph(self) -> Graph:
-        """The wiring with the present weights and biases stored in it."""
-        return self._graph.with_values(*self._values(self.weight, self.bias))
+    # ------------------------------------------------------------------ out again
 
     def to_networkx(self, grad: bool = False) -> nx.DiGraph | nx.MultiDiGraph:
         """The network as a networkx graph, as `Graph.to_networkx` makes it, with what was learnt.
@@ -258,21 +261,21 @@ class Network(nn.Module):
             >>> net.to_networkx().nodes[1]["activation"]
             'tanh'
         """
-        learnt = self.learnt_graph()
-        if not grad:
-            return learnt.to_networkx()
-        if self.weight.grad is None or (self.bias is not None and self.bias.grad is None):
-            raise InputError("grad: expected gradients, got none. Call backward() on a loss first.")
-        gradients = self._values(self.weight.grad, None if self.bias is None else self.bias.grad)
-        return write_networkx(learnt, gradients)
+        learnt = {"values": self._values(self.weight, self.bias)}
+        if grad:
+            weight_grad, bias_grad = self.weight.grad, None if self.bias is None else self.bias.grad
+            if weight_grad is None and bias_grad is None:
+                raise InputError("grad: expected gradients, got none. Call backward() on a loss first.")
+            learnt["grad"] = self._values(weight_grad, bias_grad)
+        return write_networkx(self._graph, learnt)
 
-    def _values(self, weight: Tensor, bias: Tensor | None) -> tuple[Any, Any]:
-        """Edge values [E] and node values [N] (NaN at inputs) as float64 arrays."""
+    def _values(self, weight: Tensor | None, bias: Tensor | None) -> tuple[Any, Any]:
+        """Edge values [E] and node values [N] (NaN at inputs) as float64 arrays, None where there are none."""
         nodes = None
         if bias is not None:
             nodes = np.full(self._graph.num_nodes, np.nan)
             nodes[self._graph.computed_index] = bias.detach().double().cpu().numpy()
-        return weight.detach().double().cpu().numpy(), nodes
+        return None if weight is None else weight.detach().double().cpu().numpy(), nodes
 
     # ------------------------------------------------------------------ state
 
@@ -298,21 +301,30 @@ class Network(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_plan", "_sizes", "_every")}
-        state["_buffers"] = {k: v for k, v in self._buffers.items() if k != "_plan_words"}
-        return state
+        derived = ("_plan", "_sizes", "_plan_words", "_packed_plan", "_every")
+        return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._set_plan()
-        self._buffers["_plan_words"] = self._packed_plan()
+        self._set_plan(make_plan(self._graph))
 
     def extra_repr(self) -> str:
         """What ``print(net)`` says."""
         return f"{self._graph!r}, bias={self.bias is not None}"
 
 
-def _check_dtype(dtype: torch.dtype, what: str) -> None:
+def _tensor_of(plan: Plan) -> Tensor:
+    with torch.inference_mode(False):  # or no backward could keep it
+        return torch.from_numpy(plan.pack())
+
+
+def _to_device(packed: Tensor, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return packed.to(device)
+
+
+def check_dtype(dtype: torch.dtype, what: str) -> None:
+    """Raise unless there are kernels for the type."""
     if dtype not in _DTYPES:
         raise InputError(
             f"{what}: expected torch.float32 or torch.float64, got {dtype}. "

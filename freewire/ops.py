@@ -24,6 +24,7 @@ from torch.autograd import forward_ad
 
 import freewire._library  # noqa: F401 (loading it registers the operators)
 from freewire import _reference
+from freewire.errors import InputError
 
 __all__ = ["evaluate"]
 
@@ -33,10 +34,20 @@ _forward = torch.ops.freewire.forward.default
 _backward = torch.ops.freewire.backward.default
 
 
+def _check_together(x: Tensor, **others: Tensor | None) -> None:
+    # One tensor on `meta` is enough to bring a call here, and what a fake kernel makes would be taken for results.
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != x.device:
+            raise InputError(
+                f"{name}: expected device {x.device}, x's, got {tensor.device}. Move the network as a whole."
+            )
+
+
 @torch.library.register_fake("freewire::forward")
 def _forward_fake(
     x: Tensor, weight: Tensor, bias: Tensor | None, plan: Tensor, num_outputs: int, tape_rows: int
 ) -> tuple[Tensor, Tensor]:
+    _check_together(x, weight=weight, bias=bias, plan=plan)
     padded = (x.shape[0] + _TAPE_PADDING - 1) // _TAPE_PADDING * _TAPE_PADDING
     return x.new_empty(x.shape[0], num_outputs), x.new_empty(tape_rows * padded)
 
@@ -52,6 +63,7 @@ def _backward_fake(
     need_x: bool,
     need_parameters: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    _check_together(grad_y, weight=weight, tape=tape, plan=plan)
     return (
         weight.new_empty(grad_y.shape[0] if need_x else 0, num_inputs),
         weight.new_empty(weight.shape[0] if need_parameters else 0),
@@ -170,6 +182,7 @@ def _unbind(size: int, dims: tuple[int | None, ...], arguments: tuple[Any, ...])
     ]
 
 
+@torch.compiler.disable  # it reads the plan with numpy
 def _reference_of(plan: Tensor) -> Callable[..., Tensor]:
     """The network of a packed plan in plain torch operations: (x, weight, bias=None) -> y."""
     while is_functorch_wrapped_tensor(plan):
@@ -184,12 +197,15 @@ def _reference_of(plan: Tensor) -> Callable[..., Tensor]:
     return run
 
 
+@torch.compiler.disable  # Dynamo does not know the interpreter stack
+def _mapped_forward() -> bool:
+    """Whether a torch.func transform takes forward-mode derivatives (jvp, jacfwd, ...)."""
+    return any(level.key() == TransformType.Jvp for level in get_interpreter_stack() or ())
+
+
 def _needs_reference() -> bool:
     """Whether forward-mode derivatives are being taken, which a Function without jvp cannot carry."""
-    if forward_ad._current_level >= 0:
-        return True
-    stack = get_interpreter_stack() if torch._C._are_functorch_transforms_active() else None
-    return any(level.key() == TransformType.Jvp for level in stack or ())
+    return forward_ad._current_level >= 0 or (torch._C._are_functorch_transforms_active() and _mapped_forward())
 
 
 def evaluate(
@@ -212,7 +228,15 @@ def evaluate(
         tape_rows: ``Plan.tape_rows``.
         checkpoint: Keep no tape; the backward runs the forward once more.
     """
-    if not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        if torch._C._are_functorch_transforms_active():
+            # Dynamo would lose the Function's gradient here, in silence. Where it may, it answers a raise by running
+            # the whole frame eagerly, which is right; with fullgraph=True the caller reads this.
+            raise RuntimeError(
+                "freewire: expected no torch.func transform inside torch.compile(fullgraph=True), got one. "
+                "Compile without fullgraph, or apply the transform to the compiled network."
+            )
+    else:
         if _needs_reference():
             return _reference_of(plan)(x, weight, bias)
         if not torch._C._are_functorch_transforms_active() and not (

@@ -9,6 +9,7 @@ made and tested without compiled code; `Plan.pack` lays it out as csrc/plan_view
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ _LINEAR = tuple(AGGREGATIONS.index(name) for name in ("sum", "mean"))
 _ROW_BYTES = 256
 
 # What Plan.pack() lays out, in PlanView's order: after the sizes, each section's first word and length.
-_NUM_SIZES = 13
+_NUM_SIZES = 14
 _SECTIONS = (
     ("level_ptr", np.int64),
     ("in_begin", np.int64),
@@ -90,6 +91,8 @@ class Plan:
     output_slot: SlotArray
     #: Bytes of a tape row at most: 64, 128 or 256.
     row_bytes: int
+    #: Nodes of the graph that no input reaches.
+    num_deaf: int
 
     @property
     def num_slots(self) -> int:
@@ -126,16 +129,34 @@ class Plan:
         """Floating-point operations of a forward pass a sample, an edge counted as two."""
         return 2 * self.num_live_edges + len(self.in_begin)
 
+    @cached_property
+    def dense_share(self) -> float:
+        """The share of live edges that lead into a node with a twin: one of its level that reads the same sources."""
+        fan_in = self.in_end - self.in_begin
+        if not fan_in.sum():
+            return 0.0
+        edges = np.repeat(self.in_begin - (np.cumsum(fan_in) - fan_in), fan_in) + np.arange(fan_in.sum())
+        # A node's sources as one number: the sum of a scrambled number each, so that their order does not matter.
+        mixed = (self.in_src[edges].astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+        sources = np.zeros(len(fan_in), np.uint64)
+        np.add.at(sources, np.repeat(np.arange(len(fan_in)), fan_in), mixed ^ (mixed >> np.uint64(32)))
+        level = np.searchsorted(self.level_ptr, np.arange(self.num_inputs, self.num_slots), side="right")
+        keys = np.stack((level.astype(np.uint64), fan_in.astype(np.uint64), sources))
+        _, which, count = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
+        return float(fan_in[count[which.ravel()] > 1].sum() / fan_in.sum())
+
     def tape_bytes(self, batch: int, itemsize: int = 4) -> int:
         """Bytes that a training step keeps between forward and backward, for ``batch`` samples."""
         return self.tape_rows * -(-batch // 64) * 64 * itemsize
 
     def pack(self) -> IntArray:
         """The plan as one int64 array, laid out as csrc/plan_view.h says; `unpack` reads it back."""
-        fan_in = (self.in_end - self.in_begin)[~np.isin(self.aggregation, _LINEAR)]
-        gather_fan_in = int(fan_in.max(initial=0))
-        out_position = np.zeros(self.num_edges if gather_fan_in else 0, np.int64)
-        if gather_fan_in:
+        fan_in = self.in_end - self.in_begin
+        gather_edges = int(fan_in[~np.isin(self.aggregation, _LINEAR)].sum())
+        product_fan_in = fan_in[self.aggregation == AGGREGATIONS.index("product")]
+        out_position = np.zeros(self.num_edges if gather_edges else 0, np.int64)
+        if gather_edges:
             out_position[self.out_edge] = np.arange(self.num_live_edges)
         feeds_gathers = np.flatnonzero(self.out_split < self.out_ptr[1:])
         preset_slot = np.union1d(feeds_gathers, self.output_slot).astype(np.int32)
@@ -149,7 +170,8 @@ class Plan:
             "num_live_edges": self.num_live_edges,
             "num_biases": self.num_computed,
             "tape_rows": self.tape_rows,
-            "gather_fan_in": gather_fan_in,
+            "gather_edges": gather_edges,
+            "product_fan_in": int(product_fan_in.max(initial=0)),
             "row_bytes": self.row_bytes,
             "num_levels": self.num_levels,
             "num_presets": len(preset_slot),
@@ -182,9 +204,10 @@ class Plan:
                 f"Plan: {self.num_slots:,} slots ({self.num_inputs:,} inputs, {len(fan_in):,} computed), "
                 f"{self.num_outputs:,} outputs",
                 f"  left out   {dropped:,} nodes, {self.num_edges - self.num_live_edges:,} edges, reaching no output",
+                f"  no input   reaches {self.num_deaf:,} nodes: they are constants",
                 f"  levels     {self.num_levels - 1:,}, up to {levels[1:].max(initial=0):,} nodes wide",
                 f"  edges      {self.num_live_edges:,}, fan-in {fan_in.min(initial=fan_in.max(initial=0)):,} to "
-                f"{fan_in.max(initial=0):,}",
+                f"{fan_in.max(initial=0):,}, {self.dense_share:.0%} of them in dense blocks",
                 f"  nodes      {kinds or 'none'}",
                 f"  cost       {self.flops:,} FLOPs a sample; tape {self.num_slots * 4:,} bytes a sample in inference, "
                 f"{self.tape_rows * 4:,} in training (fp32)",
@@ -267,6 +290,7 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
         kept_row=kept_row,
         output_slot=slot_of[outputs].astype(np.int32),
         row_bytes=_ROW_BYTES if row_bytes is None else row_bytes,
+        num_deaf=int(np.count_nonzero(~graph.hears_input)),
     )
     for field in fields(plan):
         value = getattr(plan, field.name)

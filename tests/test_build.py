@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import freewire as fw
 from freewire import _library
 from freewire.errors import BuildError
 
@@ -235,3 +237,8 @@ def test_every_requirement_is_pinned() -> None:
     for text in importlib.metadata.requires("freewire") or []:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name]), text
+
+
+def test_one_version() -> None:
+    written = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    assert fw.__version__ == written

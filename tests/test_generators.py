@@ -210,7 +210,7 @@ class TestAttach:
 
     def test_recorded_inputs_and_outputs_are_inner_nodes_too(self):
         inner = generators.mlp([2, 3, 1, 1]).to_networkx()
-        inner.remove_nodes_from(inner.graph["outputs"])
+        inner.remove_nodes_from([v for v, place in inner.nodes(data="freewire_output") if place is not None])
         graph = generators.attach_io(inner, 4, 2)
         assert graph.num_nodes == 12
         assert graph.inputs == (0, 1, 2, 3)

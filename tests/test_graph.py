@@ -46,11 +46,15 @@ FULL = fw.Graph.from_edges(
 def multi(wiring: Wiring, names: list[Hashable] | None = None) -> nx.MultiDiGraph:
     """The wiring as a networkx user would have built it."""
     name = list(range(wiring.num_nodes)) if names is None else names
-    G = nx.MultiDiGraph(inputs=[name[i] for i in wiring.inputs], outputs=[name[i] for i in wiring.outputs])
+    G = nx.MultiDiGraph()
     for i in range(wiring.num_nodes):
         G.add_node(name[i], activation=wiring.activation[i], aggregation=wiring.aggregation[i])
         if wiring.bias is not None:
             G.nodes[name[i]]["bias"] = wiring.bias[i]
+        G.nodes[name[i]]["freewire_input"] = False
+    for mark, ends in (("freewire_input", wiring.inputs), ("freewire_output", wiring.outputs)):
+        for place, i in enumerate(ends):
+            G.nodes[name[i]][mark] = place
     for e, (u, v) in enumerate(zip(wiring.src, wiring.dst, strict=True)):
         G.add_edge(name[u], name[v], **({} if wiring.weight is None else {"weight": wiring.weight[e]}))
     return G
@@ -297,10 +301,19 @@ class TestNodes:
         assert g.computed_index.tolist() == [2, 3, 4]
 
     def test_what_to_networkx_wrote_is_read_and_arguments_win(self):
-        G = nx.DiGraph([("x", "h"), ("h", "y")], inputs=["x"], outputs=["h"])
+        G = fw.Graph.from_networkx(nx.DiGraph([("x", "h"), ("h", "y")]), outputs=["h"]).to_networkx()
         assert fw.Graph.from_networkx(G).outputs == ("h",)
         assert fw.Graph.from_networkx(G, outputs=["y", "h"]).outputs == ("y", "h")
         assert fw.Graph.from_networkx(G, inputs=[]).inputs == ()
+        renamed = nx.relabel_nodes(G, str.upper)
+        assert fw.Graph.from_networkx(renamed).outputs == ("H",)
+
+    def test_marks_give_the_order(self):
+        G = nx.DiGraph([("a", "y"), ("b", "y"), ("c", "y")])
+        nx.set_node_attributes(G, {"a": 7, "b": -1.5, "c": False}, "freewire_input")
+        assert fw.Graph.from_networkx(G).inputs == ("b", "a")
+        nx.set_node_attributes(G, {"a": True, "b": True}, "freewire_input")
+        assert fw.Graph.from_networkx(G).inputs == ("a", "b")
 
     def test_any_node_may_be_output_input_or_feed(self):
         g = fw.Graph.from_edges([0, 1], [1, 2], inputs=[0], outputs=[0, 1, 2])
@@ -473,11 +486,11 @@ class TestExport:
     def test_attributes_written(self):
         G = FULL.to_networkx()
         assert type(G) is nx.DiGraph
-        assert G.graph == {"inputs": [0], "outputs": [2]}
+        assert not G.graph
         assert dict(G.nodes(data=True)) == {
-            0: {},
+            0: {"freewire_input": 0},
             1: {"activation": "relu", "aggregation": "sum", "bias": 1.0},
-            2: {"activation": "linear", "aggregation": "sum", "bias": 2.0},
+            2: {"activation": "linear", "aggregation": "sum", "bias": 2.0, "freewire_output": 0},
         }
         assert list(G.edges(data=True)) == [
             (0, 1, {"weight": 3.0, "sign": -1}),
@@ -589,9 +602,14 @@ class TestWiringHash:
 
     def test_does_not_change_with_names(self):
         G = nx.relabel_nodes(self.build().to_networkx(), lambda v: f"node {v}")
-        G.graph.clear()
         g = fw.Graph.from_networkx(G, ["node 0", "node 1"], ["node 2", "node 4"])
         assert g.wiring_hash == self.GOLDEN
+
+
+def marked_with(value: Any) -> nx.DiGraph:
+    G = nx.DiGraph([("a", "b")])
+    G.nodes["a"]["freewire_input"] = value
+    return G
 
 
 def from_edges(*edges: tuple[int, int], **options: Any) -> fw.Graph:
@@ -733,13 +751,17 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: from_edges((0, 1), outputs="1"),
         r"outputs: expected a list of node names, got (the string )?'1'\. ",
     ),
+    "marks that are no numbers": (
+        lambda: fw.Graph.from_networkx(marked_with("first")),
+        r"freewire_input of node 'a': expected a number, the place among the others, got 'first'\. ",
+    ),
     "input number too large": (
         lambda: from_edges((0, 1), inputs=[2]),
-        r"inputs: expected node numbers from 0 to 1, got 2\. ",
+        r"inputs: expected node numbers below 2, got 2\. ",
     ),
     "output number negative": (
         lambda: from_edges((0, 1), outputs=[-1]),
-        r"outputs: expected node numbers from 0 to 1, got -1\. ",
+        r"outputs: expected node numbers below 2, got -1\. ",
     ),
     "input names for numbers": (
         lambda: from_edges((0, 1), inputs=["0"]),

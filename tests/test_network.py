@@ -283,6 +283,30 @@ class TestConventions:
         for a, b in zip(got, want, strict=True):
             torch.testing.assert_close(a, b)
 
+    @pytest.mark.parametrize("transform", ["grad", "vjp", "jacrev", "vmap"])
+    def test_compile_around_a_transform(self, transform: str) -> None:
+        """Dynamo alone loses the gradient here, in silence."""
+        torch._dynamo.reset()
+        net = network(GRAPH)
+        x = x_of(net, 3) if transform == "vmap" else x_of(net)
+        run = {
+            "grad": torch.func.grad(lambda x: net(x).square().sum()),
+            "vjp": lambda x: torch.func.vjp(net, x)[1](torch.ones(5, dtype=torch.float64))[0],
+            "jacrev": torch.func.jacrev(net),
+            "vmap": torch.func.vmap(net),
+        }[transform]
+        torch.testing.assert_close(torch.compile(lambda x: run(x), backend="eager")(x), run(x))
+        with pytest.raises(Exception, match=r"expected no torch\.func transform inside torch\.compile"):
+            torch.compile(lambda x: run(x), backend="eager", fullgraph=True)(x)
+
+    def test_compile_activations(self) -> None:
+        torch._dynamo.reset()
+        net = network(GRAPH)
+        x = x_of(net, 3)
+        torch.testing.assert_close(
+            torch.compile(lambda x: net.activations(x)[20], backend="eager")(x), net.activations(x)[20]
+        )
+
     def test_export(self) -> None:
         net = network(GRAPH)
         batch = torch.export.Dim("batch")
@@ -305,12 +329,41 @@ class TestConventions:
         nets = [network(GRAPH, seed=s) for s in range(3)]
         parameters, buffers = torch.func.stack_module_state(nets)
         x = x_of(nets[0], 5)
+        base = copy.deepcopy(nets[0]).to("meta")  # the recipe of torch's own tutorial
 
         def run(p: dict[str, Tensor], b: dict[str, Tensor], x: Tensor) -> Tensor:
-            return torch.func.functional_call(nets[0], (p, b), (x,))
+            return torch.func.functional_call(base, (p, b), (x,))
 
-        got = torch.func.vmap(run, in_dims=(0, None, None))(parameters, {k: v[0] for k, v in buffers.items()}, x)
+        got = torch.func.vmap(run, in_dims=(0, 0, None))(parameters, buffers, x)
         torch.testing.assert_close(got, torch.stack([net(x) for net in nets]))
+
+    def test_parameters_replaced_without_telling(self) -> None:
+        """What was built on meta and given real weights computes with them, and never returns raw memory."""
+        net, empty = network(GRAPH), fw.Network(GRAPH, device="meta", dtype=torch.float64)
+        empty.load_state_dict(net.state_dict(), assign=True)
+        x = x_of(net, 4)
+        assert_same_bits([net(x), *net.activations(x).values()], [empty(x), *empty.activations(x).values()])
+
+    @pytest.mark.parametrize("op", ["forward", "backward"])
+    def test_a_fake_kernel_takes_no_real_tensors(self, op: str) -> None:
+        net = network(GRAPH)
+        words, weight, plan = net._plan_words.to("meta"), net.weight.detach(), net.plan
+        x, grad_y, tape = x_of(net, 2), torch.zeros(2, 5, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
+        arguments: dict[str, tuple[Any, ...]] = {
+            "forward": (x, weight, None, words, plan.num_outputs, 0),
+            "backward": (grad_y, tape, weight, words, plan.num_inputs, 0, True, True),
+        }
+        with pytest.raises(fw.InputError, match="plan: expected device cpu, x's, got meta"):
+            getattr(torch.ops.freewire, op)(*arguments[op])
+
+    def test_training_after_moves_in_inference_mode(self) -> None:
+        net = network(GRAPH)
+        x = x_of(net, 3)
+        with torch.inference_mode():
+            net.to("cpu").double()
+            net.activations(x)
+        net(x).sum().backward()
+        next(reversed(net.activations(x).values())).sum().backward()
 
     def test_per_sample_gradients(self) -> None:
         net = network(GRAPH)
@@ -443,6 +496,10 @@ class TestParameters:
         net = fw.Network(GRAPH, init=lambda weight, graph: weight.copy_(torch.arange(graph.num_edges)))
         assert net.weight.tolist() == list(range(GRAPH.num_edges))
 
+    def test_or_return_them(self) -> None:
+        net = fw.Network(GRAPH, init=lambda weight, graph: torch.arange(graph.num_edges).float())
+        assert net.weight.tolist() == list(range(GRAPH.num_edges))
+
     def test_torch_seed_decides(self) -> None:
         a, b = network(GRAPH, seed=3), network(GRAPH, seed=3)
         assert_same_bits([a.weight], [b.weight])
@@ -454,6 +511,14 @@ class TestParameters:
         again = fw.Network(fw.Graph.from_networkx(net.to_networkx()), dtype=torch.float64)
         x = x_of(net, 3)
         torch.testing.assert_close(again(x), net(x), rtol=1e-12, atol=1e-12, equal_nan=True)
+
+    def test_to_networkx_writes_nan_as_nan(self) -> None:
+        """A network that diverged must not come back with fresh weights."""
+        net = network(CASES["diamond"])
+        with torch.no_grad():
+            net.weight.fill_(float("nan"))
+        with pytest.raises(fw.GraphError, match=r"weight of edge 0 -> 1: expected a number, got nan"):
+            fw.Graph.from_networkx(net.to_networkx())
 
     def test_to_networkx_with_gradients(self) -> None:
         net = network(CASES["parallel_edges"])
@@ -491,11 +556,13 @@ class TestRefused:
                 torch.zeros(3, 9, dtype=torch.float64),
                 r"x: expected torch.float32, the network's type, got torch.float64\. Conv",
             ),
-            (torch.zeros(3, 9, dtype=torch.int64), r"x: expected torch.float32, the network's type, got torch.int64"),
+            (torch.zeros(3, 9, dtype=torch.int64), r"got torch.int64\. Convert it: x.to\(torch.float32\)\.$"),
+            (np.zeros((3, 9)), r"x: expected a torch.Tensor, got ndarray\. Convert it: torch.as_tensor\(x\)"),
+            ([[0.0] * 9], r"x: expected a torch.Tensor, got list\. Convert it"),
             (torch.zeros(3, 9, device="meta"), r"x: expected device cpu, the network's, got meta\. Move one"),
         ],
     )
-    def test_input(self, x: Tensor, message: str) -> None:
+    def test_input(self, x: Any, message: str) -> None:
         with pytest.raises(fw.InputError, match=message):
             fw.Network(GRAPH)(x)
 
@@ -557,6 +624,21 @@ def test_it_trains() -> None:
         losses.append(loss.item())
     assert losses[0] > 0.8
     assert losses[-1] < 0.25
+
+
+def test_the_reference_counts_features() -> None:
+    for features in (8, 10):
+        with pytest.raises(
+            fw.InputError, match=rf"x: expected shape \[..., 9\], one feature an input, got \[2, {features}\]"
+        ):
+            fw.reference(network(GRAPH), torch.zeros(2, features))
+
+
+def test_hard_sigmoid_is_flat_from_its_corners_on() -> None:
+    net = fw.Network(fw.Graph.from_edges([0], [1], weight=[1.0], output_activation="hard_sigmoid"), dtype=torch.float64)
+    x = torch.tensor([[-3.0], [3.0], [0.0]], dtype=torch.float64, requires_grad=True)
+    for run in (net, lambda x: fw.reference(net, x)):
+        assert torch.autograd.grad(run(x).sum(), x)[0].tolist() == [[0.0], [0.0], [1 / 6]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -240,6 +240,24 @@ class TestBackward:
             if wanted:
                 assert_same_bits([tensor.grad], [grad])
 
+    @pytest.mark.parametrize("case", ["relu", "elu", "selu", "hard_tanh", "tanh", "silu"])
+    def test_derivatives_at_nan_and_infinity_are_torchs(self, device: str, case: str) -> None:
+        graph = fw.Graph.from_edges([0], [1], weight=[1.0], output_activation=case)
+        net = fw.Network(graph, dtype=torch.float64).to(device)
+        x = torch.tensor([[float("nan")], [float("inf")], [-float("inf")], [1.0]], dtype=torch.float64, device=device)
+        for samples in (x, x.flip(0)):
+            grads = gradients(net, net, samples, torch.ones_like(samples))
+            wanted = gradients(lambda x: fw.reference(net, x), net, samples, torch.ones_like(samples))
+            torch.testing.assert_close(grads[1], wanted[1], equal_nan=True)
+
+    def test_an_infinite_sample_weighs_the_same_anywhere_in_the_batch(self, device: str) -> None:
+        net = fw.Network(fw.Graph.from_edges([0, 1], [2, 2], weight=[1.0, 1.0]), dtype=torch.float64).to(device)
+        x = torch.tensor([[1.0, 2.0], [float("inf"), 1.0]], dtype=torch.float64, device=device)
+        for samples in (x, x.flip(0)):
+            net.zero_grad()
+            net(samples).sum().backward()
+            assert net.weight.grad.tolist() == [float("inf"), 3.0]
+
     def test_padding_makes_no_infinities(self, device: str) -> None:
         """Samples past the batch's end must not turn 0 x inf into NaN: at x = 0 this network overflows."""
         graph = fw.Graph.from_edges([0, 1, 2], [1, 2, 3], activation="square", output_activation="square")

@@ -193,6 +193,21 @@ class TestPlan:
         padded = next(b for b in range(batch, batch + 64) if b % 64 == 0)
         assert plan.tape_bytes(batch, itemsize) == plan.tape_rows * padded * itemsize
 
+    @pytest.mark.parametrize(
+        ("graph", "share"),
+        [
+            (fw.generators.mlp([5, 7, 6, 3]), 1.0),
+            (CASES["chain"], 0.0),
+            (CASES["no_edges"], 0.0),
+            # 3 and 4 read the same two, in another order; 5 reads one of them twice.
+            (fw.Graph.from_edges([0, 1, 1, 0, 0, 0], [3, 3, 4, 4, 5, 5], num_nodes=6, inputs=[0, 1, 2]), 4 / 6),
+            # 2 and 3 read the same one at different levels: 3 reads 2 too.
+            (fw.Graph.from_edges([0, 0, 2], [2, 3, 3], num_nodes=4, inputs=[0, 1], outputs=[3]), 0.0),
+        ],
+    )
+    def test_dense_share(self, graph, share):
+        assert make_plan(graph).dense_share == pytest.approx(share)
+
     def test_rows_are_wide_unless_asked_otherwise(self):
         assert make_plan(CASES["diamond"]).row_bytes == 256
         for asked in (64, 128, 256):
@@ -215,6 +230,7 @@ class TestPlan:
         assert re.search(r"nodes +linear 3, sum 3", text)
         assert re.search(r"cost +7 FLOPs a sample; tape 24 bytes a sample in inference, 24 in training", text)
         assert re.search(r"kernel +whole network in one call, tiles of up to 64 samples", text)
+        assert "no input   reaches 2 nodes" in str(make_plan(CASES["deaf"]))
         text = str(make_plan(CASES["random"]))
         assert re.search(r"left out\D+27 nodes", text)
         assert re.search(r"nodes +linear 5, gelu \d+, sum \d+", text)
@@ -225,7 +241,7 @@ class TestPlan:
     def test_every_plan_prints(self, g, every_node):
         plan = make_plan(g, every_node=every_node)
         lines = str(plan).splitlines()
-        assert len(lines) == 7
+        assert len(lines) == 8
         assert lines[0].startswith(f"Plan: {plan.num_slots} slots ({plan.num_inputs} inputs")
 
     def test_a_chain_of_5000(self):
@@ -272,11 +288,12 @@ class TestPack:
         assert packed.ndim == 1
         names = re.findall(r"plan->(\w+) = words\[(\d+)\]", header())
         fan_in = (plan.in_end - plan.in_begin).tolist()
+        kinds = [AGGREGATIONS[code] for code in plan.aggregation]
         presets = unpack(packed)["preset_slot"]
-        gathers = [n for c, n in enumerate(fan_in) if AGGREGATIONS[plan.aggregation[c]] not in LINEAR]
         own = {
             "num_biases": plan.num_computed,
-            "gather_fan_in": max(gathers, default=0),
+            "gather_edges": sum(n for n, name in zip(fan_in, kinds, strict=True) if name not in LINEAR),
+            "product_fan_in": max((n for n, name in zip(fan_in, kinds, strict=True) if name == "product"), default=0),
             "num_presets": len(presets),
         }
         for name, word in names:
@@ -313,7 +330,7 @@ class TestPack:
         lengths = {"computed": computed, "slots": sizes["num_slots"], "slots + 1": sizes["num_slots"] + 1}
         lengths |= {f"plan->{name}": size for name, size in sizes.items()}
         lengths["plan->num_levels + 1"] = sizes["num_levels"] + 1
-        lengths["plan->gather_fan_in ? plan->num_edges : 0"] = sizes["num_edges"] if sizes["gather_fan_in"] else 0
+        lengths["plan->gather_edges ? plan->num_edges : 0"] = sizes["num_edges"] if sizes["gather_edges"] else 0
         reads = re.findall(r"plan->(\w+) = (wide|narrow)\((.+?)\);", text)
         unpacked = unpack(packed)
         assert [name for name, _, _ in reads] == list(unpacked)

@@ -191,7 +191,7 @@ void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_
 #pragma GCC unroll 8
         for (int k = 0; k < G::kChunk; ++k) {
           if (activation == Activation::kRelu) {
-            grad[k] = select(V::load(value + chunk + k * G::kLanes) > zero, grad[k], zero);
+            grad[k] = select(V::load(value + chunk + k * G::kLanes) <= zero, zero, grad[k]);
           }
           bias_sum = bias_sum + grad[k];
           grad[k] = grad[k] * scale;

@@ -61,7 +61,7 @@ void run_groups(const PlanView& plan, const BackwardArrays<T>& arrays, const T* 
   const Tiling<T> tiling(plan, arrays.batch);
   const auto kernel = kernels<T>().backward[tiling.variant];
   parallel_for(0, tiling.groups, 1, [&](int64_t begin, int64_t end) {
-    Buffer<T> grad(plan.num_slots * tiling.columns), products(plan.gather_fan_in * tiling.columns);
+    Buffer<T> grad(plan.num_slots * tiling.columns), products(plan.product_fan_in * tiling.columns);
     for (int64_t group = begin; group < end; ++group) {
       const BackwardScratch<T> scratch{grad.data(), products.data(),
                                        out_sums ? out_sums + group * plan.num_live_edges : nullptr,

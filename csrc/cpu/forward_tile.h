@@ -7,6 +7,8 @@
 // is shared, every sum has one fixed order: bitwise repeatable.
 #pragma once
 
+#include <cstring>
+
 #include "cpu/kernels.h"
 #include "cpu/tile.h"
 #include "cpu/vector_math.h"
@@ -110,6 +112,11 @@ void forward_tile(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t 
   }
   const auto output = [&](int64_t i) { return tape + int64_t{plan.output_slot[i]} * G::kColumns; };
   G::write(output, plan.num_outputs, begin, arrays.batch, arrays.y);
+  // Samples past the end must add nothing to weight gradients: their gradients are 0, and so must their values be,
+  // since what the last sample repeats may be infinite.
+  for (int64_t row = 0; keep && begin + G::kColumns > arrays.batch && row < plan.tape_rows; ++row) {
+    std::memset(tape + row * G::kColumns + arrays.batch - begin, 0, (begin + G::kColumns - arrays.batch) * sizeof(T));
+  }
 }
 
 }  // namespace freewire::cpu

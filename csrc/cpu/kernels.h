@@ -34,7 +34,7 @@ struct BackwardArrays {
 template <class T>
 struct BackwardScratch {
   T* grad;       // [S, columns] the gradient of each slot
-  T* products;   // [gather_fan_in, columns]
+  T* products;   // [product_fan_in, columns]
   T* out_sums;   // [M] weight gradient in out_edge's order, or null
   T* bias_sums;  // [C], or null
 };

@@ -2,8 +2,7 @@
 // A tile's geometry, and its way in and out of batch-major arrays. Shared by forward and backward.
 //
 // Rows of the tape are node-major and the batch comes last; x, y and their gradients are batch-major. The
-// samples past the end of the batch repeat its last one: with zeros in their place a network could make
-// infinities that the batch has none of, and 0 x inf would reach the weight gradients.
+// samples past the end of the batch repeat its last one, so that nothing is read out of bounds.
 #pragma once
 
 #include <cstdint>

@@ -93,7 +93,7 @@ class SplitPlan {
     own(view_.out_split, slots);
     own(view_.out_dst, view_.num_live_edges);
     own(view_.out_edge, view_.num_live_edges);
-    own(view_.out_position, view_.gather_fan_in ? view_.num_edges : 0);
+    own(view_.out_position, view_.gather_edges ? view_.num_edges : 0);
     own(view_.activation, computed);
     own(view_.aggregation, computed);
     own(view_.bias_index, computed);

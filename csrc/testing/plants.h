@@ -24,7 +24,7 @@ template <class T>
 void backward_tile(const Case<T>& given, const Exact<T>& tape, int64_t tile, T* out_sums) {
   const PlanView& plan = given.split_plan.view();
   const cpu::Tiling<T> tiling(plan, given.batch);
-  const Exact<T> grad(plan.num_slots * tiling.columns), products(plan.gather_fan_in * tiling.columns);
+  const Exact<T> grad(plan.num_slots * tiling.columns), products(plan.product_fan_in * tiling.columns);
   const Exact<T> out_weight(plan.num_live_edges);
   const cpu::BackwardArrays<T> arrays{given.grad_y.data(), out_weight.data(), given.weight.data(), nullptr,
                                       given.batch};
