@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""Correctness before speed: a candidate's outputs and gradients against `freewire.reference`.
+
+Enters: a network, what claims to compute the same, a batch. Leaves: nothing, or `WrongResultError`. The candidate
+sees the whole batch, but the loss reads only some rows of it, spread evenly: the reference, which is slow and greedy
+for memory, then needs only those, and the other rows' gradients must be exactly 0.
+
+Errors are Euclidean norms, relative to the expected result's. In float64 everything must agree to rounding. What is
+timed runs in float32, so that is checked as well: outputs to a multiple of the float32 reference's own error,
+gradients more loosely, since a relu within rounding of its kink may fall to the other side.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import freewire as fw
+
+__all__ = ["WrongResultError", "Yardstick", "check"]
+
+_ROWS = 24  # of the batch that the loss reads
+_ROUNDING = 1e-10  # float64, relative
+_FACTOR = 20.0  # float32 outputs: times the reference's own error
+_FLIPPED = 2e-2  # float32 gradients, relative
+
+Gradients = Callable[[Any], tuple[Tensor, Tensor]]
+
+
+class WrongResultError(AssertionError):
+    """A candidate does not compute what `freewire.reference` does."""
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What the reference makes of a network and a batch; made once, since it is slow."""
+
+    net: fw.Network
+    #: ``[B, I]``, float64 numbers that float32 holds exactly.
+    x: Tensor
+    #: Rows of the batch that the loss reads.
+    rows: Tensor
+    #: Outputs and gradients by name, computed in float64 and in float32.
+    exact: dict[str, Tensor]
+    rounded: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, net: fw.Network, batch: int) -> Yardstick:
+        """Run the reference on a random batch."""
+        x = torch.randn(batch, len(net.graph.inputs), generator=_generator(1)).double()
+        rows = torch.linspace(0, batch - 1, min(batch, _ROWS)).round().long().unique()
+        exact, rounded = (
+            _reference(copy.deepcopy(net).to(dtype), x[rows].to(dtype)) for dtype in (torch.float64, torch.float32)
+        )
+        return cls(net, x, rows, exact, rounded)
+
+    def allowed(self, what: str, dtype: torch.dtype) -> float:
+        """The largest relative error of a quantity."""
+        if dtype == torch.float64:
+            return _ROUNDING
+        return _FLIPPED if what != "outputs" else _FACTOR * _error(self.rounded[what], self.exact[what]) + 1e-6
+
+
+def check(label: str, make: Callable[[fw.Network], nn.Module], gradients: Gradients, yardstick: Yardstick) -> None:
+    """Compare one candidate with the reference, in float64 and float32.
+
+    Args:
+        label: Of the candidate, for the message.
+        make: Builds the candidate for a network.
+        gradients: Of the built candidate after a backward: of the weights ``[E]`` and biases in freewire's order.
+        yardstick: What to compare with.
+
+    Raises:
+        WrongResultError: Outputs or a gradient differ.
+    """
+    rows = yardstick.rows
+    unread = torch.ones(len(yardstick.x), dtype=torch.bool)
+    unread[rows] = False
+    for dtype in (torch.float64, torch.float32):
+        candidate = make(copy.deepcopy(yardstick.net).to(dtype))
+        x = yardstick.x.to(dtype, copy=True).requires_grad_()
+        with torch.no_grad():
+            inference = candidate(x)
+        y = candidate(x)
+        _loss(y[rows]).backward()
+        assert x.grad is not None
+        if x.grad[unread].any():
+            raise WrongResultError(
+                f"{label}: expected zero gradients of samples that the loss does not read, got others."
+            )
+        grad_weight, grad_bias = gradients(candidate)
+        for what, value in (
+            ("outputs", y[rows]),
+            ("outputs", inference[rows]),
+            ("gradient of x", x.grad[rows]),
+            ("gradient of weight", grad_weight),
+            ("gradient of bias", grad_bias),
+        ):
+            error, allowed = _error(value, yardstick.exact[what]), yardstick.allowed(what, dtype)
+            if not error <= allowed:  # a NaN fails too
+                raise WrongResultError(
+                    f"{label}: expected the reference's {what} within {allowed:.1e} in {dtype}, got a relative "
+                    f"error of {error:.1e}. Nothing is timed until they agree."
+                )
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _loss(y: Tensor) -> Tensor:
+    """A random combination of the outputs, so that errors cannot cancel."""
+    return (y * torch.randn(y.shape, dtype=torch.float64, generator=_generator(2)).to(y.dtype)).sum()
+
+
+def _reference(net: fw.Network, x: Tensor) -> dict[str, Tensor]:
+    x = x.clone().requires_grad_()
+    y = fw.reference(net, x)
+    assert net.bias is not None
+    grads = torch.autograd.grad(_loss(y), (x, net.weight, net.bias))
+    return {
+        "outputs": y.detach(),
+        **dict(zip(("gradient of x", "gradient of weight", "gradient of bias"), grads, strict=True)),
+    }
+
+
+def _error(value: Tensor, expected: Tensor) -> float:
+    if value.shape != expected.shape:
+        return float("inf")
+    expected = expected.double()
+    scale = expected.norm().clamp_min(torch.finfo(torch.float64).tiny)
+    return float((value.detach().double() - expected).norm() / scale)
