@@ -10,11 +10,8 @@ instruction set that this CPU has. That a run can fail is shown last, by bugs pl
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,9 +26,10 @@ from torch import Tensor
 import freewire as fw
 from freewire import _reference
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
+from tests import native
 from tests.graphs import CASES
+from tests.native import ROOT, SANITIZERS
 
-ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "sanitize"
 
 DTYPES = (torch.float32, torch.float64)
@@ -39,21 +37,6 @@ ROW_BYTES = (64, 128, 256)
 BATCHES = (0, 1, 15, 16, 17, 33, 64, 65, 130)
 ISAS = ("base", "avx2", "avx512")  # narrowest first, as csrc/cpu/dispatch.cpp lists them
 
-#: Sanitizer to the flags of its program.
-SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
-# As setup.py builds, but for -O1 (readable reports, every load kept). Python's own flags (-fwrapv among them, which
-# would hide overflow) stay out.
-FLAGS = (
-    "-std=c++20 -O1 -g1 -pthread -Wall -Wextra -fno-omit-frame-pointer -fno-math-errno -fno-trapping-math "
-    "-fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS"
-)
-# Memory from new starts as NaN, so that a kernel which reads what it never wrote gives a wrong result.
-OPTIONS = {
-    "ASAN_OPTIONS": f"detect_leaks={int(sys.platform == 'linux')}:detect_stack_use_after_return=1"
-    ":max_malloc_fill_size=1073741824:malloc_fill_byte=255",
-    "UBSAN_OPTIONS": "print_stacktrace=1",
-    "TSAN_OPTIONS": "halt_on_error=1",
-}
 #: Bug of csrc/testing/plants.h to the program that must report it, and words of the report.
 PLANTS = {
     "short_tape": ("address", ("AddressSanitizer", "READ of size", "backward_tile")),
@@ -71,7 +54,7 @@ _RESULT_NAMES = ("y", "grad_x", "grad_weight", "grad_bias")
 _ROUNDING = 16
 
 
-class SanitizeError(Exception):
+class SanitizeError(native.NativeError):
     """A check failed, or could not be made; the message says it all."""
 
 
@@ -226,71 +209,36 @@ def _gradients(graph: fw.Graph, parameters: Sequence[Tensor], grad_y: Tensor) ->
 # ---------------------------------------------------------------------------------- programs
 
 
-def compiler() -> str:
-    """$CXX, or the first of the usual ones that is there."""
-    found = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
-    if found is None:
-        raise SanitizeError("C++ compiler: expected c++, g++ or clang++ on PATH, got none. Install one or set CXX.")
-    return found
-
-
 def build() -> None:
-    """Compile and link a program a sanitizer, `program`; ninja leaves alone what is up to date."""
+    """A program a sanitizer, `Program`."""
     sources = ["csrc/cpu/dispatch.cpp", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/cpu/isa_*.cpp"))]
-    lines = [
-        "rule compile",
-        f"  command = {compiler()} {FLAGS} $sanitize -I../../csrc -MMD -MF $out.d -c $in -o $out",
-        "  depfile = $out.d",
-        "  deps = gcc",
-        "rule link",
-        f"  command = {compiler()} {FLAGS} $sanitize $in -o $out",
-    ]
-    for name, sanitize in SANITIZERS.items():
-        objects = []
-        for source in [*reversed(sources), "csrc/testing/sanitize_main.cpp"]:  # the longest first
-            objects.append(f"{name}/{Path(source).stem}.o")
-            lines += [f"build {objects[-1]}: compile ../../{source}", f"  sanitize = {sanitize}"]
-        lines += [f"build {name}/sanitize: link {' '.join(objects)}", f"  sanitize = {sanitize}"]
-    BUILD.mkdir(parents=True, exist_ok=True)
-    (BUILD / "build.ninja").write_text("\n".join(lines) + "\n")
-    jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
-    command = [sys.executable, "-m", "ninja", "-C", str(BUILD), "-j", jobs, "--quiet"]
-    if subprocess.run(command).returncode:
-        raise SanitizeError(
-            "build: expected a compiler that builds with -fsanitize=address,undefined and -fsanitize=thread, got the "
-            "messages above. Install its sanitizer runtimes (libasan, libubsan, libtsan) or set CXX."
-        )
+    objects, programs = {}, {}
+    for name, flags in SANITIZERS.items():
+        parts = {  # the longest first
+            f"{name}/{Path(source).stem}.o": (source, flags)
+            for source in [*reversed(sources), "csrc/testing/sanitize_main.cpp"]
+        }
+        objects.update(parts)
+        programs[f"{name}/sanitize"] = (flags, list(parts))
+    native.build(BUILD, objects, programs)
 
 
-class Program:
-    """The program of one sanitizer, and how it must be started on this machine."""
+class Program(native.Program):
+    """The program of one sanitizer."""
 
     def __init__(self, sanitizer: str) -> None:
+        super().__init__(BUILD / sanitizer / "sanitize")
         self.sanitizer = sanitizer
-        self.command = [str(BUILD / sanitizer / "sanitize")]
-        self.environment = {**OPTIONS, **os.environ}
-        done = self.run()
-        if "unexpected memory mapping" in done.stderr and shutil.which(
-            "setarch"
-        ):  # the kernel scatters memory more than this runtime expects
-            self.command = ["setarch", platform.machine(), "-R", *self.command]
-            done = self.run()
-        if "LeakSanitizer has encountered a fatal error" in done.stderr:  # no ptrace here, as in some containers
-            self.environment["ASAN_OPTIONS"] += ":detect_leaks=0"
-            done = self.run()
+        done = self.run(FREEWIRE_ISA=ISAS[-1])
         if done.returncode or done.stdout.strip() not in ISAS:
             raise SanitizeError(f"{sanitizer}: expected the program to start, got\n{done.stdout}{done.stderr}")
         self.isas = ISAS[: ISAS.index(done.stdout.strip()) + 1]
-
-    def run(self, *arguments: str, isa: str = ISAS[-1]) -> subprocess.CompletedProcess[str]:
-        environment = {**self.environment, "FREEWIRE_ISA": isa}
-        return subprocess.run([*self.command, *arguments], env=environment, capture_output=True, text=True)
 
 
 def check(program: Program, isa: str, paths: Sequence[str]) -> None:
     """Run all cases; the program must find nothing to report."""
     start = time.perf_counter()
-    done = program.run(*paths, isa=isa)
+    done = program.run(*paths, FREEWIRE_ISA=isa)
     last = done.stdout.splitlines()[-1] if done.stdout else "the start"
     if done.returncode or done.stderr:
         raise SanitizeError(
@@ -304,7 +252,7 @@ def check(program: Program, isa: str, paths: Sequence[str]) -> None:
 
 def check_plant(program: Program, isa: str, bug: str, path: str) -> None:
     """Run one case with a bug planted; the program must report that bug."""
-    done = program.run("--plant", bug, path, isa=isa)
+    done = program.run("--plant", bug, path, FREEWIRE_ISA=isa)
     missing = [words for words in PLANTS[bug][1] if words not in done.stderr]
     if done.returncode == 0 or missing:
         raise SanitizeError(
@@ -336,7 +284,7 @@ def main() -> int:
         plants = [(bug, isa) for bug, (name, _) in PLANTS.items() for isa in programs[name].isas]
         for bug, isa in plants:
             check_plant(programs[PLANTS[bug][0]], isa, bug, str(folder / "every_kind-float32-64-65.case"))
-    except SanitizeError as error:
+    except native.NativeError as error:
         print(error, file=sys.stderr)
         print("test-sanitize: FAILED", file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
-from tests import sanitize
+from tests import native, sanitize
 from tests.graphs import CASES
 
 CASE_LIST = list(sanitize.cases())
@@ -96,8 +96,8 @@ int main(int, char** arguments) {
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     (folder / "reader.cpp").write_text(READER)
-    command = [*shlex.split(sanitize.compiler()), "-std=c++20", "-D_GLIBCXX_ASSERTIONS"]
-    command += ["-I", str(sanitize.ROOT / "csrc"), str(folder / "reader.cpp"), "-o", str(folder / "reader")]
+    command = [*shlex.split(native.compiler()), "-std=c++20", "-D_GLIBCXX_ASSERTIONS"]
+    command += ["-I", str(native.ROOT / "csrc"), str(folder / "reader.cpp"), "-o", str(folder / "reader")]
     subprocess.run(command, check=True)
     return folder / "reader"
 
