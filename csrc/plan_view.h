@@ -29,6 +29,7 @@ struct PlanView {
   int64_t row_bytes;       // bytes of a tape row at most: 64, 128 or 256
 
   int64_t num_levels;   // L
+  int64_t level_width;  // the most computed nodes of one level
   int64_t num_presets;  // P
 
   const int64_t* level_ptr;     // [L + 1] the first slot of each level
@@ -40,19 +41,21 @@ struct PlanView {
   const int32_t* out_dst;       // [M] slot of each edge's destination
   const int64_t* out_edge;      // [M] the edge's canonical number
   const int64_t* out_position;  // [E] the inverse of out_edge; absent where every aggregation is linear
-  const int32_t* activation;    // [C]
-  const int32_t* aggregation;   // [C]
-  const int32_t* bias_index;    // [C] which entry of the bias
-  const int32_t* kept_row;      // [C] the tape row of the node's pre-activation, or -1
-  const int32_t* output_slot;   // [O]
-  const int32_t* preset_slot;   // [P] slots whose gradient starts from something: outputs, sources of non-linear nodes
+  const int64_t*
+      share_begin;  // [C] the first of the rows for what each in-edge of a non-linear node receives; absent as above
+  const int32_t* activation;   // [C]
+  const int32_t* aggregation;  // [C]
+  const int32_t* bias_index;   // [C] which entry of the bias
+  const int32_t* kept_row;     // [C] the tape row of the node's pre-activation, or -1
+  const int32_t* output_slot;  // [O]
+  const int32_t* preset_slot;  // [P] slots whose gradient starts from something: outputs, sources of non-linear nodes
 
   int64_t num_computed() const { return num_slots - num_inputs; }
 };
 
 // The header: the sizes, then each section's first word and length, in PlanView's order.
-constexpr int64_t kPlanSizes = 14;
-constexpr int64_t kPlanSections = 15;
+constexpr int64_t kPlanSizes = 15;
+constexpr int64_t kPlanSections = 16;
 constexpr int64_t kPlanHeader = kPlanSizes + 2 * kPlanSections;
 
 // Reads the header; false where the words are no plan of this layout, or a section's length is not what the
@@ -70,7 +73,8 @@ inline bool read_plan(const int64_t* words, int64_t count, PlanView* plan) {
   plan->product_fan_in = words[10];
   plan->row_bytes = words[11];
   plan->num_levels = words[12];
-  plan->num_presets = words[13];
+  plan->level_width = words[13];
+  plan->num_presets = words[14];
   for (int64_t i = 2; i < kPlanSizes; ++i) {
     if (words[i] < 0) return false;
   }
@@ -98,6 +102,7 @@ inline bool read_plan(const int64_t* words, int64_t count, PlanView* plan) {
   plan->out_dst = narrow(plan->num_live_edges);
   plan->out_edge = wide(plan->num_live_edges);
   plan->out_position = wide(plan->gather_edges ? plan->num_edges : 0);
+  plan->share_begin = wide(plan->gather_edges ? computed : 0);
   plan->activation = narrow(computed);
   plan->aggregation = narrow(computed);
   plan->bias_index = narrow(computed);

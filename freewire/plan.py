@@ -29,7 +29,7 @@ _LINEAR = tuple(AGGREGATIONS.index(name) for name in ("sum", "mean"))
 _ROW_BYTES = 256
 
 # What Plan.pack() lays out, in PlanView's order: after the sizes, each section's first word and length.
-_NUM_SIZES = 14
+_NUM_SIZES = 15
 _SECTIONS = (
     ("level_ptr", np.int64),
     ("in_begin", np.int64),
@@ -40,6 +40,7 @@ _SECTIONS = (
     ("out_dst", np.int32),
     ("out_edge", np.int64),
     ("out_position", np.int64),
+    ("share_begin", np.int64),
     ("activation", np.int32),
     ("aggregation", np.int32),
     ("bias_index", np.int32),
@@ -120,6 +121,13 @@ class Plan:
         return len(self.level_ptr) - 1
 
     @property
+    def level_widths(self) -> IntArray:
+        """Computed nodes of each level, int64 [L]."""
+        widths = np.diff(self.level_ptr)
+        widths[0] -= self.num_inputs
+        return widths
+
+    @property
     def tape_rows(self) -> int:
         """Rows of the tape that training keeps: the slots and the kept pre-activations."""
         return self.num_slots + int((self.kept_row >= 0).sum())
@@ -158,6 +166,8 @@ class Plan:
         out_position = np.zeros(self.num_edges if gather_edges else 0, np.int64)
         if gather_edges:
             out_position[self.out_edge] = np.arange(self.num_live_edges)
+        shares = np.where(np.isin(self.aggregation, _LINEAR), 0, fan_in)
+        share_begin = np.cumsum(shares) - shares if gather_edges else np.empty(0, np.int64)
         feeds_gathers = np.flatnonzero(self.out_split < self.out_ptr[1:])
         preset_slot = np.union1d(feeds_gathers, self.output_slot).astype(np.int32)
         sizes = {
@@ -174,9 +184,10 @@ class Plan:
             "product_fan_in": int(product_fan_in.max(initial=0)),
             "row_bytes": self.row_bytes,
             "num_levels": self.num_levels,
+            "level_width": int(self.level_widths.max(initial=0)),
             "num_presets": len(preset_slot),
         }
-        made = {"out_position": out_position, "preset_slot": preset_slot}
+        made = {"out_position": out_position, "share_begin": share_begin, "preset_slot": preset_slot}
         sections: list[Any] = [made[name] if name in made else getattr(self, name) for name, _ in _SECTIONS]
         header = len(sizes) + 2 * len(sections)
         starts = header + np.cumsum([0, *(-(-section.nbytes // 8) for section in sections)])

@@ -274,7 +274,7 @@ class TestPack:
     def test_unpack_gives_the_sections_back(self, g, every_node):
         plan = make_plan(g, every_node=every_node)
         sections = unpack(plan.pack())
-        made = {"out_position", "preset_slot"}
+        made = {"out_position", "share_begin", "preset_slot"}
         assert set(vars(plan)) & set(sections) == set(sections) - made
         for name in sections.keys() - made:
             np.testing.assert_array_equal(sections[name], getattr(plan, name), err_msg=name)
@@ -293,6 +293,7 @@ class TestPack:
         own = {
             "num_biases": plan.num_computed,
             "gather_edges": sum(n for n, name in zip(fan_in, kinds, strict=True) if name not in LINEAR),
+            "level_width": max(plan.level_widths.tolist()),
             "product_fan_in": max((n for n, name in zip(fan_in, kinds, strict=True) if name == "product"), default=0),
             "num_presets": len(presets),
         }
@@ -314,6 +315,25 @@ class TestPack:
             assert position[plan.out_edge].tolist() == list(range(plan.num_live_edges))
 
     @given(graphs(), either)
+    def test_shares_stand_side_by_side(self, g, every_node):
+        """Each live edge into a node that is not linear has a row of its own, and no row is without an edge."""
+        plan = make_plan(g, every_node=every_node)
+        begins = unpack(plan.pack())["share_begin"]
+        rows = [
+            begins[c] + e - plan.in_begin[c]
+            for c in range(len(plan.in_begin) if len(begins) else 0)
+            if AGGREGATIONS[plan.aggregation[c]] not in LINEAR
+            for e in range(plan.in_begin[c], plan.in_end[c])
+        ]
+        assert rows == list(range(len(rows)))
+
+    @given(graphs(), either)
+    def test_level_widths(self, g, every_node):
+        plan = make_plan(g, every_node=every_node)
+        levels = g.level[plan.slot_node[plan.num_inputs :]].tolist()
+        assert plan.level_widths.tolist() == [levels.count(k) for k in range(plan.num_levels)]
+
+    @given(graphs(), either)
     def test_preset_slots_are_outputs_and_sources_of_gathers(self, g, every_node):
         plan = make_plan(g, every_node=every_node)
         expected = set(plan.output_slot.tolist())
@@ -330,6 +350,7 @@ class TestPack:
         lengths = {"computed": computed, "slots": sizes["num_slots"], "slots + 1": sizes["num_slots"] + 1}
         lengths |= {f"plan->{name}": size for name, size in sizes.items()}
         lengths["plan->num_levels + 1"] = sizes["num_levels"] + 1
+        lengths["plan->gather_edges ? computed : 0"] = computed if sizes["gather_edges"] else 0
         lengths["plan->gather_edges ? plan->num_edges : 0"] = sizes["num_edges"] if sizes["gather_edges"] else 0
         reads = re.findall(r"plan->(\w+) = (wide|narrow)\((.+?)\);", text)
         unpacked = unpack(packed)

@@ -94,6 +94,7 @@ class SplitPlan {
     own(view_.out_dst, view_.num_live_edges);
     own(view_.out_edge, view_.num_live_edges);
     own(view_.out_position, view_.gather_edges ? view_.num_edges : 0);
+    own(view_.share_begin, view_.gather_edges ? computed : 0);
     own(view_.activation, computed);
     own(view_.aggregation, computed);
     own(view_.bias_index, computed);

@@ -6,10 +6,7 @@
 // OpenMP's barriers and would report races that are none.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
-#include <cstring>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -18,6 +15,7 @@
 #include "cpu/drive.h"
 #include "testing/case_file.h"
 #include "testing/exact.h"
+#include "testing/results.h"
 
 namespace freewire::testing {
 
@@ -35,13 +33,6 @@ struct StdThreads {
     for (std::thread& worker : workers) worker.join();
   }
   int64_t count;
-};
-
-template <class T>
-struct Result {
-  std::string name;
-  Exact<T> values;
-  const Expected* expected;
 };
 
 // The tape's size is what the tiles take, without the padding that freewire::forward gives it.
@@ -89,31 +80,6 @@ std::vector<Result<T>> run(const Case<T>& given, int threads) {
     }
   }
   return results;
-}
-
-template <class T>
-void expect_close(const std::vector<Result<T>>& results) {
-  for (const Result<T>& result : results) {
-    const Expected& expected = *result.expected;
-    for (int64_t i = 0; i < result.values.size(); ++i) {
-      const double got = result.values[i], wanted = expected.values[i];
-      if (std::abs(got - wanted) <= expected.tolerance) continue;  // false for a NaN
-      throw std::runtime_error(result.name + ": expected " + std::to_string(wanted) + " within " +
-                               std::to_string(expected.tolerance) + " at entry " + std::to_string(i) + ", got " +
-                               std::to_string(got) + ".");
-    }
-  }
-}
-
-template <class T>
-void expect_same_bits(const std::vector<Result<T>>& one, const std::vector<Result<T>>& many) {
-  for (size_t r = 0; r < one.size(); ++r) {
-    for (int64_t i = 0; i < one[r].values.size(); ++i) {
-      if (std::memcmp(&one[r].values[i], &many[r].values[i], sizeof(T)) == 0) continue;
-      throw std::runtime_error(one[r].name + ": expected the same bits from 1 and " + std::to_string(kManyThreads) +
-                               " threads, got others at entry " + std::to_string(i) + ".");
-    }
-  }
 }
 
 }  // namespace freewire::testing

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// A whole batch through the kernels: which regime, how wide a tile.
+//
+// Enters: a plan and device arrays. Leaves: launches on a stream, in order; nothing waits, allocates or copies.
+#include "cuda/parameter_gradients.h"
+#include "cuda/resident.h"
+#include "cuda/streamed.h"
+
+namespace freewire::cuda {
+
+int tile_columns(const PlanView& plan, int64_t batch, int64_t itemsize, const Device& device) {
+  constexpr int kNarrowest = 2, kWidest = 32;
+  int columns = kWidest;
+  // Narrow enough that every multiprocessor has a tile: a tile's time hardly depends on its width, the idle ones' does.
+  while (columns > kNarrowest && batch <= int64_t{columns / 2} * device.multiprocessors) columns /= 2;
+  while (columns > 1 && plan.num_slots * columns * itemsize > device.shared_bytes) columns /= 2;
+  return columns < kNarrowest ? 0 : columns;
+}
+
+template <class T>
+void run_forward(const PlanView& plan, const ForwardArrays<T>& arrays, T* rows, int columns, Stream stream) {
+  if (columns) {
+    resident_forward(plan, arrays, columns, stream);
+  } else {
+    streamed_forward(plan, arrays, arrays.tape ? arrays.tape : rows, stream);
+  }
+}
+
+template <class T>
+void run_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream) {
+  if (columns) {
+    resident_backward(plan, arrays, columns, stream);
+  } else {
+    streamed_backward(plan, arrays, stream);
+  }
+  parameter_gradients(plan, arrays, stream);
+}
+
+template void run_forward<float>(const PlanView&, const ForwardArrays<float>&, float*, int, Stream);
+template void run_forward<double>(const PlanView&, const ForwardArrays<double>&, double*, int, Stream);
+template void run_backward<float>(const PlanView&, const BackwardArrays<float>&, int, Stream);
+template void run_backward<double>(const PlanView&, const BackwardArrays<double>&, int, Stream);
+
+}  // namespace freewire::cuda

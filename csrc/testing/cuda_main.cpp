@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// The CUDA kernels over case files, on the CPU by the SIMT shim; tests/test_cuda_kernels.py builds and runs it.
+//
+// Enters: case files, after "--quick" for fewer widths of tile and one order only (ThreadSanitizer is slow). Leaves:
+// each path as its turn comes, then every kernel that ran and how often; the exit status is 1, with one sentence on
+// stderr, where a result is wrong, or changes with the order in which blocks and threads happen to run.
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "testing/case_file.h"
+#include "testing/cuda_run.h"
+
+namespace freewire::testing {
+namespace {
+
+struct Thoroughness {
+  std::vector<int> columns = {0, 2, 4, 8, 16, 32};  // of a tile; 0: streamed
+  std::vector<uint64_t> seeds = {1, 2};             // of the order of blocks and threads
+  int64_t resident_batch = 1 << 20;                 // no resident run of a longer batch
+};
+
+template <class T>
+void check(const Case<T>& given, const Thoroughness& how) {
+  const PlanView& plan = given.split_plan.view();
+  const cuda::Device device = cuda::current_device();
+  const int chosen = cuda::tile_columns(plan, given.batch, sizeof(T), device);
+  if (chosen && plan.num_slots * chosen * static_cast<int64_t>(sizeof(T)) > device.shared_bytes) {
+    throw std::runtime_error("tile_columns: expected a tile that fits, got " + std::to_string(chosen) + " columns.");
+  }
+  for (const int columns : how.columns) {
+    if (columns && given.batch > how.resident_batch) continue;
+    if (plan.num_slots * columns * static_cast<int64_t>(sizeof(T)) > device.shared_bytes) continue;
+    std::vector<Result<T>> first;
+    for (const uint64_t seed : how.seeds) {
+      simt::options().seed = seed;
+      std::vector<Result<T>> results = cuda_run(given, columns);
+      if (given.has_results) expect_close(results);
+      if (!first.empty()) expect_same_bits(first, results, "any order of blocks and threads");
+      first = std::move(results);
+    }
+  }
+}
+
+void check_file(const std::string& path, const Thoroughness& how) {
+  CaseReader reader(path);
+  const auto itemsize = reader.number<int64_t>("bytes a number");
+  if (itemsize == sizeof(float)) {
+    check(Case<float>(reader), how);
+  } else if (itemsize == sizeof(double)) {
+    check(Case<double>(reader), how);
+  } else {
+    throw std::runtime_error("bytes a number: expected 4 or 8, got " + std::to_string(itemsize) + ".");
+  }
+}
+
+}  // namespace
+}  // namespace freewire::testing
+
+int main(int count, char** arguments) {
+  freewire::testing::Thoroughness how;
+  const bool quick = count > 1 && std::string(arguments[1]) == "--quick";
+  if (quick) how = {{0, 4}, {1}, 40};
+  for (int i = quick ? 2 : 1; i < count; ++i) {
+    std::printf("%s\n", arguments[i]);
+    std::fflush(stdout);  // a sanitizer's report ends the program
+    try {
+      freewire::testing::check_file(arguments[i], how);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s: %s\n", arguments[i], error.what());
+      return 1;
+    }
+  }
+  for (const auto& [kernel, times] : simt::launches())
+    std::printf("%s %ld\n", kernel.c_str(), static_cast<long>(times));
+  return 0;
+}
