@@ -228,20 +228,20 @@ def evaluate(
         tape_rows: ``Plan.tape_rows``.
         checkpoint: Keep no tape; the backward runs the forward once more.
     """
+    transformed = torch._C._are_functorch_transforms_active()
     if torch.compiler.is_compiling():
-        if torch._C._are_functorch_transforms_active():
+        if transformed:
             # Dynamo would lose the Function's gradient here, in silence. Where it may, it answers a raise by running
             # the whole frame eagerly, which is right; with fullgraph=True the caller reads this.
             raise RuntimeError(
                 "freewire: expected no torch.func transform inside torch.compile(fullgraph=True), got one. "
-                "Compile without fullgraph, or apply the transform to the compiled network."
+                "Compile without fullgraph."
             )
-    else:
-        if _needs_reference():
-            return _reference_of(plan)(x, weight, bias)
-        if not torch._C._are_functorch_transforms_active() and not (
-            torch.is_grad_enabled()
-            and (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
-        ):
-            return _forward(x, weight, bias, plan, num_outputs, 0)[0]  # a Function alone would cost 16 us
+    elif _needs_reference():
+        return _reference_of(plan)(x, weight, bias)
+    wants_gradient = torch.is_grad_enabled() and (
+        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    )
+    if not wants_gradient and not transformed:  # a Function alone would cost 16 us, and keep a tape
+        return _forward(x, weight, bias, plan, num_outputs, 0)[0]
     return _Forward.apply(x, weight, bias, plan, num_outputs, tape_rows, not checkpoint)[0]

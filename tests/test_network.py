@@ -272,6 +272,21 @@ class TestConventions:
             with torch.no_grad():
                 assert_same_bits([run(x)], [net(x)])
 
+    @pytest.mark.parametrize("gradient", [False, True])
+    def test_compiled_inference_keeps_no_tape(self, gradient: bool) -> None:
+        torch._dynamo.reset()
+        net = network(GRAPH)
+        seen: list[Any] = []
+
+        def backend(module: Any, _: Any) -> Any:
+            nodes = (node for part in module.modules() for node in part.graph.nodes)
+            seen.extend(node for node in nodes if "freewire.forward" in str(node.target))
+            return module.forward
+
+        with torch.set_grad_enabled(gradient):
+            torch.compile(net, fullgraph=True, backend=backend)(x_of(net, 3))
+        assert [node.args[-1] for node in seen] == [net.plan.tape_rows if gradient else 0]
+
     @pytest.mark.slow
     def test_compile_with_the_default_backend(self) -> None:
         torch._dynamo.reset()
