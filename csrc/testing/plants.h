@@ -74,7 +74,7 @@ void plant(const std::string& bug, const Case<T>& given) {
     T& last = spoilt[spoilt.size() - 1];
     last = bug == "wrong_number" ? last + 1 : std::nextafter(last, T(1));
     expect_close(one);
-    expect_same_bits(one, many, "1 and many threads");
+    expect_same_bits(one, many, kThreadCounts);
   } else {
     throw std::invalid_argument("plant: expected a bug's name, got '" + bug + "'.");
   }

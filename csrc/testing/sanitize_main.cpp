@@ -25,7 +25,7 @@ void check(const Case<T>& given, const std::string& bug) {
   if (!bug.empty()) return plant(bug, given);
   const auto one = run(given, 1), many = run(given, kManyThreads);
   if (given.has_results) expect_close(one);
-  expect_same_bits(one, many, ("1 and " + std::to_string(kManyThreads) + " threads").c_str());
+  expect_same_bits(one, many, kThreadCounts);
   ++ran[sizeof(T) == 8][cpu::Tiling<T>(given.split_plan.view(), given.batch).variant];
 }
 

@@ -20,6 +20,7 @@
 namespace freewire::testing {
 
 constexpr int kManyThreads = 4;  // beside one
+constexpr const char* kThreadCounts = "1 and 4 threads";
 
 // parallel_for of cpu/drive.h. Cuts evenly, whatever grain says: small cases are to run in parallel as well.
 struct StdThreads {
