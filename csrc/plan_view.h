@@ -41,14 +41,13 @@ struct PlanView {
   const int32_t* out_dst;       // [M] slot of each edge's destination
   const int64_t* out_edge;      // [M] the edge's canonical number
   const int64_t* out_position;  // [E] the inverse of out_edge; absent where every aggregation is linear
-  const int64_t*
-      share_begin;  // [C] the first of the rows for what each in-edge of a non-linear node receives; absent as above
-  const int32_t* activation;   // [C]
-  const int32_t* aggregation;  // [C]
-  const int32_t* bias_index;   // [C] which entry of the bias
-  const int32_t* kept_row;     // [C] the tape row of the node's pre-activation, or -1
-  const int32_t* output_slot;  // [O]
-  const int32_t* preset_slot;  // [P] slots whose gradient starts from something: outputs, sources of non-linear nodes
+  const int64_t* share_begin;   // [C] first row of what a non-linear node's in-edges receive; absent as above
+  const int32_t* activation;    // [C]
+  const int32_t* aggregation;   // [C]
+  const int32_t* bias_index;    // [C] which entry of the bias
+  const int32_t* kept_row;      // [C] the tape row of the node's pre-activation, or -1
+  const int32_t* output_slot;   // [O]
+  const int32_t* preset_slot;   // [P] slots whose gradient starts from something: outputs, sources of non-linear nodes
 
   int64_t num_computed() const { return num_slots - num_inputs; }
 };

@@ -242,6 +242,6 @@ def evaluate(
     wants_gradient = torch.is_grad_enabled() and (
         x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     )
-    if not wants_gradient and not transformed:  # a Function alone would cost 16 us, and keep a tape
+    if not wants_gradient and not transformed:  # a Function costs more than a small network, and keeps a tape
         return _forward(x, weight, bias, plan, num_outputs, 0)[0]
     return _Forward.apply(x, weight, bias, plan, num_outputs, tape_rows, not checkpoint)[0]

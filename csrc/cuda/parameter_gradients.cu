@@ -6,6 +6,7 @@
 // butterfly over the warp. An edge moves two rows in (the reader's from L1 after the first). Slices write partial sums
 // of their own, added in order afterwards: one writer an element, no atomics, bitwise repeatable.
 #include "cuda/backward_node.h"
+#include "cuda/fill.h"
 #include "cuda/parameter_gradients.h"
 
 namespace freewire::cuda {
@@ -51,14 +52,6 @@ __global__ void __launch_bounds__(kThreads)
   to[i] = total;
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads) clear_kernel(T* to, int64_t count) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i < count) to[i] = 0;
-}
-
-int64_t blocks_of(int64_t count) { return (count + kThreads - 1) / kThreads; }
-
 }  // namespace
 
 template <class T>
@@ -75,21 +68,21 @@ void parameter_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, 
   const bool all_written =
       slices > 0 && plan.num_live_edges == plan.num_edges && plan.num_computed() == plan.num_biases;
   if (!all_written && weight_sums) {
-    launch<clear_kernel<T>>(blocks_of(rows * plan.num_edges), kThreads, 0, stream, weight_sums, rows * plan.num_edges);
+    fill_zero(weight_sums, rows * plan.num_edges, stream);
   }
   if (!all_written && bias_sums) {
-    launch<clear_kernel<T>>(blocks_of(rows * plan.num_biases), kThreads, 0, stream, bias_sums, rows * plan.num_biases);
+    fill_zero(bias_sums, rows * plan.num_biases, stream);
   }
   launch<edge_gradient_kernel<T>>({plan.num_computed(), slices}, kThreads, 0, stream, plan, arrays,
                                   pitch_of(arrays.batch), weight_sums, bias_sums);
   if (slices <= 1) return;
   if (weight_sums) {
-    launch<add_slices_kernel<T>>(blocks_of(plan.num_edges), kThreads, 0, stream, weight_sums, slices, plan.num_edges,
-                                 arrays.grad_weight);
+    launch<add_slices_kernel<T>>(blocks_of(plan.num_edges, kThreads), kThreads, 0, stream, weight_sums, slices,
+                                 plan.num_edges, arrays.grad_weight);
   }
   if (bias_sums) {
-    launch<add_slices_kernel<T>>(blocks_of(plan.num_biases), kThreads, 0, stream, bias_sums, slices, plan.num_biases,
-                                 arrays.grad_bias);
+    launch<add_slices_kernel<T>>(blocks_of(plan.num_biases, kThreads), kThreads, 0, stream, bias_sums, slices,
+                                 plan.num_biases, arrays.grad_bias);
   }
 }
 

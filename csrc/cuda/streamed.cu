@@ -6,6 +6,7 @@
 // slot and its weight. The grid is the widest level's: which slots a level has stands on the device only, and asking
 // would be a wait.
 #include "cuda/backward_node.h"
+#include "cuda/fill.h"
 #include "cuda/forward_node.h"
 #include "cuda/streamed.h"
 
@@ -62,12 +63,6 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) zero_kernel(T* __restrict__ to, int64_t count) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i < count) to[i] = 0;
-}
-
-template <class T>
 __global__ void __launch_bounds__(kThreads)
     level_forward_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ ForwardArrays<T> arrays,
                          Rows<T> rows, int64_t level) {
@@ -88,8 +83,6 @@ __global__ void __launch_bounds__(kThreads)
   backward_slot<kWarpSize>(plan, arrays, slot, grad, grad.stride, sample, sample);
 }
 
-int64_t blocks_of(int64_t count, int64_t a_block) { return (count + a_block - 1) / a_block; }
-
 }  // namespace
 
 template <class T>
@@ -109,8 +102,8 @@ void streamed_forward(const PlanView& plan, const ForwardArrays<T>& arrays, T* r
 template <class T>
 void streamed_backward(const PlanView& plan, const BackwardArrays<T>& arrays, Stream stream) {
   const Rows<T> grad{arrays.rows, pitch_of(arrays.batch)};
-  const int64_t slices = grad.stride / kWarpSize, elements = plan.num_slots * grad.stride;
-  launch<zero_kernel<T>>(blocks_of(elements, kThreads), kThreads, 0, stream, grad.data, elements);
+  const int64_t slices = grad.stride / kWarpSize;
+  fill_zero(grad.data, plan.num_slots * grad.stride, stream);
   launch<scatter_kernel<T>>({blocks_of(plan.num_outputs, kNodes), slices}, kThreads, 0, stream, arrays.grad_y,
                             plan.output_slot, plan.num_outputs, arrays.batch, grad);
   for (int64_t level = plan.num_levels - 1; level >= 0; --level) {

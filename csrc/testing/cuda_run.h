@@ -48,32 +48,16 @@ void cuda_backward(const Case<T>& given, int columns, const Exact<T>& tape, cons
   expect_launched();
 }
 
-// y without and with a tape, then the gradients: none, x's, the parameters', all. columns 0: streamed.
+// columns 0: streamed.
 template <class T>
 std::vector<Result<T>> cuda_run(const Case<T>& given, int columns) {
-  const PlanView& plan = given.split_plan.view();
-  const std::string where = columns ? ", tiles of " + std::to_string(columns) : ", streamed";
-  std::vector<Result<T>> results;
-  const Exact<T> tape(plan.tape_rows * cuda::pitch_of(given.batch));
-  for (const bool keep : {false, true}) {
-    Exact<T> y(given.batch * plan.num_outputs);
-    cuda_forward(given, columns, y, keep ? &tape : nullptr);
-    results.push_back({(keep ? "y with a tape" : "y without a tape") + where, std::move(y), &given.y});
-  }
-  for (const bool need_parameters : {false, true}) {
-    for (const bool need_x : {false, true}) {
-      Exact<T> grad_x(need_x ? given.batch * plan.num_inputs : 0);
-      Exact<T> grad_weight(need_parameters ? plan.num_edges : 0);
-      Exact<T> grad_bias(need_parameters ? given.bias.size() : 0);
-      cuda_backward(given, columns, tape, grad_x, grad_weight, grad_bias);
-      const std::string which = (need_x && need_parameters ? " of all gradients" : " alone") + where;
-      if (need_x) results.push_back({"grad_x" + which, std::move(grad_x), &given.grad_x});
-      if (!need_parameters) continue;
-      results.push_back({"grad_weight" + which, std::move(grad_weight), &given.grad_weight});
-      if (given.has_bias) results.push_back({"grad_bias" + which, std::move(grad_bias), &given.grad_bias});
-    }
-  }
-  return results;
+  return run_every_way(
+      given, given.split_plan.view().tape_rows * cuda::pitch_of(given.batch),
+      columns ? ", tiles of " + std::to_string(columns) : ", streamed",
+      [&](const Exact<T>& y, const Exact<T>* tape) { cuda_forward(given, columns, y, tape); },
+      [&](const Exact<T>& tape, const Exact<T>& x, const Exact<T>& weight, const Exact<T>& bias) {
+        cuda_backward(given, columns, tape, x, weight, bias);
+      });
 }
 
 }  // namespace freewire::testing

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "testing/case_file.h"
@@ -20,6 +21,35 @@ struct Result {
   Exact<T> values;
   const Expected* expected;
 };
+
+// A case in every way that kernels can be asked for: y without and with a tape, then the gradients: none, x's, the
+// parameters', all. forward(y, tape or null); backward(tape, grad_x, grad_weight, grad_bias), empty where not wanted.
+template <class T, class Forward, class Backward>
+std::vector<Result<T>> run_every_way(const Case<T>& given, int64_t tape_size, const std::string& where,
+                                     const Forward& forward, const Backward& backward) {
+  const PlanView& plan = given.split_plan.view();
+  std::vector<Result<T>> results;
+  const Exact<T> tape(tape_size);
+  for (const bool keep : {false, true}) {
+    Exact<T> y(given.batch * plan.num_outputs);
+    forward(y, keep ? &tape : nullptr);
+    results.push_back({(keep ? "y with a tape" : "y without a tape") + where, std::move(y), &given.y});
+  }
+  for (const bool need_parameters : {false, true}) {
+    for (const bool need_x : {false, true}) {
+      Exact<T> grad_x(need_x ? given.batch * plan.num_inputs : 0);
+      Exact<T> grad_weight(need_parameters ? plan.num_edges : 0);
+      Exact<T> grad_bias(need_parameters ? given.bias.size() : 0);
+      backward(tape, grad_x, grad_weight, grad_bias);
+      const std::string which = (need_x && need_parameters ? " of all gradients" : " alone") + where;
+      if (need_x) results.push_back({"grad_x" + which, std::move(grad_x), &given.grad_x});
+      if (!need_parameters) continue;
+      results.push_back({"grad_weight" + which, std::move(grad_weight), &given.grad_weight});
+      if (given.has_bias) results.push_back({"grad_bias" + which, std::move(grad_bias), &given.grad_bias});
+    }
+  }
+  return results;
+}
 
 template <class T>
 void expect_close(const std::vector<Result<T>>& results) {

@@ -38,10 +38,10 @@ struct StdThreads {
 
 // The tape's size is what the tiles take, without the padding that freewire::forward gives it.
 template <class T>
-Exact<T> new_tape(const Case<T>& given) {
+int64_t tape_size(const Case<T>& given) {
   const PlanView& plan = given.split_plan.view();
   const cpu::Tiling<T> tiling(plan, given.batch);
-  return Exact<T>(tiling.tiles * plan.tape_rows * tiling.columns);
+  return tiling.tiles * plan.tape_rows * tiling.columns;
 }
 
 template <class T>
@@ -56,31 +56,13 @@ void backward(const Case<T>& given, int threads, const Exact<T>& tape, const cpu
                     gradients, StdThreads{threads});
 }
 
-// y without and with a tape, then the gradients: none, x's, the parameters', all.
 template <class T>
 std::vector<Result<T>> run(const Case<T>& given, int threads) {
-  const PlanView& plan = given.split_plan.view();
-  std::vector<Result<T>> results;
-  const Exact<T> tape = new_tape(given);
-  for (const bool keep : {false, true}) {
-    Exact<T> y(given.batch * plan.num_outputs);
-    forward(given, threads, y, keep ? &tape : nullptr);
-    results.push_back({keep ? "y with a tape" : "y without a tape", std::move(y), &given.y});
-  }
-  for (const bool need_parameters : {false, true}) {
-    for (const bool need_x : {false, true}) {
-      Exact<T> grad_x(need_x ? given.batch * plan.num_inputs : 0);
-      Exact<T> grad_weight(need_parameters ? plan.num_edges : 0);
-      Exact<T> grad_bias(need_parameters ? given.bias.size() : 0);
-      backward(given, threads, tape, {grad_x.data(), grad_weight.data(), grad_bias.data()});
-      const std::string which = need_x && need_parameters ? " of all gradients" : " alone";
-      if (need_x) results.push_back({"grad_x" + which, std::move(grad_x), &given.grad_x});
-      if (!need_parameters) continue;
-      results.push_back({"grad_weight" + which, std::move(grad_weight), &given.grad_weight});
-      if (given.has_bias) results.push_back({"grad_bias" + which, std::move(grad_bias), &given.grad_bias});
-    }
-  }
-  return results;
+  return run_every_way(
+      given, tape_size(given), "", [&](const Exact<T>& y, const Exact<T>* tape) { forward(given, threads, y, tape); },
+      [&](const Exact<T>& tape, const Exact<T>& x, const Exact<T>& weight, const Exact<T>& bias) {
+        backward(given, threads, tape, {x.data(), weight.data(), bias.data()});
+      });
 }
 
 }  // namespace freewire::testing
