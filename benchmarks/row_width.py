@@ -51,12 +51,12 @@ def main() -> None:
         for width in ROW_BYTES:
             plan = fw.plan.make_plan(graph, row_bytes=width)
             words = torch.from_numpy(plan.pack())
-            push = partial(torch.ops.freewire.forward.default, x, weight, bias, words, plan.num_outputs)
+            push = partial(torch.ops.freewire.forward.default, x, weight, bias, words, (), plan.num_outputs)
             pull = torch.ops.freewire.backward.default
             _, tape = push(plan.tape_rows)
             forward.append(milliseconds(partial(push, 0)))
             backward.append(
-                milliseconds(partial(pull, grad_y, tape, weight, words, plan.num_inputs, len(bias), True, True))
+                milliseconds(partial(pull, grad_y, tape, weight, words, (), plan.num_inputs, len(bias), True, True))
             )
         for label, row in (("forward", forward), ("backward", backward)):
             print(f"| {name}, {batch} | {label} | " + " | ".join(f"{ms:.3g}" for ms in row) + " |")

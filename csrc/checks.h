@@ -11,6 +11,7 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <optional>
+#include <vector>
 
 #include "plan_view.h"
 
@@ -21,11 +22,15 @@ namespace freewire {
 constexpr int64_t kTapePadding = 64;
 inline int64_t padded_batch(int64_t batch) { return (batch + kTapePadding - 1) / kTapePadding * kTapePadding; }
 
-inline PlanView checked_plan(const torch::stable::Tensor& plan) {
+// header: the plan's first words where it lies on another device than the host; else empty, and they are read there.
+inline PlanView checked_plan(const torch::stable::Tensor& plan, const std::vector<int64_t>& header) {
   STD_TORCH_CHECK(plan.scalar_type() == torch::headeronly::ScalarType::Long && plan.dim() == 1 && plan.is_contiguous(),
                   "plan: expected a contiguous int64 vector made by Plan.pack(), got something else.");
+  STD_TORCH_CHECK(header.empty() ? plan.is_cpu() : header.size() == kPlanHeader, "header: expected the plan's first ",
+                  kPlanHeader, " words, or none where the plan lies on the CPU, got ", header.size(), ".");
+  const int64_t* words = plan.const_data_ptr<int64_t>();
   PlanView view;
-  STD_TORCH_CHECK(read_plan(plan.const_data_ptr<int64_t>(), plan.numel(), &view),
+  STD_TORCH_CHECK(read_plan(header.empty() ? words : header.data(), words, plan.numel(), &view),
                   "plan: expected the words of Plan.pack(), got others. Make the plan with this version of freewire.");
   return view;
 }
@@ -41,6 +46,38 @@ inline void check_vector(const torch::stable::Tensor& tensor, const torch::stabl
 inline void check_matrix(const torch::stable::Tensor& tensor, int64_t width, const char* name) {
   STD_TORCH_CHECK(tensor.dim() == 2 && tensor.size(1) == width, name, ": expected shape [batch, ", width, "], got ",
                   tensor.dim(), " dimension(s) and ", tensor.numel(), " element(s).");
+}
+
+// The arguments of freewire::forward, as csrc/library.cpp gives them.
+inline PlanView checked_forward(const torch::stable::Tensor& x, const torch::stable::Tensor& weight,
+                                const std::optional<torch::stable::Tensor>& bias,
+                                const torch::stable::Tensor& plan_words, const std::vector<int64_t>& header,
+                                int64_t num_outputs, int64_t tape_rows) {
+  const PlanView plan = checked_plan(plan_words, header);
+  STD_TORCH_CHECK(plan_words.device() == x.device(), "plan: expected the device of x.");
+  check_matrix(x, plan.num_inputs, "x");
+  check_vector(weight, x, plan.num_edges, "weight");
+  if (bias) check_vector(*bias, x, plan.num_biases, "bias");
+  STD_TORCH_CHECK(num_outputs == plan.num_outputs, "num_outputs: expected ", plan.num_outputs, ", got ", num_outputs,
+                  ".");
+  STD_TORCH_CHECK(tape_rows == 0 || tape_rows == plan.tape_rows, "tape_rows: expected 0 or ", plan.tape_rows, ", got ",
+                  tape_rows, ".");
+  return plan;
+}
+
+// Those of freewire::backward.
+inline PlanView checked_backward(const torch::stable::Tensor& grad_y, const torch::stable::Tensor& tape,
+                                 const torch::stable::Tensor& weight, const torch::stable::Tensor& plan_words,
+                                 const std::vector<int64_t>& header, int64_t num_inputs, int64_t num_biases) {
+  const PlanView plan = checked_plan(plan_words, header);
+  STD_TORCH_CHECK(plan_words.device() == grad_y.device(), "plan: expected the device of grad_y.");
+  check_matrix(grad_y, plan.num_outputs, "grad_y");
+  check_vector(weight, grad_y, plan.num_edges, "weight");
+  check_vector(tape, grad_y, plan.tape_rows * padded_batch(grad_y.size(0)), "tape");
+  STD_TORCH_CHECK(num_inputs == plan.num_inputs, "num_inputs: expected ", plan.num_inputs, ", got ", num_inputs, ".");
+  STD_TORCH_CHECK(num_biases == 0 || num_biases == plan.num_biases, "num_biases: expected 0 or ", plan.num_biases,
+                  ", got ", num_biases, ".");
+  return plan;
 }
 
 // Calls body(T{}) with T float or double, as the tensor's type says.

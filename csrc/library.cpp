@@ -5,19 +5,19 @@
 // They carry no autograd: call them through freewire/ops.py, or their gradients are silently missing.
 //
 // B samples, I inputs, O outputs, E edges, N computed nodes (biases), R tape rows; T the type of x, float or
-// double.
+// double. plan is Plan.pack(), int64, on x's device; header is its first kPlanHeader words where that is not the
+// CPU, since launches are sized on the host, and empty on the CPU.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(freewire, m) {
-  // x [B, I], weight [E], bias [N] or None, plan: Plan.pack(), int64 -> y [B, O] and the tape, [tape_rows x B
-  // rounded up to whole tiles] where tape_rows is R and [0] where it is 0 (nothing is kept: inference).
+  // x [B, I], weight [E], bias [N] or None -> y [B, O] and the tape, [tape_rows x B rounded up to whole tiles] where
+  // tape_rows is R and [0] where it is 0 (nothing is kept: inference).
   m.def(
-      "forward(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int num_outputs, int tape_rows) -> "
+      "forward(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int[] header, int num_outputs, int tape_rows) -> "
       "(Tensor, Tensor)");
   // grad_y [B, O], tape as forward made it -> grad_x [B, I], grad_weight [E], grad_bias [num_biases]; those
   // that are not asked for are empty.
   m.def(
-      "backward(Tensor grad_y, Tensor tape, Tensor weight, Tensor plan, int num_inputs, int num_biases, bool "
-      "need_x, "
-      "bool need_parameters) -> (Tensor, Tensor, Tensor)");
+      "backward(Tensor grad_y, Tensor tape, Tensor weight, Tensor plan, int[] header, int num_inputs, int num_biases, "
+      "bool need_x, bool need_parameters) -> (Tensor, Tensor, Tensor)");
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The plan as the kernels see it: sizes and pointers into one packed array.
 //
-// Enters: the int64 words that freewire/plan.py's Plan.pack() made. Leaves: PlanView. One array instead of a
-// dozen tensors, because each tensor argument costs a call about as much as a small network's arithmetic. No
-// torch here.
+// Enters: the int64 words that freewire/plan.py's Plan.pack() made, in any device's memory, and their header in the
+// host's. Leaves: PlanView. One array instead of a dozen tensors, because each tensor argument costs a call about as
+// much as a small network's arithmetic. No torch here.
 //
 // Words: S slots (rows of the tape), of which the first I are the inputs; C = S - I computed nodes; E edges
 // of the graph; M <= E live edges, those between nodes that reach an output; O outputs.
@@ -57,29 +57,30 @@ constexpr int64_t kPlanSizes = 15;
 constexpr int64_t kPlanSections = 16;
 constexpr int64_t kPlanHeader = kPlanSizes + 2 * kPlanSections;
 
-// Reads the header; false where the words are no plan of this layout, or a section's length is not what the
-// sizes say. Constant time: the sections are not walked, so what stands in them is trusted.
-inline bool read_plan(const int64_t* words, int64_t count, PlanView* plan) {
-  if (count < kPlanHeader || words[0] != kPlanMagic || words[1] != count) return false;
-  plan->num_inputs = words[2];
-  plan->num_slots = words[3];
-  plan->num_outputs = words[4];
-  plan->num_edges = words[5];
-  plan->num_live_edges = words[6];
-  plan->num_biases = words[7];
-  plan->tape_rows = words[8];
-  plan->gather_edges = words[9];
-  plan->product_fan_in = words[10];
-  plan->row_bytes = words[11];
-  plan->num_levels = words[12];
-  plan->level_width = words[13];
-  plan->num_presets = words[14];
+// Reads a header of kPlanHeader numbers, of a plan whose count words stand at words; false where it is no header of
+// this layout, or a section's length is not what the sizes say. Constant time: the words themselves are not looked at,
+// so they may lie on another device, and what stands in the sections is trusted.
+inline bool read_plan(const int64_t* header, const int64_t* words, int64_t count, PlanView* plan) {
+  if (count < kPlanHeader || header[0] != kPlanMagic || header[1] != count) return false;
+  plan->num_inputs = header[2];
+  plan->num_slots = header[3];
+  plan->num_outputs = header[4];
+  plan->num_edges = header[5];
+  plan->num_live_edges = header[6];
+  plan->num_biases = header[7];
+  plan->tape_rows = header[8];
+  plan->gather_edges = header[9];
+  plan->product_fan_in = header[10];
+  plan->row_bytes = header[11];
+  plan->num_levels = header[12];
+  plan->level_width = header[13];
+  plan->num_presets = header[14];
   for (int64_t i = 2; i < kPlanSizes; ++i) {
-    if (words[i] < 0) return false;
+    if (header[i] < 0) return false;
   }
   if (plan->row_bytes != 64 && plan->row_bytes != 128 && plan->row_bytes != 256) return false;
 
-  const int64_t* table = words + kPlanSizes;
+  const int64_t* table = header + kPlanSizes;
   bool fits = true;
   // The next section: where it starts, given how many entries of how many bytes it must hold.
   const auto section = [&](int64_t entries, int64_t bytes) {

@@ -14,6 +14,7 @@ import torch
 
 from freewire.errors import BuildError
 
+CUDA_LIBRARY = Path(__file__).with_name("libfreewire_cuda.so")
 CPU_LIBRARY = Path(__file__).with_name("libfreewire_cpu.so")
 
 _REMEDY = (
@@ -39,6 +40,15 @@ def load_library(path: Path) -> None:
         raise BuildError(
             f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {error}. {_REMEDY}"
         ) from error
+
+
+def load_cuda() -> None:
+    """Load the CUDA kernels.
+
+    Raises:
+        BuildError: they are not there, or this torch or machine cannot load them.
+    """
+    load_library(CUDA_LIBRARY)
 
 
 load_library(CPU_LIBRARY)

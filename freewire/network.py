@@ -10,25 +10,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from freewire import _library
 from freewire._networkx import write_networkx
 from freewire._reference import check_features
 from freewire.errors import GraphError, InputError
 from freewire.graph import Graph
 from freewire.ops import evaluate
-from freewire.plan import Plan, make_plan
+from freewire.plan import Plan, make_plan, plan_header
 
 __all__ = ["Network"]
 
 Initialiser = Callable[[Tensor, Graph], Any]
 _DTYPES = (torch.float32, torch.float64)
-_DEVICES = ("cpu", "meta")
+_DEVICES = ("cpu", "cuda", "meta")
 
 
 class Network(nn.Module):
@@ -67,7 +68,7 @@ class Network(nn.Module):
 
     weight: nn.Parameter
     bias: nn.Parameter | None
-    _plan_words: Tensor
+    _placed: _Placed
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ class Network(nn.Module):
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
+        self._placed = _place(self._packed_plan, self.weight.device)
 
     # ------------------------------------------------------------------ the wiring
 
@@ -119,15 +121,14 @@ class Network(nn.Module):
 
     def _set_plan(self, plan: Plan) -> None:
         self._plan = plan
-        self._sizes = (plan.num_inputs, plan.num_outputs, plan.tape_rows)
         # No buffer: `to_empty` would leave garbage in it, which the kernels would follow, and `stack_module_state`
         # would stack it. It goes where the weights are, from this copy, whenever they have moved.
-        self._plan_words = self._packed_plan = _tensor_of(plan)
-        self._every: tuple[Tensor, tuple[int, int, int]] | None = None
+        self._placed = self._packed_plan = _pack(plan)
+        self._every: _Placed | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         super()._apply(fn, recurse)
-        self._plan_words = _to_device(self._packed_plan, self.weight.device)
+        self._placed = _place(self._packed_plan, self.weight.device)
         return self
 
     def reset_parameters(self) -> None:
@@ -164,14 +165,14 @@ class Network(nn.Module):
         Raises:
             InputError: The shape, type or device does not fit.
         """
-        words = self._plan_words
-        if words.device != self.weight.device:  # the parameters were replaced without telling the module
-            words = self._plan_words = _to_device(self._packed_plan, self.weight.device)
-        return self._run(x, words, self._sizes)
+        placed = self._placed
+        if placed.words.device != self.weight.device:  # the parameters were replaced without telling the module
+            placed = self._placed = _place(self._packed_plan, self.weight.device)
+        return self._run(x, placed)
 
-    def _run(self, x: Tensor, words: Tensor, sizes: tuple[int, int, int]) -> Tensor:
+    def _run(self, x: Tensor, plan: _Placed) -> Tensor:
         weight, bias = self.weight, self.bias
-        num_inputs, num_outputs, tape_rows = sizes
+        words, header, num_inputs, num_outputs, tape_rows = plan
         if not isinstance(x, Tensor):
             check_features(x, num_inputs)
         result_type, kind = None, x.device.type
@@ -189,14 +190,14 @@ class Network(nn.Module):
         shape = x.shape
         if len(shape) != 2:
             x = x.reshape(math.prod(shape[:-1]), num_inputs)
-        y = evaluate(x, weight, bias, words, num_outputs, tape_rows, self.checkpoint)
+        y = evaluate(x, weight, bias, words, header, num_outputs, tape_rows, self.checkpoint)
         if len(shape) != 2:
             y = y.reshape(*shape[:-1], num_outputs)
         return y if result_type is None else y.to(result_type)
 
     def _explain(self, x: Tensor, weight: Tensor) -> None:
         """Say what is wrong with x; called only when something is."""
-        check_features(x, self._sizes[0])
+        check_features(x, self._placed.num_inputs)
         check_dtype(weight.dtype, "network")
         if x.dtype != weight.dtype:
             other = f", or net.to({x.dtype})" if x.dtype in _DTYPES else ""
@@ -209,8 +210,8 @@ class Network(nn.Module):
                 f"x: expected device {weight.device}, the network's, got {x.device}. Move one of them with .to()."
             )
         raise InputError(
-            f"x: expected a CPU tensor, got one on {x.device}. This version has no kernels for {x.device.type}: "
-            'use net.to("cpu") and x.to("cpu").'
+            f"x: expected a tensor on the CPU or on a CUDA GPU, got one on {x.device}. This version has no kernels for "
+            f'{x.device.type}: use net.to("cpu") and x.to("cpu").'
         )
 
     def activations(self, x: Tensor) -> dict[Hashable, Tensor]:
@@ -228,17 +229,16 @@ class Network(nn.Module):
             >>> sorted(net.activations(torch.ones(2)))
             [0, 1, 2, 3, 4, 5]
         """
-        if self._every is None or self._every[0].device != self.weight.device:
+        if self._every is None or self._every.words.device != self.weight.device:
             self._plan_every_node()
         assert self._every is not None
-        values = self._run(x, *self._every)
+        values = self._run(x, self._every)
         return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))
 
     @torch.compiler.disable  # numpy, which torch.compile would try to trace
     def _plan_every_node(self) -> None:
-        plan = make_plan(self._graph, every_node=True)
-        sizes = (plan.num_inputs, plan.num_outputs, plan.tape_rows)
-        self._every = _to_device(_tensor_of(plan), self.weight.device), sizes  # two threads at worst both make it
+        plan = _pack(make_plan(self._graph, every_node=True))
+        self._every = _place(plan, self.weight.device)  # two threads at worst both make it
 
     # ------------------------------------------------------------------ out again
 
@@ -301,7 +301,7 @@ class Network(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_plan", "_sizes", "_plan_words", "_packed_plan", "_every")
+        derived = ("_plan", "_placed", "_packed_plan", "_every")
         return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -313,14 +313,28 @@ class Network(nn.Module):
         return f"{self._graph!r}, bias={self.bias is not None}"
 
 
-def _tensor_of(plan: Plan) -> Tensor:
+class _Placed(NamedTuple):
+    """A packed plan on a device, and what a call needs to know of it on the host."""
+
+    words: Tensor
+    header: tuple[int, ...]  # empty where the words can be read on the host
+    num_inputs: int
+    num_outputs: int
+    tape_rows: int
+
+
+def _pack(plan: Plan) -> _Placed:
     with torch.inference_mode(False):  # or no backward could keep it
-        return torch.from_numpy(plan.pack())
+        return _Placed(torch.from_numpy(plan.pack()), (), plan.num_inputs, plan.num_outputs, plan.tape_rows)
 
 
-def _to_device(packed: Tensor, device: torch.device) -> Tensor:
+def _place(plan: _Placed, device: torch.device) -> _Placed:
+    """The plan, packed on the CPU, on the weights' device; the kernels for it are loaded."""
+    if device.type == "cuda":
+        _library.load_cuda()
     with torch.inference_mode(False):
-        return packed.to(device)
+        words = plan.words.to(device)
+    return plan._replace(words=words, header=plan_header(plan.words.numpy()) if device.type == "cuda" else ())
 
 
 def check_dtype(dtype: torch.dtype, what: str) -> None:

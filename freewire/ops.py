@@ -9,7 +9,7 @@ torch operations of `_reference` stand in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,7 +45,13 @@ def _check_together(x: Tensor, **others: Tensor | None) -> None:
 
 @torch.library.register_fake("freewire::forward")
 def _forward_fake(
-    x: Tensor, weight: Tensor, bias: Tensor | None, plan: Tensor, num_outputs: int, tape_rows: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    plan: Tensor,
+    header: Sequence[int],
+    num_outputs: int,
+    tape_rows: int,
 ) -> tuple[Tensor, Tensor]:
     _check_together(x, weight=weight, bias=bias, plan=plan)
     padded = (x.shape[0] + _TAPE_PADDING - 1) // _TAPE_PADDING * _TAPE_PADDING
@@ -58,6 +64,7 @@ def _backward_fake(
     tape: Tensor,
     weight: Tensor,
     plan: Tensor,
+    header: Sequence[int],
     num_inputs: int,
     num_biases: int,
     need_x: bool,
@@ -80,15 +87,16 @@ class _Forward(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         plan: Tensor,
+        header: Sequence[int],
         num_outputs: int,
         tape_rows: int,
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
-        return _forward(x, weight, bias, plan, num_outputs, tape_rows if keep else 0)
+        return _forward(x, weight, bias, plan, header, num_outputs, tape_rows if keep else 0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        x, weight, bias, plan, ctx.num_outputs, ctx.tape_rows, _ = inputs
+        x, weight, bias, plan, ctx.header, ctx.num_outputs, ctx.tape_rows, _ = inputs
         ctx.save_for_backward(x, weight, bias, plan, output[1])
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
@@ -96,33 +104,33 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor | None, _: Any) -> tuple[Any, ...]:
         if grad_y is None:
-            return (None,) * 7
+            return (None,) * 8
         x, weight, bias, plan, tape = ctx.saved_tensors
         need_x = ctx.needs_input_grad[0]
         need_parameters = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
         grad_x, grad_weight, grad_bias = _Backward.apply(
-            grad_y, x, weight, bias, plan, tape, ctx.num_outputs, ctx.tape_rows, need_x, need_parameters
+            grad_y, x, weight, bias, plan, ctx.header, tape, ctx.num_outputs, ctx.tape_rows, need_x, need_parameters
         )
         return (
             grad_x if need_x else None,
             grad_weight if ctx.needs_input_grad[1] else None,
             grad_bias if ctx.needs_input_grad[2] else None,
-            *(None,) * 4,
+            *(None,) * 5,
         )
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[Any, ...], x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
     ) -> tuple[Any, ...]:
-        plan, num_outputs, tape_rows, _ = rest
+        plan, header, num_outputs, tape_rows, _ = rest
         # A tape cannot be split by sample, so none is kept and the backward makes its own.
         if in_dims[1] is None and in_dims[2] is None:  # one network, many batches: one longer batch
             batches = x.movedim(in_dims[0], 0)
-            y, tape = _Forward.apply(batches.flatten(0, 1), weight, bias, plan, num_outputs, tape_rows, False)
+            y, tape = _Forward.apply(batches.flatten(0, 1), weight, bias, plan, header, num_outputs, tape_rows, False)
             return (y.reshape(*batches.shape[:2], num_outputs), tape), (0, None)
         ys = []
         for one in _unbind(info.batch_size, in_dims[:3], (x, weight, bias)):
-            y, tape = _Forward.apply(*one, plan, num_outputs, tape_rows, False)
+            y, tape = _Forward.apply(*one, plan, header, num_outputs, tape_rows, False)
             ys.append(y)
         return (torch.stack(ys), tape), (0, None)
 
@@ -137,6 +145,7 @@ class _Backward(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         plan: Tensor,
+        header: Sequence[int],
         tape: Tensor,
         num_outputs: int,
         tape_rows: int,
@@ -144,13 +153,13 @@ class _Backward(torch.autograd.Function):
         need_parameters: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         if tape.shape[0] == 0 and tape_rows:  # checkpointed, or mapped: run the forward once more
-            _, tape = _forward(x, weight, bias, plan, num_outputs, tape_rows)
+            _, tape = _forward(x, weight, bias, plan, header, num_outputs, tape_rows)
         num_biases = 0 if bias is None else bias.shape[0]
-        return _backward(grad_y, tape, weight, plan, x.shape[1], num_biases, need_x, need_parameters)
+        return _backward(grad_y, tape, weight, plan, header, x.shape[1], num_biases, need_x, need_parameters)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        grad_y, x, weight, bias, plan, _, _, _, ctx.need_x, ctx.need_parameters = inputs
+        grad_y, x, weight, bias, plan, _, _, _, _, ctx.need_x, ctx.need_parameters = inputs
         ctx.save_for_backward(grad_y, x, weight, bias, plan)
 
     @staticmethod
@@ -167,7 +176,7 @@ class _Backward(torch.autograd.Function):
         _, pull = torch.func.vjp(gradients, grad_y, *parameters)  # type: ignore[misc]
         wanted = tuple(g for g, n in zip(grads[: len(parameters)], need, strict=False) if n)
         through = pull(wanted)
-        return (*through, *(None,) * (10 - len(through)))
+        return (*through, *(None,) * (11 - len(through)))
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, ...]:
@@ -175,10 +184,11 @@ class _Backward(torch.autograd.Function):
         return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True)), (0, 0, 0)
 
 
-def _unbind(size: int, dims: tuple[int | None, ...], arguments: tuple[Any, ...]) -> list[list[Any]]:
+def _unbind(size: int, dims: tuple[Any, ...], arguments: tuple[Any, ...]) -> list[list[Any]]:
     """Each mapped sample's arguments."""
     return [
-        [a if dim is None else a.select(dim, i) for a, dim in zip(arguments, dims, strict=True)] for i in range(size)
+        [a.select(dim, i) if isinstance(dim, int) else a for a, dim in zip(arguments, dims, strict=True)]
+        for i in range(size)
     ]
 
 
@@ -213,6 +223,7 @@ def evaluate(
     weight: Tensor,
     bias: Tensor | None,
     plan: Tensor,
+    header: Sequence[int],
     num_outputs: int,
     tape_rows: int,
     checkpoint: bool = False,
@@ -224,6 +235,7 @@ def evaluate(
         weight: ``[E]``, x's type.
         bias: ``[computed nodes]``, x's type, or None.
         plan: `Plan.pack`'s array as a tensor, on x's device.
+        header: `plan_header` of it where x is on a GPU, else empty.
         num_outputs: ``Plan.num_outputs``.
         tape_rows: ``Plan.tape_rows``.
         checkpoint: Keep no tape; the backward runs the forward once more.
@@ -243,5 +255,5 @@ def evaluate(
         x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     )
     if not wants_gradient and not transformed:  # a Function costs more than a small network, and keeps a tape
-        return _forward(x, weight, bias, plan, num_outputs, 0)[0]
-    return _Forward.apply(x, weight, bias, plan, num_outputs, tape_rows, not checkpoint)[0]
+        return _forward(x, weight, bias, plan, header, num_outputs, 0)[0]
+    return _Forward.apply(x, weight, bias, plan, header, num_outputs, tape_rows, not checkpoint)[0]

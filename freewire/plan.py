@@ -310,6 +310,11 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
     return plan
 
 
+def plan_header(packed: IntArray) -> tuple[int, ...]:
+    """The first words of `Plan.pack`'s array, which say how large everything else is."""
+    return tuple(packed[: _NUM_SIZES + 2 * len(_SECTIONS)].tolist())
+
+
 def unpack(packed: IntArray) -> dict[str, NDArray[Any]]:
     """The sections of `Plan.pack`'s array by name, as views."""
     table = packed[_NUM_SIZES : _NUM_SIZES + 2 * len(_SECTIONS)].reshape(-1, 2)

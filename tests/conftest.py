@@ -1,12 +1,38 @@
 # SPDX-License-Identifier: MIT
-"""Hypothesis settings: no deadline anywhere; in CI (the variable ``CI`` is set) the same examples every time."""
+"""Where operators run, and hypothesis settings: no deadline; in CI (``CI`` is set) the same examples every time."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+#: Where the operators run. "simt" and "streamed": the CUDA operators on the CPU shim, the network resident in shared
+#: memory wherever it fits, or a level a launch. "cuda" and "cuda_streamed": the same on a GPU.
+DEVICES = ("cpu", "simt", "streamed", "cuda", "cuda_streamed")
+
+
+@pytest.fixture(scope="module", params=[pytest.param(d, marks=pytest.mark.gpu) if "cuda" in d else d for d in DEVICES])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The device of a test's tensors, with the operators that its name above says."""
+    import torch
+
+    if "cuda" in request.param and not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU that this torch can use")
+    with pytest.MonkeyPatch.context() as environment:
+        if "streamed" in request.param:
+            environment.setenv("FREEWIRE_CUDA_TILE", "0")
+        if request.param in ("simt", "streamed"):
+            from tests import simt_torch
+
+            with simt_torch.played():
+                yield "cpu"
+        else:
+            yield "cuda" if "cuda" in request.param else "cpu"

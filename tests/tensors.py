@@ -15,8 +15,6 @@ from torch import Tensor
 
 import freewire as fw
 
-#: Where kernels run; a later backend joins the list and with it every test over it.
-DEVICES = ("cpu",)
 DTYPES = (torch.float32, torch.float64)
 BATCHES = (0, 1, 33, 1025)
 

@@ -35,6 +35,7 @@ FLOOR = {module: floor for floor, modules in HOUSE.items() for module in modules
 
 #: The C++ files that speak torch. All others are raw: they compile, and are sanitized, without it.
 TORCH_BOUND = {"library.cpp", "checks.h", "cpu/forward.cpp", "cpu/backward.cpp", "cpu/torch_threads.h"}
+TORCH_BOUND |= {"cuda/forward.cpp", "cuda/backward.cpp", "cuda/torch_stream.h", "testing/simt_torch.cpp"}
 #: Without nvcc, CUDA sources run on the CPU through this one door.
 SHIM_DOOR = ("cuda/device.h", "testing/simt.h")
 TORCH_HEADER = re.compile(r"(torch|ATen|c10|pybind11|Python\.h)\b")

@@ -16,11 +16,10 @@ from torch import Tensor
 
 import freewire as fw
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
-from freewire.plan import make_plan
+from freewire.plan import make_plan, plan_header
 from tests.graphs import CASES, SMOOTH_ACTIVATIONS, SMOOTH_AGGREGATIONS, graphs
 from tests.tensors import (
     BATCHES,
-    DEVICES,
     DTYPES,
     assert_matches_reference,
     assert_same_bits,
@@ -29,8 +28,6 @@ from tests.tensors import (
     gradients,
     network,
 )
-
-pytestmark = pytest.mark.parametrize("device", DEVICES)
 
 ROW_BYTES = (64, 128, 256)
 
@@ -46,10 +43,11 @@ def batch_of(net: fw.Network, batch: int, device: str, seed: int = 1) -> tuple[T
 def raw(net: fw.Network, x: Tensor, grad_y: Tensor, row_bytes: int) -> list[Tensor]:
     """y and the gradients through the raw operators, with a chosen width of tape rows."""
     plan = make_plan(net.graph, row_bytes=row_bytes)
-    words = torch.from_numpy(plan.pack()).to(x.device)
+    packed = plan.pack()
+    words, header = torch.from_numpy(packed).to(x.device), () if x.device.type == "cpu" else plan_header(packed)
     weight, bias = net.weight.detach(), net.bias.detach()
-    y, tape = torch.ops.freewire.forward(x, weight, bias, words, plan.num_outputs, plan.tape_rows)
-    grads = torch.ops.freewire.backward(grad_y, tape, weight, words, plan.num_inputs, len(bias), True, True)
+    y, tape = torch.ops.freewire.forward(x, weight, bias, words, header, plan.num_outputs, plan.tape_rows)
+    grads = torch.ops.freewire.backward(grad_y, tape, weight, words, header, plan.num_inputs, len(bias), True, True)
     return [y, *grads]
 
 
@@ -112,10 +110,10 @@ class TestForward:
     def test_the_tape_is_made_only_when_asked_for(self, device: str) -> None:
         net = network(CASES["random"]).to(device)
         x, _ = batch_of(net, 33, device)
-        words, bias = net._plan_words, net.bias
+        (words, header, *_), bias = net._placed, net.bias
         call = torch.ops.freewire.forward
-        y, tape = call(x, net.weight, bias, words, net.plan.num_outputs, 0)
-        kept_y, kept = call(x, net.weight, bias, words, net.plan.num_outputs, net.plan.tape_rows)
+        y, tape = call(x, net.weight, bias, words, header, net.plan.num_outputs, 0)
+        kept_y, kept = call(x, net.weight, bias, words, header, net.plan.num_outputs, net.plan.tape_rows)
         assert tape.numel() == 0
         assert kept.numel() == net.plan.tape_bytes(33, 8) // 8
         assert_same_bits([y], [kept_y])
@@ -126,7 +124,8 @@ class TestForward:
         net = network(CASES[case]).to(device)
         x, _ = batch_of(net, 5, device)
         rows = net.plan.tape_rows if keep else 0
-        arguments = (x, net.weight.detach(), net.bias.detach(), net._plan_words, net.plan.num_outputs, rows)
+        words, header, _, num_outputs, _ = net._placed
+        arguments = (x, net.weight.detach(), net.bias.detach(), words, header, num_outputs, rows)
         torch.library.opcheck(torch.ops.freewire.forward.default, arguments)
 
 
@@ -274,9 +273,10 @@ class TestBackward:
     def test_opcheck(self, device: str, case: str, need_x: bool, need_parameters: bool) -> None:
         net = network(CASES[case]).to(device)
         x, grad_y = batch_of(net, 5, device)
-        plan, weight, bias = net.plan, net.weight.detach(), net.bias.detach()
-        _, tape = torch.ops.freewire.forward(x, weight, bias, net._plan_words, plan.num_outputs, plan.tape_rows)
-        arguments = (grad_y, tape, weight, net._plan_words, plan.num_inputs, len(bias), need_x, need_parameters)
+        weight, bias = net.weight.detach(), net.bias.detach()
+        words, header, num_inputs, num_outputs, tape_rows = net._placed
+        _, tape = torch.ops.freewire.forward(x, weight, bias, words, header, num_outputs, tape_rows)
+        arguments = (grad_y, tape, weight, words, header, num_inputs, len(bias), need_x, need_parameters)
         torch.library.opcheck(torch.ops.freewire.backward.default, arguments)
 
 
@@ -287,14 +287,14 @@ class TestRawChecks:
         net = network(CASES["random"]).to(device)
         x, grad_y = batch_of(net, 3, device)
         plan, weight, bias = net.plan, net.weight.detach(), net.bias.detach()
-        values = dict(x=x, grad_y=grad_y, weight=weight, bias=bias, words=net._plan_words, rows=plan.tape_rows)
+        values = dict(x=x, grad_y=grad_y, weight=weight, bias=bias, words=net._placed.words, rows=plan.tape_rows)
+        values["header"] = net._placed.header
         values |= dict(outputs=plan.num_outputs, inputs=plan.num_inputs, biases=len(bias))
-        values["tape"] = torch.ops.freewire.forward(x, weight, bias, net._plan_words, plan.num_outputs, plan.tape_rows)[
-            1
-        ]
+        words, header, *_ = net._placed
+        _, values["tape"] = torch.ops.freewire.forward(x, weight, bias, words, header, plan.num_outputs, plan.tape_rows)
         values |= {name: change(values[name]) for name, change in changes.items()}
-        forward = [values[k] for k in ("x", "weight", "bias", "words", "outputs", "rows")]
-        backward = [values[k] for k in ("grad_y", "tape", "weight", "words", "inputs", "biases")]
+        forward = [values[k] for k in ("x", "weight", "bias", "words", "header", "outputs", "rows")]
+        backward = [values[k] for k in ("grad_y", "tape", "weight", "words", "header", "inputs", "biases")]
         return forward, [*backward, True, True]
 
     @pytest.mark.parametrize(
@@ -343,9 +343,9 @@ class TestRawChecks:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["base", "avx2"])
-def test_other_instruction_sets(device: str, isa: str) -> None:
+def test_other_instruction_sets(isa: str) -> None:
     """The narrower kernels compute the same; the widest this processor has is what every other test runs."""
-    tests = "TestForward or TestBackward and (every_row_width or matches or bits)"
+    tests = "cpu and (TestForward or TestBackward and (every_row_width or matches or bits))"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", tests]
     done = subprocess.run(
         command, env=os.environ | {"FREEWIRE_ISA": isa}, capture_output=True, text=True, timeout=600, check=False

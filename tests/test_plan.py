@@ -286,7 +286,7 @@ class TestPack:
         packed = plan.pack()
         assert packed.dtype == np.int64
         assert packed.ndim == 1
-        names = re.findall(r"plan->(\w+) = words\[(\d+)\]", header())
+        names = re.findall(r"plan->(\w+) = header\[(\d+)\]", header())
         fan_in = (plan.in_end - plan.in_begin).tolist()
         kinds = [AGGREGATIONS[code] for code in plan.aggregation]
         presets = unpack(packed)["preset_slot"]
@@ -345,7 +345,7 @@ class TestPack:
         """read_plan of csrc/plan_view.h, word for word, over what pack() made."""
         packed = make_plan(g, every_node=every_node).pack()
         text = header()
-        sizes = {name: int(packed[int(i)]) for name, i in re.findall(r"plan->(\w+) = words\[(\d+)\]", text)}
+        sizes = {name: int(packed[int(i)]) for name, i in re.findall(r"plan->(\w+) = header\[(\d+)\]", text)}
         computed = sizes["num_slots"] - sizes["num_inputs"]
         lengths = {"computed": computed, "slots": sizes["num_slots"], "slots + 1": sizes["num_slots"] + 1}
         lengths |= {f"plan->{name}": size for name, size in sizes.items()}
@@ -376,7 +376,7 @@ class TestPack:
         assert make_plan(CASES["diamond"]).pack()[0] == constant("kPlanMagic")
 
     def test_every_size_is_read_once(self):
-        words = [int(word) for word in re.findall(r"= words\[(\d+)\]", header())]
+        words = [int(word) for word in re.findall(r"= header\[(\d+)\]", header())]
         assert words == list(range(2, constant("kPlanSizes")))
 
     def test_sections_are_in_the_structs_order(self):

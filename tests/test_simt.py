@@ -149,8 +149,8 @@ void math() {
 void refusals() {
   const auto refused = [](Extent grid, Extent block, size_t bytes) {
     launch<index_kernel>(grid, block, bytes, nullptr, nullptr);
-    std::printf("refused: %s\\n", last_error());
-    expect(last_error() == nullptr, "an error is told once");
+    std::printf("refused: %s\\n", take_error());
+    expect(take_error() == nullptr, "an error is told once");
   };
   refused(1, 1025, 0);
   refused(1, {64, 32}, 0);
@@ -160,9 +160,9 @@ void refusals() {
   refused({1, 65536}, 1, 0);
   refused(1, 1, 232449);
   launch_cooperative<index_kernel>(133 * 2, 1024, 0, nullptr, nullptr);
-  std::printf("refused: %s\\n", last_error());
+  std::printf("refused: %s\\n", take_error());
   launch<index_kernel>({7, 0}, 1, 0, nullptr, nullptr);
-  expect(last_error() == nullptr, "an empty grid is nothing to do");
+  expect(take_error() == nullptr, "an empty grid is nothing to do");
 }
 
 int main() {
@@ -176,7 +176,7 @@ int main() {
   simt::options().cpu_threads = 1;
   math<float>();
   math<double>();
-  const Device device = current_device();
+  const Device device = describe_device();
   expect(device.multiprocessors == 132 && device.shared_bytes == 232448 && device.capability == 90, "device");
   refusals();
   for (const auto& [kernel, count] : simt::launches()) std::printf("%s %ld\\n", kernel.c_str(), long(count));

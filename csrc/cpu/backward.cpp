@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <tuple>
+#include <vector>
 
 #include "checks.h"
 #include "cpu/drive.h"
@@ -17,17 +18,11 @@ namespace {
 using torch::stable::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& grad_y, const Tensor& tape, const Tensor& weight,
-                                                const Tensor& plan_words, int64_t num_inputs, int64_t num_biases,
-                                                bool need_x, bool need_parameters) {
-  const PlanView plan = checked_plan(plan_words);
-  check_matrix(grad_y, plan.num_outputs, "grad_y");
-  check_vector(weight, grad_y, plan.num_edges, "weight");
+                                                const Tensor& plan_words, const std::vector<int64_t>& header,
+                                                int64_t num_inputs, int64_t num_biases, bool need_x,
+                                                bool need_parameters) {
+  const PlanView plan = checked_backward(grad_y, tape, weight, plan_words, header, num_inputs, num_biases);
   const int64_t batch = grad_y.size(0);
-  check_vector(tape, grad_y, plan.tape_rows * padded_batch(batch), "tape");
-  STD_TORCH_CHECK(num_inputs == plan.num_inputs, "num_inputs: expected ", plan.num_inputs, ", got ", num_inputs, ".");
-  STD_TORCH_CHECK(num_biases == 0 || num_biases == plan.num_biases, "num_biases: expected 0 or ", plan.num_biases,
-                  ", got ", num_biases, ".");
-
   const Tensor grad_rows = torch::stable::contiguous(grad_y), weights = torch::stable::contiguous(weight);
   const Tensor tape_rows = torch::stable::contiguous(tape);
   Tensor grad_x = torch::stable::new_empty(weights, {need_x ? batch : 0, num_inputs});

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <optional>
 #include <tuple>
+#include <vector>
 
 #include "checks.h"
 #include "cpu/drive.h"
@@ -18,16 +19,9 @@ namespace {
 using torch::stable::Tensor;
 
 std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-                                       const Tensor& plan_words, int64_t num_outputs, int64_t tape_rows) {
-  const PlanView plan = checked_plan(plan_words);
-  check_matrix(x, plan.num_inputs, "x");
-  check_vector(weight, x, plan.num_edges, "weight");
-  if (bias) check_vector(*bias, x, plan.num_biases, "bias");
-  STD_TORCH_CHECK(num_outputs == plan.num_outputs, "num_outputs: expected ", plan.num_outputs, ", got ", num_outputs,
-                  ".");
-  STD_TORCH_CHECK(tape_rows == 0 || tape_rows == plan.tape_rows, "tape_rows: expected 0 or ", plan.tape_rows, ", got ",
-                  tape_rows, ".");
-
+                                       const Tensor& plan_words, const std::vector<int64_t>& header,
+                                       int64_t num_outputs, int64_t tape_rows) {
+  const PlanView plan = checked_forward(x, weight, bias, plan_words, header, num_outputs, tape_rows);
   const int64_t batch = x.size(0);
   const Tensor x_rows = torch::stable::contiguous(x), weights = torch::stable::contiguous(weight);
   const Tensor biases = bias ? torch::stable::contiguous(*bias) : weights;

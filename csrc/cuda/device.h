@@ -12,6 +12,8 @@
 #include <limits>
 #include <type_traits>
 
+#include "cuda/host.h"
+
 #if defined(__CUDACC__)
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
@@ -31,8 +33,6 @@ namespace freewire::cuda {
 
 constexpr int kWarpSize = 32;
 constexpr unsigned kFullWarp = 0xffffffffu;  // the mask of all lanes
-
-using Stream = cudaStream_t;
 
 // ---- device code ----
 
@@ -85,7 +85,7 @@ void allow_shared(size_t bytes) {
 
 // Starts Kernel on the current device: launch<fill_kernel<float>>(blocks, threads, shared_bytes, stream, to, n).
 // grid and block are an Extent or a number or {x, y, z}; without blocks nothing is started. The arguments
-// become the kernel's parameter types. Ask last_error() afterwards.
+// become the kernel's parameter types. Ask take_error() afterwards.
 template <auto Kernel, class... Arguments>
 void launch(Extent grid, Extent block, size_t shared_bytes, Stream stream, Arguments... arguments) {
   if (grid.empty()) return;
@@ -129,38 +129,37 @@ void launch_cooperative(Extent grid, Extent block, size_t shared_bytes, Stream s
 #endif
 }
 
-// What went wrong since it was last asked, in words, or null: a launch that was refused, for one. Does not wait,
-// so what goes wrong inside a kernel shows later.
-inline const char* last_error() {
+// last_error() and current_device() of cuda/host.h, which says what they mean.
 #if defined(__CUDACC__)
+inline const char* take_error() {
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
-#else
-  return simt::last_error();
-#endif
 }
 
-// The current device, as far as the choice of tiles asks.
-struct Device {
-  int multiprocessors;
-  int shared_bytes;  // that a block can have, dynamic and static
-  int capability;    // 90 for sm_90
-};
-
-inline Device current_device() {
-#if defined(__CUDACC__)
+inline Device describe_device() {
+  Device found{};
+  cudaDriverGetVersion(&found.driver);
+  cudaRuntimeGetVersion(&found.runtime);
   int device = 0;
-  cudaGetDevice(&device);
+  if (cudaGetDevice(&device) != cudaSuccess) return found;
   const auto get = [&](cudaDeviceAttr attribute) {
     int value = 0;
     cudaDeviceGetAttribute(&value, attribute, device);
     return value;
   };
-  return {get(cudaDevAttrMultiProcessorCount), get(cudaDevAttrMaxSharedMemoryPerBlockOptin),
-          10 * get(cudaDevAttrComputeCapabilityMajor) + get(cudaDevAttrComputeCapabilityMinor)};
-#else
-  return {simt::options().multiprocessors, static_cast<int>(simt::options().shared_bytes), 90};
-#endif
+  found.multiprocessors = get(cudaDevAttrMultiProcessorCount);
+  found.shared_bytes = get(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  found.capability = 10 * get(cudaDevAttrComputeCapabilityMajor) + get(cudaDevAttrComputeCapabilityMinor);
+  return found;
 }
+#else
+inline const char* take_error() { return simt::last_error(); }
+
+inline Device describe_device() {
+  const simt::Options& played = simt::options();
+  return {played.multiprocessors, static_cast<int>(played.shared_bytes), played.capability, played.driver,
+          simt::kRuntimeVersion};
+}
+#endif
 
 }  // namespace freewire::cuda

@@ -8,13 +8,21 @@
 
 namespace freewire::cuda {
 
-int tile_columns(const PlanView& plan, int64_t batch, int64_t itemsize, const Device& device) {
-  constexpr int kNarrowest = 2, kWidest = 32;
+namespace {
+constexpr int kNarrowest = 2, kWidest = 32;
+}
+
+int widest_tile(const PlanView& plan, int64_t itemsize, const Device& device) {
   int columns = kWidest;
+  while (columns >= kNarrowest && plan.num_slots * columns * itemsize > device.shared_bytes) columns /= 2;
+  return columns < kNarrowest ? 0 : columns;
+}
+
+int tile_columns(const PlanView& plan, int64_t batch, int64_t itemsize, const Device& device) {
+  int columns = widest_tile(plan, itemsize, device);
   // Narrow enough that every multiprocessor has a tile: a tile's time hardly depends on its width, the idle ones' does.
   while (columns > kNarrowest && batch <= int64_t{columns / 2} * device.multiprocessors) columns /= 2;
-  while (columns > 1 && plan.num_slots * columns * itemsize > device.shared_bytes) columns /= 2;
-  return columns < kNarrowest ? 0 : columns;
+  return columns;
 }
 
 template <class T>

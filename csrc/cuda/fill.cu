@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Memory that starts as zero. A kernel and not a memset, so that the CPU shim runs it like the others.
+#include "cuda/device.h"
 #include "cuda/fill.h"
 
 namespace freewire::cuda {

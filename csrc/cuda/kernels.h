@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "cuda/device.h"
+#include "cuda/host.h"
 #include "plan_view.h"
 
 namespace freewire::cuda {
@@ -49,7 +49,10 @@ struct BackwardArrays {
   int64_t batch;
 };
 
-// Columns of a resident tile: 2 to 32, about the batch over the multiprocessors, as many as fit; 0: none fits, stream.
+// Columns of the widest resident tile that fits: 2 to 32; 0: none does.
+int widest_tile(const PlanView& plan, int64_t itemsize, const Device& device);
+
+// Columns of the tile to run: about the batch over the multiprocessors, as many as fit; 0: none fits, stream.
 int tile_columns(const PlanView& plan, int64_t batch, int64_t itemsize, const Device& device);
 
 // rows: [num_slots, pitch] for the streamed regime, where no tape is kept; else null. columns: from tile_columns().

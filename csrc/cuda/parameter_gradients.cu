@@ -6,6 +6,7 @@
 // butterfly over the warp. An edge moves two rows in (the reader's from L1 after the first). Slices write partial sums
 // of their own, added in order afterwards: one writer an element, no atomics, bitwise repeatable.
 #include "cuda/backward_node.h"
+#include "cuda/device.h"
 #include "cuda/fill.h"
 #include "cuda/parameter_gradients.h"
 

@@ -6,6 +6,7 @@
 // and read those of other levels. Global traffic a tile: x once, each edge's slot and weight once (from L2), the tape
 // once.
 #include "cuda/backward_node.h"
+#include "cuda/device.h"
 #include "cuda/forward_node.h"
 #include "cuda/resident.h"
 

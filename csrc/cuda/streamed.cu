@@ -6,6 +6,7 @@
 // slot and its weight. The grid is the widest level's: which slots a level has stands on the device only, and asking
 // would be a wait.
 #include "cuda/backward_node.h"
+#include "cuda/device.h"
 #include "cuda/fill.h"
 #include "cuda/forward_node.h"
 #include "cuda/streamed.h"

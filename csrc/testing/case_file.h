@@ -81,7 +81,7 @@ class CaseReader {
 class SplitPlan {
  public:
   explicit SplitPlan(const Exact<int64_t>& words) {
-    if (!read_plan(words.data(), words.size(), &view_)) {
+    if (!read_plan(words.data(), words.data(), words.size(), &view_)) {
       throw std::runtime_error("plan: expected the words of Plan.pack(), got others.");
     }
     const int64_t computed = view_.num_computed(), slots = view_.num_slots;

@@ -13,6 +13,7 @@
 
 #include "testing/case_file.h"
 #include "testing/cuda_run.h"
+#include "testing/simt.h"
 
 namespace freewire::testing {
 namespace {

@@ -71,8 +71,6 @@ struct dim3 {
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
-using cudaStream_t = struct CUstream_st*;
-
 // Of the fiber that runs; a fiber stays on one thread of the CPU while its kernel runs.
 inline constinit thread_local uint3 threadIdx{}, blockIdx{};
 inline constinit thread_local dim3 blockDim{}, gridDim{};
@@ -87,7 +85,10 @@ struct Options {
   int cpu_threads;      // that share the blocks of a launch; $FREEWIRE_SIMT_THREADS, else 1
   int multiprocessors;  // of the device that is played: bounds a cooperative grid; 132
   size_t shared_bytes;  // of a block; 227 KiB
+  int capability;       // 90
+  int driver;           // the CUDA version that its driver knows; kRuntimeVersion
 };
+constexpr int kRuntimeVersion = 13000;
 Options& options();
 
 // Started kernels, "freewire::cuda::fill_kernel<float>", and how often; those never started are missing.

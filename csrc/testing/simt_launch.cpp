@@ -26,7 +26,11 @@ Options& options() {
     return text ? std::atol(text) : otherwise;
   };
   static Options all{static_cast<uint64_t>(from_environment("FREEWIRE_SIMT_SEED", 1)),
-                     static_cast<int>(from_environment("FREEWIRE_SIMT_THREADS", 1)), 132, 227 << 10};
+                     static_cast<int>(from_environment("FREEWIRE_SIMT_THREADS", 1)),
+                     132,
+                     227 << 10,
+                     90,
+                     kRuntimeVersion};
   return all;
 }
 

@@ -247,7 +247,7 @@ bool run(const Plant& plant, bool planted) {
   }
   plant.start(x, y, planted);
   wait();
-  const char* error = last_error();
+  const char* error = take_error();
   if (error) std::fprintf(stderr, "%s: %s\n", plant.name, error);
   bool good = !error;
   for (int i = 0; good && i < kCount; ++i) {

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// freewire::backward on a GPU: launches on the caller's stream; nothing waits, so it may be captured into a graph.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <tuple>
+#include <vector>
+
+#include "checks.h"
+#include "cuda/torch_stream.h"
+
+namespace freewire {
+namespace {
+
+using torch::stable::Tensor;
+
+std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_y, const Tensor& tape, const Tensor& weight,
+                                                 const Tensor& plan_words, const std::vector<int64_t>& header,
+                                                 int64_t num_inputs, int64_t num_biases, bool need_x,
+                                                 bool need_parameters) {
+  const PlanView plan = checked_backward(grad_y, tape, weight, plan_words, header, num_inputs, num_biases);
+  const cuda::DeviceGuard guard(grad_y);
+  const cuda::Device device = cuda::usable_device();
+  const int64_t batch = grad_y.size(0), pitch = cuda::pitch_of(batch), slices = cuda::slices_of(batch);
+  const Tensor grad_rows = torch::stable::contiguous(grad_y), weights = torch::stable::contiguous(weight);
+  const Tensor tape_rows = torch::stable::contiguous(tape);
+  Tensor grad_x = torch::stable::new_empty(weights, {need_x ? batch : 0, num_inputs});
+  Tensor grad_weight = torch::stable::new_empty(weights, {need_parameters ? plan.num_edges : 0});
+  Tensor grad_bias = torch::stable::new_empty(weights, {need_parameters ? num_biases : 0});
+
+  with_float_type(weight, [&](auto type) {
+    using T = decltype(type);
+    const int columns = cuda::chosen_tile(plan, batch, sizeof(T), device);
+    const Tensor delta = cuda::workspace(weights, plan.num_computed() * pitch);
+    const Tensor shares = cuda::workspace(weights, plan.gather_edges * pitch);
+    const Tensor rows = cuda::workspace(weights, columns ? 0 : plan.num_slots * pitch);
+    const Tensor partial =
+        cuda::workspace(weights, need_parameters && slices > 1 ? slices * (plan.num_edges + plan.num_biases) : 0);
+    const cuda::BackwardArrays<T> arrays{
+        grad_rows.const_data_ptr<T>(),
+        tape_rows.const_data_ptr<T>(),
+        weights.const_data_ptr<T>(),
+        need_x ? grad_x.mutable_data_ptr<T>() : nullptr,
+        need_parameters ? grad_weight.mutable_data_ptr<T>() : nullptr,
+        need_parameters && num_biases ? grad_bias.mutable_data_ptr<T>() : nullptr,
+        delta.mutable_data_ptr<T>(),
+        shares.mutable_data_ptr<T>(),
+        rows.mutable_data_ptr<T>(),
+        partial.mutable_data_ptr<T>(),
+        batch,
+    };
+    cuda::run_backward(plan, arrays, columns, guard.stream());
+  });
+  cuda::check_launches();
+  return {grad_x, grad_weight, grad_bias};
+}
+
+}  // namespace
+}  // namespace freewire
+
+STABLE_TORCH_LIBRARY_IMPL(freewire, CUDA, m) { m.impl("backward", TORCH_BOX(&freewire::backward_cuda)); }

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// freewire::forward on a GPU: launches on the caller's stream; nothing waits, so it may be captured into a graph.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "checks.h"
+#include "cuda/torch_stream.h"
+
+namespace freewire {
+namespace {
+
+using torch::stable::Tensor;
+
+std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                                        const Tensor& plan_words, const std::vector<int64_t>& header,
+                                        int64_t num_outputs, int64_t tape_rows) {
+  const PlanView plan = checked_forward(x, weight, bias, plan_words, header, num_outputs, tape_rows);
+  const cuda::DeviceGuard guard(x);
+  const cuda::Device device = cuda::usable_device();
+  const int64_t batch = x.size(0), pitch = cuda::pitch_of(batch);
+  const Tensor x_rows = torch::stable::contiguous(x), weights = torch::stable::contiguous(weight);
+  const Tensor biases = bias ? torch::stable::contiguous(*bias) : weights;
+  Tensor y = torch::stable::new_empty(x, {batch, num_outputs});
+  Tensor tape = torch::stable::new_empty(x, {tape_rows * pitch});
+
+  with_float_type(x, [&](auto type) {
+    using T = decltype(type);
+    const int columns = cuda::chosen_tile(plan, batch, sizeof(T), device);
+    const Tensor rows = cuda::workspace(x, columns || tape_rows ? 0 : plan.num_slots * pitch);
+    const cuda::ForwardArrays<T> arrays{x_rows.const_data_ptr<T>(),
+                                        weights.const_data_ptr<T>(),
+                                        bias ? biases.const_data_ptr<T>() : nullptr,
+                                        y.mutable_data_ptr<T>(),
+                                        tape_rows ? tape.mutable_data_ptr<T>() : nullptr,
+                                        batch};
+    cuda::run_forward(plan, arrays, rows.mutable_data_ptr<T>(), columns, guard.stream());
+  });
+  cuda::check_launches();
+  return {y, tape};
+}
+
+}  // namespace
+}  // namespace freewire
+
+STABLE_TORCH_LIBRARY_IMPL(freewire, CUDA, m) { m.impl("forward", TORCH_BOX(&freewire::forward_cuda)); }
