@@ -16,6 +16,8 @@ namespace freewire {
 // "freewir" and the layout's version.
 constexpr int64_t kPlanMagic = 0x7269776565726600 | 1;
 
+constexpr int64_t kGroupEdges = 32;
+
 struct PlanView {
   int64_t num_inputs;
   int64_t num_slots;
@@ -31,6 +33,7 @@ struct PlanView {
   int64_t num_levels;   // L
   int64_t level_width;  // the most computed nodes of one level
   int64_t num_presets;  // P
+  int64_t num_groups;   // G
 
   const int64_t* level_ptr;     // [L + 1] the first slot of each level
   const int64_t* in_begin;      // [C] the first in-edge of each computed node, in canonical order
@@ -48,13 +51,16 @@ struct PlanView {
   const int32_t* kept_row;      // [C] the tape row of the node's pre-activation, or -1
   const int32_t* output_slot;   // [O]
   const int32_t* preset_slot;   // [P] slots whose gradient starts from something: outputs, sources of non-linear nodes
+  const int32_t* output_of_slot;  // [S] which output the slot is, or -1
+  const int32_t* group_node;  // [G] in-edges in groups of at most kGroupEdges: their node, one group at least a node
+  const int64_t* group_edge;  // [G] and the first of them
 
-  int64_t num_computed() const { return num_slots - num_inputs; }
+  constexpr int64_t num_computed() const { return num_slots - num_inputs; }
 };
 
 // The header: the sizes, then each section's first word and length, in PlanView's order.
-constexpr int64_t kPlanSizes = 15;
-constexpr int64_t kPlanSections = 16;
+constexpr int64_t kPlanSizes = 16;
+constexpr int64_t kPlanSections = 19;
 constexpr int64_t kPlanHeader = kPlanSizes + 2 * kPlanSections;
 
 // Reads a header of kPlanHeader numbers, of a plan whose count words stand at words; false where it is no header of
@@ -75,6 +81,7 @@ inline bool read_plan(const int64_t* header, const int64_t* words, int64_t count
   plan->num_levels = header[12];
   plan->level_width = header[13];
   plan->num_presets = header[14];
+  plan->num_groups = header[15];
   for (int64_t i = 2; i < kPlanSizes; ++i) {
     if (header[i] < 0) return false;
   }
@@ -109,6 +116,9 @@ inline bool read_plan(const int64_t* header, const int64_t* words, int64_t count
   plan->kept_row = narrow(computed);
   plan->output_slot = narrow(plan->num_outputs);
   plan->preset_slot = narrow(plan->num_presets);
+  plan->output_of_slot = narrow(slots);
+  plan->group_node = narrow(plan->num_groups);
+  plan->group_edge = wide(plan->num_groups);
   return fits;
 }
 

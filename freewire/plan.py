@@ -29,7 +29,7 @@ _LINEAR = tuple(AGGREGATIONS.index(name) for name in ("sum", "mean"))
 _ROW_BYTES = 256
 
 # What Plan.pack() lays out, in PlanView's order: after the sizes, each section's first word and length.
-_NUM_SIZES = 15
+_NUM_SIZES = 16
 _SECTIONS = (
     ("level_ptr", np.int64),
     ("in_begin", np.int64),
@@ -47,7 +47,12 @@ _SECTIONS = (
     ("kept_row", np.int32),
     ("output_slot", np.int32),
     ("preset_slot", np.int32),
+    ("output_of_slot", np.int32),
+    ("group_node", np.int32),
+    ("group_edge", np.int64),
 )
+#: In-edges of one node whose gradients a GPU's warp sums up together; kGroupEdges of csrc/plan_view.h.
+_GROUP_EDGES = 32
 
 IntArray = NDArray[np.int64]
 SlotArray = NDArray[np.int32]
@@ -143,7 +148,7 @@ class Plan:
         fan_in = self.in_end - self.in_begin
         if not fan_in.sum():
             return 0.0
-        edges = np.repeat(self.in_begin - (np.cumsum(fan_in) - fan_in), fan_in) + np.arange(fan_in.sum())
+        edges = np.repeat(self.in_begin, fan_in) + _counted(fan_in)
         # A node's sources as one number: the sum of a scrambled number each, so that their order does not matter.
         mixed = (self.in_src[edges].astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -170,6 +175,11 @@ class Plan:
         share_begin = np.cumsum(shares) - shares if gather_edges else np.empty(0, np.int64)
         feeds_gathers = np.flatnonzero(self.out_split < self.out_ptr[1:])
         preset_slot = np.union1d(feeds_gathers, self.output_slot).astype(np.int32)
+        output_of_slot = np.full(self.num_slots, -1, np.int32)
+        output_of_slot[self.output_slot] = np.arange(self.num_outputs)
+        groups = np.maximum(-(-fan_in // _GROUP_EDGES), 1)  # one at least: it sums up the bias's gradient too
+        group_node = np.repeat(np.arange(len(fan_in), dtype=np.int32), groups)
+        group_edge = self.in_begin[group_node] + _GROUP_EDGES * _counted(groups)
         sizes = {
             "magic": _MAGIC,
             "num_words": 0,
@@ -186,8 +196,16 @@ class Plan:
             "num_levels": self.num_levels,
             "level_width": int(self.level_widths.max(initial=0)),
             "num_presets": len(preset_slot),
+            "num_groups": len(group_node),
         }
-        made = {"out_position": out_position, "share_begin": share_begin, "preset_slot": preset_slot}
+        made = {
+            "out_position": out_position,
+            "share_begin": share_begin,
+            "preset_slot": preset_slot,
+            "output_of_slot": output_of_slot,
+            "group_node": group_node,
+            "group_edge": group_edge,
+        }
         sections: list[Any] = [made[name] if name in made else getattr(self, name) for name, _ in _SECTIONS]
         header = len(sizes) + 2 * len(sections)
         starts = header + np.cumsum([0, *(-(-section.nbytes // 8) for section in sections)])
@@ -225,6 +243,11 @@ class Plan:
                 f"  kernel     whole network in one call, tiles of up to {self.row_bytes // 4} samples (fp32)",
             )
         )
+
+
+def _counted(counts: IntArray) -> IntArray:
+    """0 to count - 1 for each count, in a row."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None = None) -> Plan:

@@ -274,7 +274,7 @@ class TestPack:
     def test_unpack_gives_the_sections_back(self, g, every_node):
         plan = make_plan(g, every_node=every_node)
         sections = unpack(plan.pack())
-        made = {"out_position", "share_begin", "preset_slot"}
+        made = {"out_position", "share_begin", "preset_slot", "output_of_slot", "group_node", "group_edge"}
         assert set(vars(plan)) & set(sections) == set(sections) - made
         for name in sections.keys() - made:
             np.testing.assert_array_equal(sections[name], getattr(plan, name), err_msg=name)
@@ -296,6 +296,7 @@ class TestPack:
             "level_width": max(plan.level_widths.tolist()),
             "product_fan_in": max((n for n, name in zip(fan_in, kinds, strict=True) if name == "product"), default=0),
             "num_presets": len(presets),
+            "num_groups": sum(max(1, -(-n // 32)) for n in fan_in),
         }
         for name, word in names:
             assert packed[int(word)] == own.get(name, getattr(plan, name, None)), name
@@ -326,6 +327,25 @@ class TestPack:
             for e in range(plan.in_begin[c], plan.in_end[c])
         ]
         assert rows == list(range(len(rows)))
+
+    @given(graphs(), either)
+    def test_groups_cover_the_live_edges(self, g, every_node):
+        """Every live edge is in one group of its own node, and every node has a group."""
+        plan = make_plan(g, every_node=every_node)
+        sections = unpack(plan.pack())
+        covered = []
+        for c, first in zip(sections["group_node"], sections["group_edge"], strict=True):
+            covered += [(c, e) for e in range(first, min(first + constant("kGroupEdges"), plan.in_end[c]))]
+        expected = [(c, e) for c in range(len(plan.in_begin)) for e in range(plan.in_begin[c], plan.in_end[c])]
+        assert covered == expected
+        assert sorted(set(sections["group_node"].tolist())) == list(range(len(plan.in_begin)))
+
+    @given(graphs(), either)
+    def test_output_of_slot_is_the_inverse_of_output_slot(self, g, every_node):
+        plan = make_plan(g, every_node=every_node)
+        outputs = unpack(plan.pack())["output_of_slot"].tolist()
+        assert [outputs[slot] for slot in plan.output_slot] == list(range(plan.num_outputs))
+        assert sum(o >= 0 for o in outputs) == plan.num_outputs
 
     @given(graphs(), either)
     def test_level_widths(self, g, every_node):
@@ -373,6 +393,7 @@ class TestPack:
         assert constant("kPlanSections") == len(plan_module._SECTIONS)
         assert constant("kPlanHeader") == plan_module._NUM_SIZES + 2 * len(plan_module._SECTIONS)
         assert constant("kPlanMagic") == plan_module._MAGIC
+        assert constant("kGroupEdges") == plan_module._GROUP_EDGES
         assert make_plan(CASES["diamond"]).pack()[0] == constant("kPlanMagic")
 
     def test_every_size_is_read_once(self):

@@ -32,11 +32,14 @@ std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_y, const Ten
   with_float_type(weight, [&](auto type) {
     using T = decltype(type);
     const int columns = cuda::chosen_tile(plan, batch, sizeof(T), device);
-    const Tensor delta = cuda::workspace(weights, plan.num_computed() * pitch);
-    const Tensor shares = cuda::workspace(weights, plan.gather_edges * pitch);
-    const Tensor rows = cuda::workspace(weights, columns ? 0 : plan.num_slots * pitch);
-    const Tensor partial =
-        cuda::workspace(weights, need_parameters && slices > 1 ? slices * (plan.num_edges + plan.num_biases) : 0);
+    const bool streamed = columns == 0;
+    const cuda::Workspace<T> delta(weights, plan.num_computed() * pitch);
+    const cuda::Workspace<T> shares(weights, plan.gather_edges * pitch);
+    const cuda::Workspace<T> rows(weights, streamed ? plan.num_slots * pitch : 0);
+    const cuda::Workspace<cuda::Edge<T>> edges(weights, streamed ? 0 : cuda::backward_edges<T>(plan));
+    const cuda::Workspace<cuda::BackwardSlot<T>> slots(weights, streamed ? 0 : plan.num_slots);
+    const bool partly = need_parameters && slices > 1;
+    const cuda::Workspace<T> partial(weights, partly ? slices * (plan.num_edges + plan.num_biases) : 0);
     const cuda::BackwardArrays<T> arrays{
         grad_rows.const_data_ptr<T>(),
         tape_rows.const_data_ptr<T>(),
@@ -44,10 +47,12 @@ std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_y, const Ten
         need_x ? grad_x.mutable_data_ptr<T>() : nullptr,
         need_parameters ? grad_weight.mutable_data_ptr<T>() : nullptr,
         need_parameters && num_biases ? grad_bias.mutable_data_ptr<T>() : nullptr,
-        delta.mutable_data_ptr<T>(),
-        shares.mutable_data_ptr<T>(),
-        rows.mutable_data_ptr<T>(),
-        partial.mutable_data_ptr<T>(),
+        delta.data(),
+        shares.data(),
+        rows.data(),
+        edges.data(),
+        slots.data(),
+        partial.data(),
         batch,
     };
     cuda::run_backward(plan, arrays, columns, guard.stream());

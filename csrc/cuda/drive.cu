@@ -14,7 +14,7 @@ constexpr int kNarrowest = 2, kWidest = 32;
 
 int widest_tile(const PlanView& plan, int64_t itemsize, const Device& device) {
   int columns = kWidest;
-  while (columns >= kNarrowest && plan.num_slots * columns * itemsize > device.shared_bytes) columns /= 2;
+  while (columns >= kNarrowest && resident_bytes(plan, columns, itemsize) > device.shared_bytes) columns /= 2;
   return columns < kNarrowest ? 0 : columns;
 }
 
@@ -26,11 +26,11 @@ int tile_columns(const PlanView& plan, int64_t batch, int64_t itemsize, const De
 }
 
 template <class T>
-void run_forward(const PlanView& plan, const ForwardArrays<T>& arrays, T* rows, int columns, Stream stream) {
+void run_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream) {
   if (columns) {
     resident_forward(plan, arrays, columns, stream);
   } else {
-    streamed_forward(plan, arrays, arrays.tape ? arrays.tape : rows, stream);
+    streamed_forward(plan, arrays, arrays.tape ? arrays.tape : arrays.rows, stream);
   }
 }
 
@@ -44,8 +44,8 @@ void run_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int col
   parameter_gradients(plan, arrays, stream);
 }
 
-template void run_forward<float>(const PlanView&, const ForwardArrays<float>&, float*, int, Stream);
-template void run_forward<double>(const PlanView&, const ForwardArrays<double>&, double*, int, Stream);
+template void run_forward<float>(const PlanView&, const ForwardArrays<float>&, int, Stream);
+template void run_forward<double>(const PlanView&, const ForwardArrays<double>&, int, Stream);
 template void run_backward<float>(const PlanView&, const BackwardArrays<float>&, int, Stream);
 template void run_backward<double>(const PlanView&, const BackwardArrays<double>&, int, Stream);
 

@@ -31,14 +31,22 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, const Tensor& weight, c
   with_float_type(x, [&](auto type) {
     using T = decltype(type);
     const int columns = cuda::chosen_tile(plan, batch, sizeof(T), device);
-    const Tensor rows = cuda::workspace(x, columns || tape_rows ? 0 : plan.num_slots * pitch);
-    const cuda::ForwardArrays<T> arrays{x_rows.const_data_ptr<T>(),
-                                        weights.const_data_ptr<T>(),
-                                        bias ? biases.const_data_ptr<T>() : nullptr,
-                                        y.mutable_data_ptr<T>(),
-                                        tape_rows ? tape.mutable_data_ptr<T>() : nullptr,
-                                        batch};
-    cuda::run_forward(plan, arrays, rows.mutable_data_ptr<T>(), columns, guard.stream());
+    const bool streamed = columns == 0;
+    const cuda::Workspace<T> rows(x, streamed && tape_rows == 0 ? plan.num_slots * pitch : 0);
+    const cuda::Workspace<cuda::Edge<T>> edges(x, streamed ? 0 : cuda::forward_edges<T>(plan));
+    const cuda::Workspace<cuda::ForwardNode<T>> nodes(x, streamed ? 0 : plan.num_computed());
+    const cuda::ForwardArrays<T> arrays{
+        x_rows.const_data_ptr<T>(),
+        weights.const_data_ptr<T>(),
+        bias ? biases.const_data_ptr<T>() : nullptr,
+        y.mutable_data_ptr<T>(),
+        tape_rows ? tape.mutable_data_ptr<T>() : nullptr,
+        rows.data(),
+        edges.data(),
+        nodes.data(),
+        batch,
+    };
+    cuda::run_forward(plan, arrays, columns, guard.stream());
   });
   cuda::check_launches();
   return {y, tape};

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "cuda/host.h"
+#include "cuda/packed.h"
 #include "plan_view.h"
 
 namespace freewire::cuda {
@@ -20,32 +21,37 @@ constexpr int64_t kPitchColumns = 64;
 constexpr int64_t kSliceColumns = 2048;  // samples that one block sums for a weight gradient
 
 inline int64_t pitch_of(int64_t batch) { return (batch + kPitchColumns - 1) / kPitchColumns * kPitchColumns; }
-inline int64_t blocks_of(int64_t count, int64_t a_block) { return (count + a_block - 1) / a_block; }
+constexpr int64_t blocks_of(int64_t count, int64_t a_block) { return (count + a_block - 1) / a_block; }
 inline int64_t slices_of(int64_t batch) { return (batch + kSliceColumns - 1) / kSliceColumns; }
 
 template <class T>
 struct ForwardArrays {
-  const T* x;       // [batch, I]
-  const T* weight;  // [E]
-  const T* bias;    // [num_biases], or null
-  T* y;             // [batch, O]
-  T* tape;          // [tape_rows, pitch], or null where nothing is kept
+  const T* x;             // [batch, I]
+  const T* weight;        // [E]
+  const T* bias;          // [num_biases], or null
+  T* y;                   // [batch, O]
+  T* tape;                // [tape_rows, pitch], or null where nothing is kept
+  T* rows;                // [num_slots, pitch], streamed regime without a tape only
+  Edge<T>* edges;         // [forward_edges], resident regime only
+  ForwardNode<T>* nodes;  // [C], resident regime only
   int64_t batch;
 };
 
 // What the backward reads and leaves, and the memory it works in.
 template <class T>
 struct BackwardArrays {
-  const T* grad_y;  // [batch, O]
-  const T* tape;    // [tape_rows, pitch]
-  const T* weight;  // [E]
-  T* grad_x;        // [batch, I], or null
-  T* grad_weight;   // [E], or null
-  T* grad_bias;     // [num_biases], or null
-  T* delta;         // [C, pitch] gradients of pre-activations
-  T* shares;        // [gather_edges, pitch] gradients of the terms of nodes that are not linear
-  T* rows;          // [S, pitch], streamed regime only
-  T* partial;       // [slices, E + num_biases], or null where slices is 1 or no parameter gradient is wanted
+  const T* grad_y;         // [batch, O]
+  const T* tape;           // [tape_rows, pitch]
+  const T* weight;         // [E]
+  T* grad_x;               // [batch, I], or null
+  T* grad_weight;          // [E], or null
+  T* grad_bias;            // [num_biases], or null
+  T* delta;                // [C, pitch] gradients of pre-activations
+  T* shares;               // [gather_edges, pitch] gradients of the terms of nodes that are not linear
+  T* rows;                 // [S, pitch], streamed regime only
+  Edge<T>* edges;          // [backward_edges], resident regime only
+  BackwardSlot<T>* slots;  // [S], resident regime only
+  T* partial;              // [slices, E + num_biases], or null where slices is 1 or no parameter gradient is wanted
   int64_t batch;
 };
 
@@ -55,9 +61,9 @@ int widest_tile(const PlanView& plan, int64_t itemsize, const Device& device);
 // Columns of the tile to run: about the batch over the multiprocessors, as many as fit; 0: none fits, stream.
 int tile_columns(const PlanView& plan, int64_t batch, int64_t itemsize, const Device& device);
 
-// rows: [num_slots, pitch] for the streamed regime, where no tape is kept; else null. columns: from tile_columns().
+// columns: of a resident tile, or 0.
 template <class T>
-void run_forward(const PlanView& plan, const ForwardArrays<T>& arrays, T* rows, int columns, Stream stream);
+void run_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream);
 template <class T>
 void run_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream);
 

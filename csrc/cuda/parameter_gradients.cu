@@ -2,43 +2,100 @@
 // Gradients of weights and biases: for edge (u, v) the sum over the batch of u's value times the gradient of the edge's
 // term, a sampled dense-dense product; for a bias the sum of its node's delta.
 //
-// One block: one node and one slice of the batch; a warp takes one in-edge at a time, a lane every 32nd sample, then a
-// butterfly over the warp. An edge moves two rows in (the reader's from L1 after the first). Slices write partial sums
-// of their own, added in order afterwards: one writer an element, no atomics, bitwise repeatable.
+// A warp: up to 32 in-edges of one node (a group of the plan) and one slice of the batch. It holds 16 bytes of the
+// node's delta a lane and one sum an edge, and reduces the 32 sums together at the end: 31 shuffles, not 5 an edge. An
+// edge moves one row of the tape in, from L2; a group its node's row of delta. Slices write partial sums of their own,
+// added in order afterwards: one writer an element, no atomics, bitwise repeatable.
 #include "cuda/backward_node.h"
-#include "cuda/device.h"
 #include "cuda/fill.h"
 #include "cuda/parameter_gradients.h"
 
 namespace freewire::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kWarps = 4;
+constexpr int kThreads = kWarps * kWarpSize;
+static_assert(kGroupEdges == kWarpSize, "a lane ends with the gradient of one edge");
+
+// The lanes' sums over a slice: of each edge's row times the node's delta.
+template <class T>
+__device__ T linear_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch, int64_t node,
+                              int64_t edge, int count, int64_t first, int64_t last) {
+  constexpr int kHeld = 16 / sizeof(T);    // columns a lane
+  constexpr int kAtOnce = 32 / sizeof(T);  // rows on their way at a time
+  const int64_t source = plan.in_src[edge + (lane_in_warp() < count ? lane_in_warp() : 0)];
+  const T* delta = arrays.delta + node * pitch;
+  T sums[kGroupEdges] = {};
+  for (int64_t column = first + lane_in_warp() * kHeld; column - lane_in_warp() * kHeld < last;
+       column += kWarpSize * kHeld) {
+    const bool live = column < last;
+    Pack<T, kHeld> grads{}, values[kAtOnce];
+    if (live) grads = load_pack<kHeld>(delta + column);
+#pragma unroll
+    for (int k = 0; k < kGroupEdges; k += kAtOnce) {
+      if (k >= count) break;
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int64_t row = __shfl_sync(kFullWarp, source, k + i);
+        values[i] = {};
+        if (live) values[i] = load_pack<kHeld>(arrays.tape + row * pitch + column);
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        for (int c = 0; c < kHeld; ++c) sums[k + i] += values[i].v[c] * grads.v[c];
+      }
+    }
+  }
+  return reduce<1>(sums);
+}
+
+// The same where each edge has a gradient of its own; lane k ends with edge k's.
+template <class T>
+__device__ T shared_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch, int64_t node,
+                              int64_t edge, int count, int64_t first, int64_t last) {
+  T mine = 0;
+#pragma unroll 1
+  for (int k = 0; k < count; ++k) {
+    const T* values = arrays.tape + plan.in_src[edge + k] * pitch;
+    const T* shares = arrays.shares + share_row(plan, node, edge + k) * pitch;
+    T sum = 0;
+    for (int64_t column = first + lane_in_warp(); column < last; column += kWarpSize) {
+      sum += values[column] * shares[column];
+    }
+    sum = warp_sum(sum);
+    if (lane_in_warp() == k) mine = sum;
+  }
+  return mine;
+}
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     edge_gradient_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ BackwardArrays<T> arrays,
                          int64_t pitch, T* weight_sums, T* bias_sums) {
-  const int64_t node = blockIdx.x, begin = plan.in_begin[node], end = plan.in_end[node];
-  const int64_t first = int64_t{blockIdx.y} * kSliceColumns;
-  const int64_t last = first + kSliceColumns < arrays.batch ? first + kSliceColumns : arrays.batch;
-  const Rows<T> tape{const_cast<T*>(arrays.tape), pitch}, delta{arrays.delta, pitch}, shares{arrays.shares, pitch};
-  const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
-  const T scale = aggregation == Aggregation::kMean && end > begin ? T(1) / T(end - begin) : T(1);
-  for (int64_t e = begin + warp_in_block(); weight_sums && e < end; e += warps_in_block()) {
+  // One direction of the grid for both, since a second would be short.
+  const unsigned blocks = static_cast<unsigned>(blocks_of(plan.num_groups, kWarps));
+  const int64_t group = int64_t{blockIdx.x % blocks} * kWarps + warp_in_block(), slice = blockIdx.x / blocks;
+  if (group >= plan.num_groups) return;
+  const int64_t node = plan.group_node[group], edge = plan.group_edge[group], left = plan.in_end[node] - edge;
+  const int count = static_cast<int>(left < kGroupEdges ? left : kGroupEdges);
+  const int64_t first = slice * kSliceColumns, end = first + kSliceColumns;
+  const int64_t last = end < pitch ? end : pitch;  // past the batch's end the tape is 0, and so is delta
+  if (weight_sums && count > 0) {
+    const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
     const bool linear = is_linear(aggregation);
-    const T* values = &tape.at(plan.in_src[e], 0);
-    const T* grads = linear ? &delta.at(node, 0) : &shares.at(share_row(plan, node, e), 0);
-    T total = 0;
-    for (int64_t b = first + lane_in_warp(); b < last; b += kWarpSize) total += values[b] * grads[b];
-    total = Lanes<1>::sum(total);
-    if (lane_in_warp() == 0) weight_sums[blockIdx.y * plan.num_edges + e] = linear ? total * scale : total;
+    T sum = linear ? linear_gradients(plan, arrays, pitch, node, edge, count, first, last)
+                   : shared_gradients(plan, arrays, pitch, node, edge, count, first, last);
+    if (aggregation == Aggregation::kMean) sum *= T(1) / T(plan.in_end[node] - plan.in_begin[node]);
+    const int k = linear ? reduced_column<1, kGroupEdges>() : lane_in_warp();
+    if (k < count) weight_sums[slice * plan.num_edges + edge + k] = sum;
   }
-  if (bias_sums && warp_in_block() == 0) {
-    T total = 0;
-    for (int64_t b = first + lane_in_warp(); b < last; b += kWarpSize) total += delta.at(node, b);
-    total = Lanes<1>::sum(total);
-    if (lane_in_warp() == 0) bias_sums[blockIdx.y * plan.num_biases + plan.bias_index[node]] = total;
+  if (bias_sums && edge == plan.in_begin[node]) {
+    T sum = 0;
+    for (int64_t column = first + lane_in_warp(); column < last; column += kWarpSize) {
+      sum += arrays.delta[node * pitch + column];
+    }
+    sum = warp_sum(sum);
+    if (lane_in_warp() == 0) bias_sums[slice * plan.num_biases + plan.bias_index[node]] = sum;
   }
 }
 
@@ -74,7 +131,7 @@ void parameter_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, 
   if (!all_written && bias_sums) {
     fill_zero(bias_sums, rows * plan.num_biases, stream);
   }
-  launch<edge_gradient_kernel<T>>({plan.num_computed(), slices}, kThreads, 0, stream, plan, arrays,
+  launch<edge_gradient_kernel<T>>(blocks_of(plan.num_groups, kWarps) * slices, kThreads, 0, stream, plan, arrays,
                                   pitch_of(arrays.batch), weight_sums, bias_sums);
   if (slices <= 1) return;
   if (weight_sums) {

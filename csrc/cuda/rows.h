@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Rows of node values, and how a warp shares them out among its lanes.
+// Rows of node values, and loads of several numbers at once.
 //
 // Enters: a pointer and a stride. Leaves: Rows, one layout for both regimes (in shared memory a row is one tile's
-// columns, in global memory the whole padded batch), and Lanes, which lane works at which column.
+// columns, in global memory the whole padded batch); Pack; a warp's place in its block; sums over a warp.
 #pragma once
 
 #include <cstdint>
@@ -18,25 +18,68 @@ struct Rows {
   __device__ T& at(int64_t row, int64_t column) const { return data[row * stride + column]; }
 };
 
-// A warp on rows of kColumns: lane = group * kColumns + column. The groups divide a node's edges among themselves.
-template <int kColumns>
-struct Lanes {
-  static_assert(kColumns >= 1 && kColumns <= kWarpSize && (kColumns & (kColumns - 1)) == 0,
-                "a warp covers a whole number of equal groups of columns");
-  static constexpr int kGroups = kWarpSize / kColumns;
-  static __device__ int column() { return static_cast<int>(threadIdx.x) % kColumns; }
-  static __device__ int group() { return static_cast<int>(threadIdx.x) % kWarpSize / kColumns; }
-
-  // Each column's values over the groups, added; whole warps only. Every lane gets the same bits, since x + y is y + x.
-  template <class T>
-  static __device__ T sum(T value) {
-    for (int bit = kColumns; bit < kWarpSize; bit *= 2) value += __shfl_xor_sync(kFullWarp, value, bit);
-    return value;
-  }
+// Neighbours in memory that move together: 16 bytes are one load.
+template <class T, int kCount>
+struct alignas(sizeof(T) * kCount) Pack {
+  T v[kCount];
 };
+template <int kCount, class T>
+__device__ __forceinline__ Pack<T, kCount> load_pack(const T* from) {
+  return *reinterpret_cast<const Pack<T, kCount>*>(from);
+}
+template <int kCount, class T>
+__device__ __forceinline__ void store_pack(T* to, const Pack<T, kCount>& values) {
+  *reinterpret_cast<Pack<T, kCount>*>(to) = values;
+}
 
-inline __device__ int warp_in_block() { return static_cast<int>(threadIdx.x) / kWarpSize; }
-inline __device__ int warps_in_block() { return static_cast<int>(blockDim.x) / kWarpSize; }
-inline __device__ int lane_in_warp() { return static_cast<int>(threadIdx.x) % kWarpSize; }
+__device__ inline int warp_in_block() { return static_cast<int>(threadIdx.x) / kWarpSize; }
+__device__ inline int warps_in_block() { return static_cast<int>(blockDim.x) / kWarpSize; }
+__device__ inline int lane_in_warp() { return static_cast<int>(threadIdx.x) % kWarpSize; }
+
+// ---- sums over the lanes of a warp; whole warps only ----
+//
+// Lanes that are equal modulo kApart hold numbers of the same kCount columns, to be summed. While a lane has several
+// columns it keeps one half of them and gives the other to the lane across: kCount - 1 shuffles, and then one for each
+// halving that is left. One order of summation, and lanes that end with the same column have the same bits.
+
+// The sum of one column, the column reduced_column() names.
+template <int kApart, class T, int kCount>
+__device__ __forceinline__ T reduce(T (&sums)[kCount]) {
+  int held = kCount;
+#pragma unroll
+  for (int bit = kApart; bit < kWarpSize; bit *= 2) {
+    if (held == 1) {
+      sums[0] += __shfl_xor_sync(kFullWarp, sums[0], bit);
+      continue;
+    }
+    held /= 2;
+    const bool upper = lane_in_warp() & bit;
+#pragma unroll
+    for (int i = 0; i < kCount / 2; ++i) {
+      if (i >= held) break;
+      const T keep = upper ? sums[i + held] : sums[i], give = upper ? sums[i] : sums[i + held];
+      sums[i] = keep + __shfl_xor_sync(kFullWarp, give, bit);
+    }
+  }
+  return sums[0];
+}
+
+// Which of its kCount columns this lane ends with.
+template <int kApart, int kCount>
+__device__ __forceinline__ int reduced_column() {
+  int column = 0, held = kCount;
+#pragma unroll
+  for (int bit = kApart; bit < kWarpSize && held > 1; bit *= 2) {
+    held /= 2;
+    if (lane_in_warp() & bit) column += held;
+  }
+  return column;
+}
+
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
+  T one[1] = {value};
+  return reduce<1>(one);
+}
 
 }  // namespace freewire::cuda

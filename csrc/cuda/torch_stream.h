@@ -78,9 +78,17 @@ inline void check_launches() {
   STD_TORCH_CHECK(!why, "CUDA: expected every kernel to start, got \"", why ? why : "", "\".");
 }
 
-// Uninitialised memory on the tensor's device, of its type, from torch's allocator.
-inline torch::stable::Tensor workspace(const torch::stable::Tensor& like, int64_t numbers) {
-  return torch::stable::new_empty(like, {numbers});
-}
+// Uninitialised memory for count values on a tensor's device, from torch's allocator.
+template <class V>
+class Workspace {
+ public:
+  Workspace(const torch::stable::Tensor& like, int64_t count)
+      : bytes_(torch::stable::new_empty(like, {count * static_cast<int64_t>(sizeof(V))},
+                                        torch::headeronly::ScalarType::Byte)) {}
+  V* data() const { return reinterpret_cast<V*>(bytes_.mutable_data_ptr<uint8_t>()); }
+
+ private:
+  torch::stable::Tensor bytes_;
+};
 
 }  // namespace freewire::cuda

@@ -101,6 +101,9 @@ class SplitPlan {
     own(view_.kept_row, computed);
     own(view_.output_slot, view_.num_outputs);
     own(view_.preset_slot, view_.num_presets);
+    own(view_.output_of_slot, slots);
+    own(view_.group_node, view_.num_groups);
+    own(view_.group_edge, view_.num_groups);
   }
   const PlanView& view() const { return view_; }
 

@@ -29,12 +29,12 @@ void check(const Case<T>& given, const Thoroughness& how) {
   const PlanView& plan = given.split_plan.view();
   const cuda::Device device = cuda::current_device();
   const int chosen = cuda::tile_columns(plan, given.batch, sizeof(T), device);
-  if (chosen && plan.num_slots * chosen * static_cast<int64_t>(sizeof(T)) > device.shared_bytes) {
+  if ((plan.num_slots + 1) * chosen * static_cast<int64_t>(sizeof(T)) > device.shared_bytes) {
     throw std::runtime_error("tile_columns: expected a tile that fits, got " + std::to_string(chosen) + " columns.");
   }
   for (const int columns : how.columns) {
     if (columns && given.batch > how.resident_batch) continue;
-    if (plan.num_slots * columns * static_cast<int64_t>(sizeof(T)) > device.shared_bytes) continue;
+    if (columns > cuda::widest_tile(plan, sizeof(T), device)) continue;
     std::vector<Result<T>> first;
     for (const uint64_t seed : how.seeds) {
       simt::options().seed = seed;

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+// Packs a plan and weights for the resident kernels.
+#pragma once
+
+#include "cuda/kernels.h"
+
+namespace freewire::cuda {
+
+// Into arrays.edges and arrays.nodes (forward) or arrays.slots (backward), for tiles of so many columns.
+template <class T>
+void pack_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream);
+template <class T>
+void pack_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream);
+
+}  // namespace freewire::cuda

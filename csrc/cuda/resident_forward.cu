@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// The resident forward: one block takes one tile of the batch through the whole network.
+//
+// Shared memory: [num_slots + 1, kColumns] values, the last row zero. A warp does one node at a time (cuda/gather.h
+// says how), the block meets at a barrier after each level, blocks never meet. Race-free: within a level nodes write
+// their own rows and read those of earlier levels. Global traffic a tile: x once; 8 bytes an edge and 32 a node (16 and
+// 32 in double), from L2; what is kept of the tape once. One order of summation: bitwise repeatable.
+#include "cuda/forward_node.h"
+#include "cuda/pack.h"
+#include "cuda/resident.h"
+#include "cuda/walk.h"
+
+namespace freewire::cuda {
+namespace {
+
+template <int kColumns, class T>
+__global__ void __launch_bounds__(kResidentThreads<T>, 1)
+    resident_forward_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ ForwardArrays<T> arrays,
+                            int64_t pitch) {
+  using L = Lanes<T, kColumns>;
+  T* const tile = dynamic_shared<T>();
+  const Rows<T> tape{arrays.tape, pitch};
+  const int num_inputs = static_cast<int>(plan.num_inputs), num_slots = static_cast<int>(plan.num_slots);
+  const int64_t first = int64_t{blockIdx.x} * kColumns;
+  for (int c = warp_in_block(); c < kColumns;
+       c += warps_in_block()) {  // a warp reads neighbouring features of a sample
+    const int64_t sample = first + c;
+    for (int i = lane_in_warp(); i < num_inputs; i += kWarpSize) {
+      const T value = sample < arrays.batch ? arrays.x[sample * num_inputs + i] : T(0);
+      tile[i * kColumns + c] = value;
+      if (tape.data) tape.at(i, sample) = value;
+    }
+  }
+  const int zero_offset = num_slots * kColumns;
+  if (static_cast<int>(threadIdx.x) < kColumns) tile[zero_offset + threadIdx.x] = 0;
+  __syncthreads();
+
+  const int column = L::column();
+  const int64_t sample = first + column;
+  walk<true, T, kColumns>(
+      plan, arrays.edges, tile, zero_offset, [&](int slot) { return arrays.nodes[slot - num_inputs]; },
+      [&](int slot, const ForwardNode<T>&) { return tape.data ? plan.kept_row[slot - num_inputs] : -1; },
+      [&](int slot, const ForwardNode<T>& node, int kept_row, T sum) {
+        const auto aggregation = static_cast<Aggregation>(node.aggregation);
+        if (aggregation == Aggregation::kMean && node.count > 0) sum *= T(1) / T(node.count);
+        if (!is_linear(aggregation)) {
+          sum = aggregate<T>(aggregation, node.count, [&](int64_t k) {
+            const Edge<T> edge = arrays.edges[node.begin + k];
+            return edge.weight * tile[edge.offset + column];
+          });
+        }
+        if (lane_in_warp() >= kColumns) return;
+        T value[1] = {sum + node.bias};
+        if (kept_row >= 0) tape.at(kept_row, sample) = sample < arrays.batch ? value[0] : T(0);
+        activate_all(static_cast<Activation>(node.activation), value, arrays.batch - sample);
+        tile[slot * kColumns + column] = value[0];
+        if (tape.data) tape.at(slot, sample) = value[0];
+      });
+
+  for (int c = warp_in_block(); c < kColumns && first + c < arrays.batch; c += warps_in_block()) {
+    for (int64_t o = lane_in_warp(); o < plan.num_outputs; o += kWarpSize) {
+      arrays.y[(first + c) * plan.num_outputs + o] = tile[plan.output_slot[o] * kColumns + c];
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream) {
+  pack_forward(plan, arrays, columns, stream);
+  const int64_t pitch = pitch_of(arrays.batch);
+  // A kept tape is written to its last column, so that none of it is garbage.
+  const int64_t tiles = blocks_of(arrays.tape ? pitch : arrays.batch, columns);
+  with_columns(columns, [&](auto width) {
+    launch<resident_forward_kernel<decltype(width)::value, T>>(
+        tiles, kResidentThreads<T>, resident_bytes(plan, columns, sizeof(T)), stream, plan, arrays, pitch);
+  });
+}
+
+template void resident_forward<float>(const PlanView&, const ForwardArrays<float>&, int, Stream);
+template void resident_forward<double>(const PlanView&, const ForwardArrays<double>&, int, Stream);
+
+}  // namespace freewire::cuda
