@@ -11,6 +11,7 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check
 CPP_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 CPP_FOLDERS := $(shell find csrc -type d 2>/dev/null)# their times change when a file comes or goes
 LIBRARY     := freewire/libfreewire_cpu.so
+GPU_LIBRARY := freewire/libfreewire_cuda.so
 
 # The interpreter's name is part of the stamp's: a PYTHON that is not the environment's makes a new one instead of
 # being ignored. No PYTHON takes the environment that is there, whoever made it.
@@ -29,7 +30,7 @@ INSTALLED := $(VENV)/.freewire
 # Tools that understand make's job server (ninja does) must not take our flags for theirs.
 unexport MAKEFLAGS MFLAGS
 
-.PHONY: setup demo test test-fast test-sanitize check format bench clean distclean help FORCE
+.PHONY: setup demo test test-fast test-sanitize test-gpu check format bench bench-gpu gpu clean distclean help FORCE
 
 setup: $(INSTALLED) ## make .venv/, install the pinned packages, build the extension
 
@@ -45,6 +46,9 @@ test-fast: $(INSTALLED) ## the tests not marked slow
 test-sanitize: $(INSTALLED) ## the raw kernels under ASan, UBSan and TSan
 	$(BIN)/python -m tests.sanitize $(ARGS)
 
+test-gpu: gpu ## on a GPU, with the python that holds torch: the tests marked gpu, then compute-sanitizer
+	$(PYTHON) -m tests.gpu $(ARGS)
+
 check: $(INSTALLED) ## lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,8 +63,12 @@ format: $(INSTALLED) ## rewrite the sources as `check` wants them
 bench: $(INSTALLED) ## time freewire against its peers
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
+bench-gpu: gpu ## the same on a GPU, against cuSPARSE and dense layers; results in benchmarks/results/
+	$(PYTHON) -m benchmarks.gpu $(ARGS)
+
 clean: ## remove what was built, keep .venv/
-	rm -rf build dist freewire.egg-info $(LIBRARY) $(INSTALLED) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist freewire.egg-info $(LIBRARY) $(GPU_LIBRARY) $(INSTALLED)
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 distclean: clean ## remove .venv/ too
 	rm -rf $(VENV)
@@ -86,5 +94,15 @@ $(INSTALLED): $(PACKAGES) setup.py pyproject.toml $(CPP_SOURCES) $(CPP_FOLDERS) 
 	@touch $@.started
 	$(PIP) install --quiet --no-build-isolation --no-deps -e .
 	@mv $@.started $@
+
+# Machines with a GPU bring a torch of their own, and often no network: nothing is installed, .venv/ is left alone.
+GPU_CHECK := from importlib.util import find_spec; import sys; \
+    has = find_spec("torch") and __import__("torch").cuda.is_available(); \
+    sys.exit(not has and f"GPU: expected one that torch in {sys.executable} can use, got none. Run this where there is \
+    one, or name the python that holds such a torch: make ... PYTHON=python3.12")
+
+gpu:
+	@$(PYTHON) -c '$(GPU_CHECK)'
+	FREEWIRE_CUDA=1 $(PYTHON) setup.py --quiet build_ext --inplace
 
 FORCE:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Build the native libraries.
 
-What enters: `csrc/`. What leaves: `freewire/libfreewire_cpu.so`, loaded by `freewire/_library.py`. Everything
-that is not about compiling stands in `pyproject.toml`.
+What enters: `csrc/`. What leaves: `freewire/libfreewire_cpu.so` and, where nvcc is, `freewire/libfreewire_cuda.so`,
+loaded by `freewire/_library.py`; and in a wheel the sources of the CUDA library (`freewire/_csrc/`), so that it can be
+built where it is first used. Everything that is not about compiling stands in `pyproject.toml`.
 
-The library uses LibTorch's stable ABI: it registers operators with torch, contains no Python, and one build
-serves every Python and every torch from 2.11 on. It is therefore named as what it is, a plain shared library,
-and not as a Python module (`*.cpython-311-*.so` would tie it to one Python, and `*.abi3.so` would invite an
-`import` that fails).
+The libraries use LibTorch's stable ABI: they register operators with torch, contain no Python, and one build serves
+every Python and every torch from 2.11 on. Each is therefore named as what it is, a plain shared library, and not as a
+Python module (`*.cpython-311-*.so` would tie it to one Python, and `*.abi3.so` would invite an `import` that fails).
+
+FREEWIRE_CUDA=1 insists on the CUDA library, FREEWIRE_CUDA=0 leaves it out. Unset, it is built where nvcc is found and
+torch has CUDA, and a failure leaves it out: first use tries again, and says why.
 
 Only the standard library is imported at the top, so that a bare interpreter can ask for `check_compiler` (the
 Makefile does, before it downloads anything) and the tests can load this file by its path.
@@ -17,101 +20,49 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
-import subprocess
 import sys
 import sysconfig
-import tempfile
+import types
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
+
+if "freewire" not in sys.modules:
+    # The package without its __init__, which would load the very library that is to be built.
+    package = types.ModuleType("freewire")
+    package.__path__ = [str(ROOT / "freewire")]
+    sys.modules["freewire"] = package
+
+from freewire import _cuda_build as cuda_build  # noqa: E402
+from freewire import _toolchain as toolchain  # noqa: E402
+from freewire.errors import BuildError  # noqa: E402
+
 LIBRARY_SUFFIX = ".so"  # on every platform: it is opened by its full path, never searched for
-MIN_TORCH = (2, 11)
-# The oldest torch the library may be loaded into, as torch/headeronly/version.h lays it out: one byte a part.
-TORCH_TARGET_VERSION = f"0x{MIN_TORCH[0]:02x}{MIN_TORCH[1]:02x}000000000000"
+CUDA_LIBRARY = f"freewire.{cuda_build.LIBRARY.removesuffix(LIBRARY_SUFFIX)}"
 
 # Commands that compile; the others (sdist, metadata) must work without torch or a compiler.
 BUILDING_COMMANDS = {"build", "build_ext", "bdist_wheel", "editable_wheel", "develop", "install"}
 
-INSTALL_COMPILER = (
-    "Install one: `apt install g++` (Debian, Ubuntu), `dnf install gcc-c++` (Fedora), "
-    "`xcode-select --install` (macOS), `conda install -c conda-forge cxx-compiler` (conda); "
-    "or set CXX to one that is already here."
-)
 INSTALL_TORCH = "Run `pip install 'torch>=2.11'`, then `pip install --no-build-isolation .` again."
-
-# Needs the C++20 standard library as well as the language.
-CXX20_PROBE = """\
-#include <concepts>
-#include <span>
-template <std::integral T> T twice(std::span<const T> x) { return x[0] + x[0]; }
-int main() { const int one[1] = {1}; return twice<int>(one) - 2; }
-"""
-
-
-class MissingToolError(Exception):
-    """Something the build needs is not there; the message is one sentence and a remedy."""
-
-
-def find_compiler() -> str:
-    """Return the C++ compiler's name: CXX's, or else the first of the usual ones that is on PATH."""
-    chosen = shlex.split(os.environ.get("CXX", ""))
-    if chosen and Path(chosen[0]).name in ("ccache", "sccache"):
-        del chosen[0]  # torch puts it in front itself
-    if len(chosen) > 1:  # torch takes all of CXX for the name of one program
-        raise MissingToolError(
-            f"C++ compiler: expected CXX to name one program, got CXX={os.environ['CXX']!r}. Move its "
-            "arguments to CXXFLAGS."
-        )
-    for name in chosen or ("c++", "g++", "clang++"):
-        if shutil.which(name):
-            return name
-    if chosen:
-        raise MissingToolError(
-            f"C++ compiler: expected CXX to name one, got CXX={os.environ['CXX']!r}, which is not on PATH. "
-            f"{INSTALL_COMPILER}"
-        )
-    raise MissingToolError(f"C++ compiler: expected c++, g++ or clang++ on PATH, got none. {INSTALL_COMPILER}")
-
-
-def check_compiler() -> str:
-    """Return the name of a compiler that compiles C++20, or raise `MissingToolError`."""
-    compiler = find_compiler()
-    with tempfile.TemporaryDirectory() as folder:
-        probe = Path(folder, "probe.cpp")
-        probe.write_text(CXX20_PROBE)
-        done = subprocess.run(
-            [compiler, "-std=c++20", "-c", str(probe), "-o", str(probe.with_suffix(".o"))],
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
-    if done.returncode:
-        reason = next((line for line in done.stderr.splitlines() if "error" in line), "no message").strip()
-        raise MissingToolError(
-            f"C++ compiler: expected C++20 (gcc 10, clang 13 or newer), got {compiler!r}, which fails with "
-            f"{reason!r}. {INSTALL_COMPILER}"
-        )
-    return compiler
 
 
 def check_torch() -> None:
-    """Raise `MissingToolError` unless a torch that has our part of the stable ABI can be imported."""
+    """Raise `BuildError` unless a torch that has our part of the stable ABI can be imported."""
     try:
         import torch
     except ImportError as error:
-        raise MissingToolError(
+        raise BuildError(
             f"torch: expected 2.11 or newer at build time, got no usable torch ({error}). {INSTALL_TORCH}"
         ) from error
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
-    if version < MIN_TORCH:
-        raise MissingToolError(f"torch: expected 2.11 or newer at build time, got {torch.__version__}. {INSTALL_TORCH}")
+    if version < toolchain.MIN_TORCH:
+        raise BuildError(f"torch: expected 2.11 or newer at build time, got {torch.__version__}. {INSTALL_TORCH}")
 
 
 def cpu_library() -> Any:
-    """Describe `libfreewire_cpu`: operator schemas, CPU kernels. Another backend is another such function."""
+    """Describe `libfreewire_cpu`: operator schemas, CPU kernels."""
     from torch.utils.cpp_extension import CppExtension
 
     sources = [ROOT / "csrc" / "library.cpp", *sorted((ROOT / "csrc" / "cpu").glob("*.cpp"))]
@@ -122,14 +73,10 @@ def cpu_library() -> Any:
         # No -march: instruction sets are chosen at run time, inside the sources. No -ffast-math: NaN and
         # infinity must behave as torch's do. The two -fno flags are the part of it that changes no result.
         extra_compile_args=[
-            "-std=c++20",
-            "-O3",
-            "-g0",
-            "-fvisibility=hidden",
+            *toolchain.CXX_FLAGS,
             "-fno-math-errno",
             "-fno-trapping-math",
             "-ffp-contract=fast",  # GCC's default; clang would fuse nothing across Vec's operators
-            f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}",
         ],
         # An undefined symbol fails here, not at the first call on another torch. An ELF linker's flag.
         extra_link_args=["-Wl,-z,defs"] if sys.platform.startswith("linux") else [],
@@ -141,18 +88,73 @@ def cpu_library() -> Any:
     return library
 
 
+def cuda_libraries() -> list[Any]:
+    """Describe `libfreewire_cuda`, which `_cuda_build.py` compiles; none where it is not to be built."""
+    import torch
+    from setuptools import Extension
+
+    wish = cuda_build.wish()
+    if wish is False:
+        return []
+    reason = None if wish or torch.version.cuda else f"torch {torch.__version__} has none"
+    try:
+        nvcc = toolchain.find_nvcc()
+    except BuildError as error:
+        if wish:
+            raise
+        reason = reason or str(error)
+    if reason:
+        say(f"leaving the CUDA kernels out: {reason}")
+        return []
+    # The two need not be of one version, as the library has a CUDA runtime of its own; but that needs its driver.
+    if torch.version.cuda and nvcc.version[0] > int(torch.version.cuda.partition(".")[0]):
+        say(f"the CUDA kernels will need a driver for CUDA {nvcc.version[0]}, torch one for {torch.version.cuda}")
+    return [Extension(CUDA_LIBRARY, sources=[], optional=not wish)]
+
+
+def say(what: str) -> None:
+    """Tell what `pip install -v` shows."""
+    print(f"freewire: {what}", file=sys.stderr, flush=True)
+
+
 def build_commands() -> dict[str, type]:
     """Return the setuptools commands, adjusted to libraries that are not Python modules."""
     from setuptools.command.bdist_wheel import bdist_wheel
+    from setuptools.command.build_py import build_py
+    from setuptools.errors import CompileError
     from torch.utils.cpp_extension import BuildExtension
 
     class BuildLibraries(BuildExtension):
-        """torch's ninja build (it honours MAX_JOBS)."""
+        """torch's ninja build (it honours MAX_JOBS), and ours for CUDA."""
 
         def finalize_options(self) -> None:
             super().finalize_options()
             # pip gives each editable build a fresh temporary folder; ninja needs the last build's objects.
             self.build_temp = str(ROOT / "build" / f"objects-{sysconfig.get_platform()}")
+
+        def run(self) -> None:
+            # An earlier build's would travel in the wheel of one that leaves it out.
+            Path(self.build_lib, self.get_ext_filename(CUDA_LIBRARY)).unlink(missing_ok=True)
+            super().run()
+
+        def build_extension(self, ext: Any) -> None:
+            if ext.name != CUDA_LIBRARY:
+                super().build_extension(ext)
+                return
+            import torch
+
+            try:
+                nvcc = toolchain.find_nvcc()
+                built_for = cuda_build.architectures(nvcc, cuda_build.visible_gpus())
+                work = ROOT / "build" / f"cuda-{nvcc.version[0]}.{nvcc.version[1]}-{sysconfig.get_platform()}"
+                say(f"building {cuda_build.LIBRARY} for {', '.join(built_for)} with {nvcc} in {work}")
+                torch_folder = Path(torch.__file__).parent
+                library = cuda_build.build(ROOT / "csrc", torch_folder, work, work / "build.log", nvcc, built_for)
+            except BuildError as error:
+                raise CompileError(str(error)) from error  # setuptools ends with it, or goes on if it is optional
+            target = Path(self.get_ext_fullpath(ext.name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(library, target)
 
         def get_ext_filename(self, ext_name: str) -> str:
             return os.path.join(*ext_name.split(".")) + LIBRARY_SUFFIX
@@ -160,20 +162,43 @@ def build_commands() -> dict[str, type]:
         def get_export_symbols(self, ext: Any) -> list[str]:
             return []  # setuptools would ask for PyInit_*
 
+    class BuildPackage(build_py):
+        """The package, and the sources of the CUDA library in it; a checkout has its own."""
+
+        def run(self) -> None:
+            super().run()
+            if self.editable_mode:
+                return
+            shutil.rmtree(self._csrc(), ignore_errors=True)  # what an earlier build copied may be gone
+            for source, copy in self._copies().items():
+                self.mkpath(str(copy.parent))
+                self.copy_file(str(source), str(copy))
+
+        def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+            copies = [] if self.editable_mode else map(str, self._copies().values())
+            return [*super().get_outputs(include_bytecode), *copies]
+
+        def _csrc(self) -> Path:
+            return Path(self.build_lib, "freewire", "_csrc")
+
+        def _copies(self) -> dict[Path, Path]:
+            csrc = ROOT / "csrc"
+            return {path: self._csrc() / path.relative_to(csrc) for path in cuda_build.source_files(csrc)}
+
     class PythonFreeWheel(bdist_wheel):
         """Tags the wheel py3-none-<platform>: it holds machine code, but none for a particular Python."""
 
         def get_tag(self) -> tuple[str, str, str]:
             return "py3", "none", super().get_tag()[2]
 
-    return {"build_ext": BuildLibraries, "bdist_wheel": PythonFreeWheel}
+    return {"build_ext": BuildLibraries, "build_py": BuildPackage, "bdist_wheel": PythonFreeWheel}
 
 
 def main() -> None:
     """Run setuptools; a missing tool ends it with one sentence instead of a traceback."""
     try:
         if sys.argv[1:] == ["check_compiler"]:  # asked by the Makefile, of an interpreter without setuptools
-            check_compiler()
+            toolchain.check_compiler()
             return
 
         from setuptools import setup
@@ -182,13 +207,14 @@ def main() -> None:
             setup()
             return
         # One compiler for compiling (torch asks CXX) and linking (setuptools would ask how Python was built).
-        os.environ["CXX"] = check_compiler()
+        os.environ["CXX"] = toolchain.check_compiler()
         check_torch()
-    except MissingToolError as error:
+        # ninja installed beside this interpreter is found even if the environment was not activated.
+        os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+        libraries = [cpu_library(), *cuda_libraries()]
+    except BuildError as error:
         sys.exit(f"freewire cannot be built. {error}")
-    # ninja installed beside this interpreter is found even if the environment was not activated.
-    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    setup(ext_modules=[cpu_library()], cmdclass=build_commands())
+    setup(ext_modules=libraries, cmdclass=build_commands())
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Yardstick:
     """What the reference makes of a network and a batch; made once, since it is slow."""
 
     net: fw.Network
-    #: ``[B, I]``, float64 numbers that float32 holds exactly.
+    #: ``[B, I]``, float64 numbers that float32 holds exactly, on the CPU like all that is here.
     x: Tensor
     #: Rows of the batch that the loss reads.
     rows: Tensor
@@ -66,7 +66,13 @@ class Yardstick:
         return _FLIPPED if what != "outputs" else _FACTOR * _error(self.rounded[what], self.exact[what]) + 1e-6
 
 
-def check(label: str, make: Callable[[fw.Network], nn.Module], gradients: Gradients, yardstick: Yardstick) -> None:
+def check(
+    label: str,
+    make: Callable[[fw.Network], nn.Module],
+    gradients: Gradients,
+    yardstick: Yardstick,
+    device: torch.device | str = "cpu",
+) -> None:
     """Compare one candidate with the reference, in float64 and float32.
 
     Args:
@@ -74,6 +80,7 @@ def check(label: str, make: Callable[[fw.Network], nn.Module], gradients: Gradie
         make: Builds the candidate for a network.
         gradients: Of the built candidate after a backward: of the weights ``[E]`` and biases in freewire's order.
         yardstick: What to compare with.
+        device: Where the candidate runs.
 
     Raises:
         WrongResultError: Outputs or a gradient differ.
@@ -82,8 +89,8 @@ def check(label: str, make: Callable[[fw.Network], nn.Module], gradients: Gradie
     unread = torch.ones(len(yardstick.x), dtype=torch.bool)
     unread[rows] = False
     for dtype in (torch.float64, torch.float32):
-        candidate = make(copy.deepcopy(yardstick.net).to(dtype))
-        x = yardstick.x.to(dtype, copy=True).requires_grad_()
+        candidate = make(copy.deepcopy(yardstick.net).to(device, dtype))
+        x = yardstick.x.to(device, dtype, copy=True).requires_grad_()
         with torch.no_grad():
             inference = candidate(x)
         y = candidate(x)
@@ -115,7 +122,7 @@ def _generator(seed: int) -> torch.Generator:
 
 def _loss(y: Tensor) -> Tensor:
     """A random combination of the outputs, so that errors cannot cancel."""
-    return (y * torch.randn(y.shape, dtype=torch.float64, generator=_generator(2)).to(y.dtype)).sum()
+    return (y * torch.randn(y.shape, dtype=torch.float64, generator=_generator(2)).to(y)).sum()
 
 
 def _reference(net: fw.Network, x: Tensor) -> dict[str, Tensor]:
@@ -134,4 +141,4 @@ def _error(value: Tensor, expected: Tensor) -> float:
         return float("inf")
     expected = expected.double()
     scale = expected.norm().clamp_min(torch.finfo(torch.float64).tiny)
-    return float((value.detach().double() - expected).norm() / scale)
+    return float((value.detach().cpu().double() - expected).norm() / scale)

@@ -17,7 +17,7 @@ import torch
 
 import freewire as fw
 
-__all__ = ["describe", "load"]
+__all__ = ["describe", "describe_gpu", "load"]
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -50,6 +50,32 @@ def load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
+def describe_gpu() -> dict[str, Any]:
+    """The current GPU, its driver and its clocks as they are now, ready for JSON."""
+    properties = torch.cuda.get_device_properties()
+    asked = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit", "temperature.gpu")
+    query = ("nvidia-smi", f"--query-gpu={','.join(asked)}", "--format=csv,noheader")
+    told = _output(*query, f"--id={_pci(properties)}") or _output(*query)
+    values = [value.strip() for value in told.split(",")] if told else [None] * len(asked)
+    driver, sm, memory, fastest, power, temperature = values if len(values) == len(asked) else [None] * len(asked)
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "memory_bytes": properties.total_memory,
+        "cuda": torch.version.cuda,
+        "driver": driver,
+        "clocks": f"{sm} of {fastest}, memory {memory}",
+        "power_limit": power,
+        "temperature": temperature,
+    }
+
+
+def _pci(properties: Any) -> str:
+    """How nvidia-smi finds a GPU whatever $CUDA_VISIBLE_DEVICES says."""
+    return f"{properties.pci_domain_id:08x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
+
+
 def _cpu() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -61,17 +87,14 @@ def _cpu() -> str:
 
 def _commit() -> str | None:
     """The checkout's commit, with ``+`` where files were changed since; None outside a checkout or before a commit."""
+    commit = _output("git", "rev-parse", "--short=12", "HEAD")
+    return None if commit is None else commit + ("+" if _output("git", "status", "--porcelain") else "")
 
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ("git", *arguments), cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = git("rev-parse", "--short=12", "HEAD")
-    if commit is None:
+def _output(*command: str) -> str | None:
+    """What a program prints; None where it fails or is not there."""
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
         return None
-    return commit + ("+" if git("status", "--porcelain") else "")
+    return done.stdout.strip() if done.returncode == 0 else None

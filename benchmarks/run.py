@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Time freewire against its peers: ``python -m benchmarks.run [--workloads W1 W6] [--threads N] [--quick]``.
+"""Time freewire against its peers: ``python -m benchmarks.run [--workloads W1 W2] [--threads N] [--quick]``.
 
 Enters: the workloads and the peers. Leaves: a table on the screen and a JSON file. Every candidate is checked against
 the reference before it is timed. "forward" runs without gradients; a "step" clears the gradients and runs
@@ -22,35 +22,67 @@ from torch import Tensor, nn
 import freewire as fw
 from benchmarks.correctness import Yardstick, check
 from benchmarks.machine import describe, load
-from benchmarks.peers import PEERS
-from benchmarks.timing import BLOCK, Timing, interleave
+from benchmarks.peers import PEERS, Peer
+from benchmarks.timing import BLOCK, interleave
 from benchmarks.workloads import WORKLOADS, Workload
 
-__all__ = ["Candidate", "candidates", "main", "measure"]
+__all__ = ["Candidate", "Task", "candidates", "main", "measure", "own", "peer", "reason", "write_json"]
 
 _ROUNDS = 41
+#: Without being asked: the others take some peers minutes on a CPU.
+USUAL = ("W1", "W4", "W6")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something that computes a network: how it is built, and how its gradients are read in freewire's order."""
+    """Something that computes a network: how it is built, and how its gradients are read in freewire's order.
+
+    Where it is another network of that size (``gradients`` is None) only its cost is compared, and nothing checked.
+    """
 
     label: str
     make: Callable[[fw.Network], nn.Module]
-    gradients: Callable[[Any], tuple[Tensor, Tensor]]
+    gradients: Callable[[Any], tuple[Tensor, Tensor]] | None
     refusal: Callable[[fw.Network], str | None] = lambda net: None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to time: a call, which returns what it computed, and the input that it reads."""
+
+    run: Callable[[], Sequence[Tensor]]
+    x: Tensor
+
+
+#: From a label and a task to the tasks that are timed, or the reasons why not, by label.
+Prepare = Callable[[str, Task], "dict[str, Task | str]"]
 
 
 def candidates() -> list[Candidate]:
     """The library first, then the peers."""
-    return [
-        Candidate("freewire", lambda net: net, lambda net: (net.weight.grad, net.bias.grad)),
-        *(Candidate(peer.label, peer, peer.gradients, peer.refusal) for peer in PEERS),
-    ]
+    return [own(), *map(peer, PEERS)]
+
+
+def own() -> Candidate:
+    """The library."""
+    return Candidate("freewire", lambda net: net, lambda net: (net.weight.grad, net.bias.grad))
+
+
+def peer(kind: type[Peer]) -> Candidate:
+    """A peer."""
+    return Candidate(kind.label, kind, kind.gradients, kind.refusal)
 
 
 def measure(
-    workload: Workload, competing: Sequence[Candidate], *, rounds: int, threads: int, block: float = BLOCK
+    workload: Workload,
+    competing: Sequence[Candidate],
+    *,
+    rounds: int,
+    threads: int,
+    block: float = BLOCK,
+    device: torch.device | str = "cpu",
+    prepare: Prepare = lambda label, task: {label: task},
+    forgiven: tuple[type[Exception], ...] = (),
 ) -> list[dict[str, Any]]:
     """Check and time candidates on one workload.
 
@@ -60,6 +92,9 @@ def measure(
         rounds: Blocks a measurement.
         threads: That torch may use.
         block: Seconds a block.
+        device: Where the networks run.
+        prepare: What is timed of a candidate's task; the task itself unless told otherwise.
+        forgiven: What a candidate but the first may raise while it is checked: its row then says so.
 
     Returns:
         A row for each candidate and measure, ready for JSON; one with ``refusal`` where a candidate cannot run it.
@@ -70,53 +105,69 @@ def measure(
     torch.manual_seed(0)
     net = fw.Network(workload.graph())
     yardstick = Yardstick.of(net, workload.batch)
-    able, rows = [], []
+    x = torch.randn(workload.batch, len(net.graph.inputs)).to(device)
+    net.to(device)
+    modules: dict[str, nn.Module] = {}
+    rows = []
     for candidate in competing:
         refusal = candidate.refusal(net)
-        if refusal is None:
-            check(candidate.label, candidate.make, candidate.gradients, yardstick)
-            able.append(candidate)
-        else:
-            rows.append({"workload": workload.name, "candidate": candidate.label, "refusal": refusal})
-    x = torch.randn(workload.batch, len(net.graph.inputs))
-    modules = {candidate.label: candidate.make(net) for candidate in able}
+        try:
+            if refusal is None:
+                if candidate.gradients is not None:
+                    check(candidate.label, candidate.make, candidate.gradients, yardstick, device)
+                modules[candidate.label] = candidate.make(net)
+        except forgiven as error:
+            if candidate is competing[0]:
+                raise
+            refusal = reason(error)
+        if refusal is not None:
+            rows.append(_row(workload, candidate.label, refusal=refusal))
     for what in workload.measures:
         make_task = {"forward": _forward, "step": _step}[what]
         with torch.set_grad_enabled(what == "step"):
-            tasks = {label: make_task(module, x) for label, module in modules.items()}
+            prepared = {}
+            for label, module in modules.items():
+                prepared |= prepare(label, make_task(module, x))
+            tasks = {label: task.run for label, task in prepared.items() if isinstance(task, Task)}
             timings = interleave(tasks, rounds=rounds, threads=threads, block=block)
-        own = timings[able[0].label].median
-        rows += [_row(workload, label, what, timing, own) for label, timing in timings.items()]
+        first = timings[competing[0].label].median
+        for label, task in prepared.items():
+            if isinstance(task, str):
+                rows.append(_row(workload, label, measure=what, refusal=task))
+            else:
+                timing = timings[label]
+                values = {"unit": "s", **asdict(timing), "ratio": timing.median / first}
+                rows.append(_row(workload, label, measure=what, **values))
     return rows
 
 
-def _forward(module: nn.Module, x: Tensor) -> Callable[[], object]:
-    return lambda: module(x)
+def reason(error: Exception) -> str:
+    """Why a candidate is left out, in a few words."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory"
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
-def _step(module: nn.Module, x: Tensor) -> Callable[[], object]:
+def _forward(module: nn.Module, x: Tensor) -> Task:
+    return Task(lambda: [module(x)], x)
+
+
+def _step(module: nn.Module, x: Tensor) -> Task:
     x = x.clone().requires_grad_()
     leaves = [x, *module.parameters()]
 
-    def step() -> None:
+    def step() -> list[Tensor]:
         for leaf in leaves:
             leaf.grad = None
         module(x).sum().backward()
+        return [leaf.grad for leaf in leaves if leaf.grad is not None]
 
-    return step
+    return Task(step, x)
 
 
-def _row(workload: Workload, label: str, what: str, timing: Timing, own: float) -> dict[str, Any]:
-    return {
-        "workload": workload.name,
-        "about": workload.about,
-        "batch": workload.batch,
-        "candidate": label,
-        "measure": what,
-        "unit": "s",
-        **asdict(timing),
-        "ratio": timing.median / own,
-    }
+def _row(workload: Workload, label: str, **values: Any) -> dict[str, Any]:
+    about = {"workload": workload.name, "about": workload.about, "batch": workload.batch}
+    return {**about, "candidate": label, **values}
 
 
 def _print(workload: Workload, rows: Sequence[dict[str, Any]]) -> None:
@@ -146,7 +197,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Time freewire against its peers.")
-    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="NAME")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=USUAL, metavar="NAME")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="blocks a measurement")
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks.json"), metavar="PATH")
@@ -163,9 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.workloads:
         workload = WORKLOADS[name].quick() if options.quick else WORKLOADS[name]
         rounds, block = (2, 0.001) if options.quick else (options.rounds, BLOCK)
-        own = measure(workload, candidates(), rounds=rounds, threads=options.threads, block=block)
-        _print(workload, own)
-        rows += own
+        found = measure(workload, candidates(), rounds=rounds, threads=options.threads, block=block)
+        _print(workload, found)
+        rows += found
     print(f"\nload at the end: {load()}")
     machine["load_at_end"] = load()
     write_json(options.json, {"quick": options.quick, "machine": machine, "rows": rows})

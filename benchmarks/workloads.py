@@ -58,6 +58,22 @@ WORKLOADS = {
             small_batch=35,
         ),
         Workload(
+            name="W2",
+            about="random_graph(64, 490, 10, 8)",
+            graph=lambda: fw.generators.random_graph(64, 490, 10, 8, seed=_SEED),
+            small=lambda: fw.generators.random_graph(16, 40, 10, 4, seed=_SEED),
+            batch=1024,
+            small_batch=35,
+        ),
+        Workload(
+            name="W3",
+            about="random_graph(784, 100000, 10, 32)",
+            graph=lambda: fw.generators.random_graph(784, 100_000, 10, 32, seed=_SEED),
+            small=lambda: fw.generators.random_graph(24, 100, 10, 6, seed=_SEED),
+            batch=256,
+            small_batch=35,
+        ),
+        Workload(
             name="W4",
             about="mlp([784, 512, 512, 10])",
             graph=lambda: fw.generators.mlp([784, 512, 512, 10]),

@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: MIT
 """Load the compiled kernels into torch.
 
-What enters: `libfreewire_cpu.so`, built by `setup.py` and lying next to this file in regular and editable
-installs alike. What leaves: `torch.ops.freewire.*`, registered by the library as it loads. Importing this
-module loads it, once a process.
+What enters: `libfreewire_cpu.so` and, where there is one, `libfreewire_cuda.so`, built by `setup.py` and lying next to
+this file in regular and editable installs alike. What leaves: `torch.ops.freewire.*`, registered by the libraries as
+they load. Importing this module loads the CPU's, once a process; the GPU's waits for a network that moves to one.
 """
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import torch
 
+from freewire import _cuda_cache
 from freewire.errors import BuildError
 
-CUDA_LIBRARY = Path(__file__).with_name("libfreewire_cuda.so")
 CPU_LIBRARY = Path(__file__).with_name("libfreewire_cpu.so")
+CUDA_LIBRARY = Path(__file__).with_name("libfreewire_cuda.so")
 
 _REMEDY = (
     "Build it with a C++ compiler: `make setup` in a checkout, or `pip install --no-build-isolation .` from "
     "the sources."
 )
+
+_cuda_lock = threading.Lock()
+_cuda_is_loaded = False
 
 
 def load_library(path: Path) -> None:
@@ -37,18 +42,23 @@ def load_library(path: Path) -> None:
     try:
         torch.ops.load_library(path)
     except OSError as error:
+        why = error.__cause__ or error  # torch names the library, the system what is wrong with it
         raise BuildError(
-            f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {error}. {_REMEDY}"
+            f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {why}. {_REMEDY}"
         ) from error
 
 
 def load_cuda() -> None:
-    """Load the CUDA kernels.
+    """Load the CUDA kernels, built first where there are none; once they are loaded, it does nothing.
 
     Raises:
-        BuildError: they are not there, or this torch or machine cannot load them.
+        BuildError: they are not there and cannot be built, or this torch or machine cannot load them.
     """
-    load_library(CUDA_LIBRARY)
+    global _cuda_is_loaded
+    with _cuda_lock:
+        if not _cuda_is_loaded:
+            load_library(_cuda_cache.find_or_build(CUDA_LIBRARY))
+            _cuda_is_loaded = True
 
 
 load_library(CPU_LIBRARY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -13,15 +14,23 @@ import types
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from packaging.requirements import Requirement
+from setuptools import Distribution, Extension
+from setuptools.errors import CompileError
 
 import freewire as fw
+from freewire import _cuda_build as cuda_build
 from freewire import _library
+from freewire import _toolchain as toolchain
 from freewire.errors import BuildError
+from tests import tools
 
 ROOT = Path(__file__).resolve().parents[1]
+MODULES = ("errors", "_toolchain", "_cuda_build")  # of the package, those that the build needs
 
 # The smallest operator that needs all the build gives: both kinds of source, a header, torch's threads.
 SCHEMA = """\
@@ -58,69 +67,47 @@ def build() -> types.ModuleType:
     return module
 
 
-@pytest.fixture
-def bare_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give an environment in which no program is found, and the one folder where it looks."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.delenv("CXX", raising=False)
-    return folder
+class TestTools:
+    @pytest.fixture
+    def bare_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Give an environment in which no program is found, and the one folder where it looks."""
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        tools.clear_environment(monkeypatch, folder)
+        return folder
 
-
-def write_compiler(path: Path, script: str) -> None:
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-
-
-class TestCompiler:
-    def test_this_machine_has_one(self, build: types.ModuleType) -> None:
-        assert build.check_compiler()
-
-    @pytest.mark.usefixtures("bare_path")
-    def test_none(self, build: types.ModuleType) -> None:
-        with pytest.raises(build.MissingToolError, match=r"expected c\+\+, g\+\+ or clang\+\+ on PATH, got"):
-            build.check_compiler()
-
-    @pytest.mark.usefixtures("bare_path")
-    @pytest.mark.parametrize("system", ["Debian, Ubuntu", "Fedora", "macOS", "conda"])
-    def test_none_says_how_to_get_one(self, build: types.ModuleType, system: str) -> None:
-        with pytest.raises(build.MissingToolError, match=rf"`[^`]+` \({system}\)"):
-            build.check_compiler()
-
-    def test_cxx_names_none(self, build: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("CXX", "no-such-compiler")
-        with pytest.raises(build.MissingToolError, match="got CXX='no-such-compiler', which is not on PATH"):
-            build.check_compiler()
-
-    def test_cxx_with_arguments(self, build: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("CXX", "g++ -O1")
-        with pytest.raises(build.MissingToolError, match=r"got CXX='g\+\+ -O1'\. Move its arguments to CXXFLAGS"):
-            build.check_compiler()
-
-    def test_too_old(self, build: types.ModuleType, bare_path: Path) -> None:
-        write_compiler(bare_path / "g++", "echo \"g++: error: unrecognized option '-std=c++20'\" >&2; exit 1")
-        with pytest.raises(build.MissingToolError, match=r"expected C\+\+20 .*, got 'g\+\+', .*unrecognized"):
-            build.check_compiler()
-
-    @pytest.mark.parametrize("cxx", ["good", "ccache good", "/usr/bin/sccache good"])
-    def test_cxx(self, build: types.ModuleType, bare_path: Path, monkeypatch: pytest.MonkeyPatch, cxx: str) -> None:
-        write_compiler(bare_path / "good", "exit 0")
-        monkeypatch.setenv("CXX", cxx)
-        assert build.check_compiler() == "good"
-
-    @pytest.mark.parametrize("name", ["c++", "g++", "clang++"])
-    def test_usual_names(self, build: types.ModuleType, bare_path: Path, name: str) -> None:
-        write_compiler(bare_path / name, "exit 0")
-        assert build.check_compiler() == name
+    def assert_ends_with_one_sentence(self, command: str, sentence: str) -> None:
+        done = subprocess.run([sys.executable, "setup.py", command], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"freewire cannot be built. {sentence}"), done.stderr
+        assert done.stderr.count("\n") == 1
 
     @pytest.mark.usefixtures("bare_path")
     @pytest.mark.parametrize("command", ["check_compiler", "bdist_wheel", "build_ext", "editable_wheel"])
-    def test_installing_ends_with_one_sentence(self, command: str) -> None:
-        done = subprocess.run([sys.executable, "setup.py", command], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 1
-        assert done.stderr.startswith("freewire cannot be built. C++ compiler: expected")
-        assert done.stderr.count("\n") == 1
+    def test_no_compiler(self, command: str) -> None:
+        self.assert_ends_with_one_sentence(command, "C++ compiler: expected")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("environment", "sentence"),
+        [
+            (
+                {"FREEWIRE_CUDA": "1", "CUDA_HOME": "/gone"},
+                "nvcc: expected CUDA_HOME to lead to it, got no program /gone",
+            ),
+            (
+                {"FREEWIRE_CUDA": "on"},
+                "FREEWIRE_CUDA: expected 1 (build the CUDA kernels) or 0 (never build them), got 'on'",
+            ),
+        ],
+    )
+    def test_cuda(
+        self, environment: dict[str, str], sentence: str, bare_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tools.write_program(bare_path / "g++", "exit 0")
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        self.assert_ends_with_one_sentence("build_ext", sentence)
 
     @pytest.mark.usefixtures("bare_path")
     def test_metadata_needs_none(self) -> None:
@@ -128,17 +115,22 @@ class TestCompiler:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.stdout.strip() == "freewire"
 
+    def test_bare_interpreter_checks_the_compiler(self) -> None:
+        command = [sys.executable, "-I", "-S", "setup.py", "check_compiler"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
 
 class TestTorch:
     def test_missing(self, build: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "torch", None)
-        with pytest.raises(build.MissingToolError, match=r"got no usable torch .*`pip install 'torch>=2\.11'`"):
+        with pytest.raises(BuildError, match=r"got no usable torch .*`pip install 'torch>=2\.11'`"):
             build.check_torch()
 
     @pytest.mark.parametrize("version", ["1.13.1", "2.9.1", "2.10.0+cpu"])
     def test_too_old(self, build: types.ModuleType, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
         monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(__version__=version))
-        with pytest.raises(build.MissingToolError, match=r"expected 2\.11 or newer at build time, got \d"):
+        with pytest.raises(BuildError, match=r"expected 2\.11 or newer at build time, got \d"):
             build.check_torch()
 
     @pytest.mark.parametrize("version", ["2.11.0", "2.13.0+cpu", "2.14.0a0+git1a2b", "3.0.0"])
@@ -146,11 +138,11 @@ class TestTorch:
         monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(__version__=version))
         build.check_torch()
 
-    def test_oldest_torch_is_one_everywhere(self, build: types.ModuleType) -> None:
-        assert build.TORCH_TARGET_VERSION == "0x020b000000000000"
+    def test_oldest_torch_is_one_everywhere(self) -> None:
+        assert toolchain.TORCH_TARGET_VERSION == "0x020b000000000000"
         requirements = [Requirement(text) for text in importlib.metadata.requires("freewire") or []]
         (torch,) = [each for each in requirements if each.name == "torch"]
-        assert str(torch.specifier) == ">=" + ".".join(map(str, build.MIN_TORCH))
+        assert str(torch.specifier) == ">=" + ".".join(map(str, toolchain.MIN_TORCH))
 
 
 class TestLibrary:
@@ -160,6 +152,7 @@ class TestLibrary:
         loaded = _library.CPU_LIBRARY
         assert built == Path("freewire", "libfreewire_cpu.so")
         assert loaded == Path(_library.__file__).parent / built.name
+        assert Path(command.get_ext_filename(build.CUDA_LIBRARY)).name == _library.CUDA_LIBRARY.name
 
     @pytest.mark.parametrize("name", [b"PyInit", b"_Py", b"libpython", b"libtorch_python", b"libc10"])
     def test_needs_no_python_and_only_the_stable_abi(self, name: bytes) -> None:
@@ -183,12 +176,101 @@ class TestLibrary:
             _library.load_library(path)
 
 
+class TestCuda:
+    """Whether the CUDA library is part of a build, and what happens when that fails."""
+
+    @pytest.fixture
+    def calls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        return tools.play_nvcc(monkeypatch, tmp_path / "bin")
+
+    @pytest.mark.parametrize(
+        ("wish", "nvcc", "torch_cuda", "optional", "said"),
+        [
+            ("", "13.0", "13.0", True, ""),
+            ("", "12.8", "13.0", True, ""),
+            ("", "13.0", "12.8", True, "the CUDA kernels will need a driver for CUDA 13, torch one for 12.8"),
+            ("", "13.0", None, None, r"leaving the CUDA kernels out: torch \d.* has none"),
+            ("", "", "13.0", None, "leaving the CUDA kernels out: nvcc: expected CUDACXX to lead to it, .*"),
+            ("", "11.8", "13.0", None, r"leaving the CUDA kernels out: nvcc: expected 12\.0 or newer, .*"),
+            ("0", "13.0", "13.0", None, ""),
+            ("1", "13.0", "13.0", False, ""),
+            ("1", "13.0", None, False, ""),
+        ],
+    )
+    def test_part_of_it(
+        self,
+        wish: str,
+        nvcc: str,
+        torch_cuda: str | None,
+        optional: bool | None,
+        said: str,
+        calls: Path,
+        build: types.ModuleType,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(torch.version, "cuda", torch_cuda)
+        monkeypatch.setenv("FREEWIRE_CUDA", wish)
+        tools.write_nvcc(calls.parent, nvcc) if nvcc else (calls.parent / "nvcc").unlink()
+        libraries = build.cuda_libraries()
+        assert [(each.name, each.optional) for each in libraries] == (
+            [] if optional is None else [("freewire.libfreewire_cuda", optional)]
+        )
+        assert re.fullmatch(f"freewire: {said}\n" if said else "", capsys.readouterr().err)
+
+    @pytest.mark.parametrize(
+        ("nvcc", "said"), [("11.8", r"nvcc: expected 12\.0"), ("", "nvcc: expected CUDACXX to lead")]
+    )
+    def test_insisted_on_without_nvcc(
+        self, nvcc: str, said: str, calls: Path, build: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FREEWIRE_CUDA", "1")
+        tools.write_nvcc(calls.parent, nvcc) if nvcc else (calls.parent / "nvcc").unlink()
+        with pytest.raises(BuildError, match=f"^{said}"):
+            build.cuda_libraries()
+
+    @pytest.fixture
+    def command(self, build: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: Path) -> Any:
+        """build_ext of the CUDA library alone, of sources that do not compile."""
+        monkeypatch.setattr(build, "ROOT", tmp_path)
+        tools.write_sources(tmp_path / "csrc")
+        (tmp_path / "csrc" / "cuda" / "kernel.cu").write_text("int kernel() { return missing; }\n")
+
+        def make(optional: bool) -> Any:
+            extension = Extension(build.CUDA_LIBRARY, sources=[], optional=optional)
+            command = build.build_commands()["build_ext"](Distribution({"name": "x", "ext_modules": [extension]}))
+            command.build_lib = str(tmp_path / "lib")
+            command.ensure_finalized()
+            return command
+
+        return make
+
+    def test_failure_of_what_is_insisted_on_ends_the_build(self, command: Any) -> None:
+        with pytest.raises(CompileError, match=r"^CUDA kernels: expected nvcc 13\.0 .* got .*missing.*log"):
+            command(optional=False).run()
+
+    def test_failure_of_what_is_not_leaves_it_out(self, command: Any, tmp_path: Path) -> None:
+        stale = tmp_path / "lib" / "freewire" / "libfreewire_cuda.so"
+        stale.parent.mkdir(parents=True)
+        stale.touch()
+        command(optional=True).run()
+        assert not stale.exists()
+
+
+def run_pip(folder: Path, *arguments: str, **environment: str) -> None:
+    options = ["--no-index", "--no-build-isolation", "--no-deps"]
+    command = [sys.executable, "-m", "pip", *arguments, *options, "."]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Build a wheel of a copy of the project whose sources are one small operator."""
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Copy the project, with one small operator for its sources, and build wheels of it with CUDA and without."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("setup.py", "pyproject.toml", "LICENSE", "MANIFEST.in"):
-        shutil.copy(ROOT / name, folder)
+    for name in ("setup.py", "pyproject.toml", "LICENSE", "MANIFEST.in", *(f"freewire/{name}.py" for name in MODULES)):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
     (folder / "README.md").write_text("# freewire\n")
     files = {
         "freewire/__init__.py": "",
@@ -202,23 +284,48 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    options = ["--no-index", "--no-build-isolation", "--no-deps", "--wheel-dir=dist"]
-    command = [sys.executable, "-m", "pip", "wheel", *options, "."]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = (folder / "dist").iterdir()
-    yield path
+    tools.write_sources(folder / "csrc")
+    with pytest.MonkeyPatch.context() as environment:
+        tools.play_nvcc(environment, folder / "bin")
+        run_pip(folder, "wheel", "--wheel-dir=with", FREEWIRE_CUDA="1")
+        (folder / "csrc" / "cuda" / "kernel.h").unlink()
+        run_pip(folder, "wheel", "--wheel-dir=without", FREEWIRE_CUDA="0")
+    yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path) -> Path:
+    (path,) = (checkout / "without").iterdir()
+    return path
 
 
 @pytest.mark.slow
 class TestWheel:
+    def content(self, wheel: Path) -> set[str]:
+        names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+        expected = {"__init__.py", "libfreewire_cpu.so", "py.typed", *(f"{module}.py" for module in MODULES)}
+        assert {f"freewire/{name}" for name in expected} <= names
+        return {name.removeprefix("freewire/") for name in names} - expected
+
     def test_fits_every_python(self, wheel: Path) -> None:
         assert wheel.name.split("-")[2:4] == ["py3", "none"]
 
-    def test_content(self, wheel: Path) -> None:
-        names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-        assert names == {"freewire/__init__.py", "freewire/libfreewire_cpu.so", "freewire/py.typed"}
+    def test_carries_the_sources_of_the_cuda_library(self, wheel: Path) -> None:
+        sources = {"twice.h", *tools.SOURCES} - {"cuda/kernel.h"}  # which was there before
+        assert self.content(wheel) == {f"_csrc/{name}" for name in sources}
+
+    def test_carries_the_cuda_library(self, checkout: Path, tmp_path: Path) -> None:
+        (wheel,) = (checkout / "with").iterdir()
+        assert self.content(wheel) == {
+            "libfreewire_cuda.so",
+            *(f"_csrc/{name}" for name in ("twice.h", *tools.SOURCES)),
+        }
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(tmp_path)
+        stamp = cuda_build.read_stamp(tmp_path / "freewire" / "libfreewire_cuda.so")
+        assert stamp is not None
+        assert stamp.sources == cuda_build.source_hash(tmp_path / "freewire" / "_csrc")
 
     def test_operator_runs(self, wheel: Path, tmp_path: Path) -> None:
         library = zipfile.ZipFile(wheel).extract("freewire/libfreewire_cpu.so", tmp_path)
@@ -226,6 +333,20 @@ class TestWheel:
         script = f"{load}; print(torch.ops.freewire.twice(torch.ones(2)))"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         assert done.stdout.strip() == "tensor([2., 2.])", done.stderr
+
+    def test_in_place(self, checkout: Path) -> None:
+        (checkout / "csrc" / "cuda" / "kernel.h").write_text(tools.SOURCES["cuda/kernel.h"])
+        with pytest.MonkeyPatch.context() as environment:
+            tools.clear_environment(environment)
+            environment.setenv("CUDACXX", str(checkout / "bin" / "nvcc"))
+            environment.setenv("FREEWIRE_CUDA", "1")
+            command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+            done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        stamp = cuda_build.read_stamp(checkout / "freewire" / "libfreewire_cuda.so")
+        assert stamp is not None
+        assert stamp.sources == cuda_build.source_hash(checkout / "csrc")
+        assert not (checkout / "freewire" / "_csrc").exists()
 
 
 def test_every_requirement_is_pinned() -> None:

@@ -15,15 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import kernels
 from tests import native, sanitize, simt
 from tests.graphs import CASES
 
 pytestmark = pytest.mark.slow
 
-CUDA = sorted((native.ROOT / "csrc" / "cuda").glob("*.cu"))
+CUDA = kernels.SOURCES
 SOURCES = ["csrc/testing/cuda_main.cpp", *(str(path.relative_to(native.ROOT)) for path in CUDA)]
-#: Architectures that must compile: A100, H100 and H200, B200.
-ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 
 
 def chosen(kind: str, case: sanitize.Case) -> bool:
@@ -69,8 +68,8 @@ def test_kernels(kind: str, cases: dict[str, list[str]]) -> None:
 def test_a_wrong_kernel_is_noticed(cases: dict[str, list[str]], tmp_path: Path) -> None:
     """The same run over a copy of the sources in which one edge too few is gathered."""
     csrc = shutil.copytree(native.ROOT / "csrc", tmp_path / "csrc")
-    source = csrc / "cuda" / "gather.h"
-    wrong = source.read_text().replace("if (k < count)", "if (k + 1 < count)")
+    source = csrc / "cuda" / "pack.cu"
+    wrong = source.read_text().replace("k < count ? edge(k)", "k + 1 < count ? edge(k)")
     assert wrong != source.read_text()
     source.write_text(wrong)
     objects = []
@@ -85,19 +84,54 @@ def test_a_wrong_kernel_is_noticed(cases: dict[str, list[str]], tmp_path: Path) 
     assert re.search(r"\by\b.*: expected .* got ", done.stderr)
 
 
-@pytest.mark.skipif(
+needs_nvcc = pytest.mark.skipif(
     shutil.which("nvcc") is None, reason="nvcc is not on PATH; without it a GPU build is impossible too"
 )
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+@needs_nvcc
+@pytest.mark.parametrize("architecture", kernels.ARCHITECTURES)
 @pytest.mark.parametrize("source", CUDA, ids=lambda path: path.stem)
-def test_nvcc_compiles_without_spills(source: Path, architecture: str, tmp_path: Path) -> None:
-    command = ["nvcc", "-std=c++20", "--expt-relaxed-constexpr", "-Xptxas", "-v", f"-arch={architecture}"]
-    command += [f"-I{native.ROOT / 'csrc'}", "-cubin", "-o", str(tmp_path / "out.cubin"), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    report = done.stdout + done.stderr
-    assert done.returncode == 0, report[-3000:]
-    assert "warning" not in report, report[-3000:]
-    spilled = [int(n) for n in re.findall(r"(\d+) bytes spill", report)]
-    kernels = report.count("Compiling entry function")
-    assert len(spilled) >= 2 * kernels >= 2 * len(simt.kernels([source]))  # functions that are no kernels report too
-    assert not any(spilled), report[-3000:]
+def test_nvcc_compiles_without_spills(source: Path, architecture: str) -> None:
+    """And docs/kernels.md has every kernel, with the registers it has."""
+    found = kernels.compile_report(source, architecture)
+    assert {name.partition("<")[0] for name in found} == simt.kernels([source])
+    assert {name for name, resources in found.items() if resources.spilled} == set()
+    page = kernels.PAGE.read_text()
+    column = 2 + kernels.ARCHITECTURES.index(architecture)
+    rows = {cells[1].strip(" `"): cells for line in page.splitlines() if len(cells := line.split("|")) > 3}
+    assert found.keys() <= rows.keys(), "out of date: run `python -m benchmarks.kernels`"
+    if f"nvcc {kernels.nvcc_version()}." in page:  # another one allots registers otherwise
+        told = {name: int(rows[name][column]) for name in found}
+        assert told == {name: resources.registers for name, resources in found.items()}, (
+            "run `python -m benchmarks.kernels`"
+        )
+
+
+@needs_nvcc
+def test_a_spill_is_noticed(tmp_path: Path) -> None:
+    source = tmp_path / "greedy.cu"
+    source.write_text(
+        """__global__ void __launch_bounds__(1024) greedy(const double* from, double* to) {
+             double held[64];
+             #pragma unroll
+             for (int i = 0; i < 64; ++i) held[i] = from[i * 1024 + threadIdx.x];
+             __syncthreads();
+             #pragma unroll
+             for (int i = 0; i < 64; ++i) to[i * 1024 + threadIdx.x] = held[i] * held[63 - i];
+           }"""
+    )
+    assert kernels.compile_report(source, "sm_90")["greedy"].spilled > 0
+
+
+@needs_nvcc
+def test_a_warning_is_an_error(tmp_path: Path) -> None:
+    source = tmp_path / "careless.cu"
+    source.write_text("__global__ void careless() { int never_read = 3; }\n")
+    with pytest.raises(kernels.CompileError, match="never_read"):
+        kernels.compile_report(source, "sm_90")
+
+
+def test_the_page_names_no_kernel_that_is_gone() -> None:
+    named = {found for found in re.findall(r"^\| `(\w+)", kernels.PAGE.read_text(), re.MULTILINE)}
+    assert named == simt.kernels(CUDA)

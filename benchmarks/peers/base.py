@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import freewire as fw
 from benchmarks.peers.layout import Layout
 
-__all__ = ["Peer", "to_canonical"]
+__all__ = ["Peer", "indices", "to_canonical"]
 
 
 class Peer(nn.Module):
     """Base of the peers; ``forward`` maps ``x [B, I]`` to ``[B, O]``, differentiable in x and in its parameters.
 
     Args:
-        net: The network whose graph, weights, biases and type the peer takes over.
+        net: The network whose graph, weights, biases, type and device the peer takes over.
     """
 
     label: ClassVar[str]
@@ -56,8 +57,8 @@ class FlatPeer(Peer):
         super().__init__(net)
         assert net.bias is not None
         layout = self.layout
-        self.weight = nn.Parameter(net.weight.detach()[torch.from_numpy(layout.weight_entry)])
-        self.bias = nn.Parameter(net.bias.detach()[torch.from_numpy(layout.bias_entry)])
+        self.weight = nn.Parameter(net.weight.detach()[indices(layout.weight_entry, net.weight)])
+        self.bias = nn.Parameter(net.bias.detach()[indices(layout.bias_entry, net.bias)])
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """See `Peer`."""
@@ -66,10 +67,15 @@ class FlatPeer(Peer):
         return to_canonical(self, self.weight.grad, self.bias.grad)
 
 
+def indices(array: NDArray[Any], like: Tensor) -> Tensor:
+    """An array of `Layout` as a tensor beside ``like``: indexing from another device would wait for a copy."""
+    return torch.from_numpy(array).to(like.device)
+
+
 def to_canonical(peer: Peer, grad_weight: Tensor, grad_bias: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of live edges ``[M]`` and computed rows ``[R - I]`` in freewire's order, 0 where nothing is live."""
     weight = grad_weight.new_zeros(peer.num_weights)
-    weight[torch.from_numpy(peer.layout.weight_entry)] = grad_weight
+    weight[indices(peer.layout.weight_entry, weight)] = grad_weight
     bias = grad_bias.new_zeros(peer.num_biases)
-    bias[torch.from_numpy(peer.layout.bias_entry)] = grad_bias
+    bias[indices(peer.layout.bias_entry, bias)] = grad_bias
     return weight, bias

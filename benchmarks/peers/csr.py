@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import freewire as fw
-from benchmarks.peers.base import FlatPeer
+from benchmarks.peers.base import FlatPeer, indices
 from benchmarks.peers.layout import Layout, activate, scale_by_derivative
 
 __all__ = ["CsrAutogradPeer", "CsrPeer"]
@@ -38,8 +38,8 @@ def _matrix(ptr: NDArray[Any], column: NDArray[Any], values: Tensor, columns: in
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
-            torch.from_numpy((ptr - ptr[0]).astype(np.int32)),
-            torch.from_numpy(column.astype(np.int32)),
+            indices((ptr - ptr[0]).astype(np.int32), values),
+            indices(column.astype(np.int32), values),
             values,
             size=(len(ptr) - 1, columns),
             check_invariants=False,
@@ -91,9 +91,9 @@ class _Matrices:
             forward,
             backward,
             reversed_weight,
-            torch.from_numpy(by_source),
+            indices(by_source, weight),
             _matrix(in_ptr, src, torch.zeros_like(weight), layout.num_rows),
-            torch.from_numpy(layout.outputs),
+            indices(layout.outputs, weight),
         )
 
     def run(self, x: Tensor, bias: Tensor, tape: Tensor) -> None:

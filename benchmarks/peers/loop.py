@@ -65,6 +65,8 @@ class LoopPeer(FlatPeer):
         """See `Peer`."""
         if importlib.util.find_spec("numba") is None:
             return "numba is not installed"
+        if net.weight.device.type != "cpu":
+            return "its loops run on the CPU only"
         return super().refusal(net)
 
     def tape_shape(self, x: Tensor) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import freewire as fw
-from benchmarks.peers.base import Peer, to_canonical
+from benchmarks.peers.base import Peer, indices, to_canonical
 from benchmarks.peers.layout import Layout, activate, scale_by_derivative
 
 __all__ = ["MaskedPeer"]
@@ -65,15 +65,15 @@ class MaskedPeer(Peer):
         super().__init__(net)
         assert net.bias is not None
         layout = self.layout
-        edge_weight = net.weight.detach()[torch.from_numpy(layout.weight_entry)]
-        row_bias = net.bias.detach()[torch.from_numpy(layout.bias_entry)][:, None]
-        self.outputs = torch.from_numpy(layout.outputs)
+        edge_weight = net.weight.detach()[indices(layout.weight_entry, net.weight)]
+        row_bias = net.bias.detach()[indices(layout.bias_entry, net.bias)][:, None]
+        self.outputs = indices(layout.outputs, net.weight)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         self.masks: list[Tensor] = []
-        self.places: list[tuple[Tensor, Tensor]] = []
+        self.places: list[tuple[Tensor, ...]] = []
         for level in layout.levels:
             edges = slice(level.first, level.last)
-            at = torch.from_numpy(layout.dst[edges] - level.begin), torch.from_numpy(layout.src[edges])
+            at = tuple(indices(ends, net.weight) for ends in (layout.dst[edges] - level.begin, layout.src[edges]))
             weight = edge_weight.new_zeros(level.end - level.begin, level.begin)
             mask = torch.zeros_like(weight)
             weight.index_put_(at, edge_weight[edges], accumulate=True)  # two edges of one pair share an entry

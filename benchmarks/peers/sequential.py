@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import freewire as fw
-from benchmarks.peers.base import Peer, to_canonical
+from benchmarks.peers.base import Peer, indices, to_canonical
 from benchmarks.peers.layout import RELU, TANH, Layout
 
 __all__ = ["SequentialPeer"]
@@ -30,12 +30,12 @@ class SequentialPeer(Peer):
         before = layout.num_inputs
         for level in layout.levels:
             size = level.end - level.begin
-            linear = nn.Linear(before, size, dtype=net.weight.dtype)
+            linear = nn.Linear(before, size, device=net.weight.device, dtype=net.weight.dtype)
             own = slice(level.begin - layout.num_inputs, level.end - layout.num_inputs)
             with torch.no_grad():
-                weight = net.weight[torch.from_numpy(layout.weight_entry[level.first : level.last])]
+                weight = net.weight[indices(layout.weight_entry[level.first : level.last], net.weight)]
                 linear.weight.copy_(weight.reshape(size, before))
-                linear.bias.copy_(net.bias[torch.from_numpy(layout.bias_entry[own])])
+                linear.bias.copy_(net.bias[indices(layout.bias_entry[own], net.bias)])
             self.linear.append(linear)
             layers.append(linear)
             code = level.stretches[0][2]

@@ -36,8 +36,9 @@ std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_y, const Ten
     const cuda::Workspace<T> delta(weights, plan.num_computed() * pitch);
     const cuda::Workspace<T> shares(weights, plan.gather_edges * pitch);
     const cuda::Workspace<T> rows(weights, streamed ? plan.num_slots * pitch : 0);
-    const cuda::Workspace<cuda::Edge<T>> edges(weights, streamed ? 0 : cuda::backward_edges<T>(plan));
+    const cuda::Workspace<cuda::Edge<T>> edges(weights, streamed ? 0 : cuda::backward_edges(plan));
     const cuda::Workspace<cuda::BackwardSlot<T>> slots(weights, streamed ? 0 : plan.num_slots);
+    const cuda::Workspace<int32_t> begins(weights, streamed ? 0 : plan.num_slots);
     const bool partly = need_parameters && slices > 1;
     const cuda::Workspace<T> partial(weights, partly ? slices * (plan.num_edges + plan.num_biases) : 0);
     const cuda::BackwardArrays<T> arrays{
@@ -52,6 +53,7 @@ std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_y, const Ten
         rows.data(),
         edges.data(),
         slots.data(),
+        begins.data(),
         partial.data(),
         batch,
     };

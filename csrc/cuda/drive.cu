@@ -2,6 +2,8 @@
 // A whole batch through the kernels: which regime, how wide a tile.
 //
 // Enters: a plan and device arrays. Leaves: launches on a stream, in order; nothing waits, allocates or copies.
+#include <limits>
+
 #include "cuda/parameter_gradients.h"
 #include "cuda/resident.h"
 #include "cuda/streamed.h"
@@ -13,6 +15,8 @@ constexpr int kNarrowest = 2, kWidest = 32;
 }
 
 int widest_tile(const PlanView& plan, int64_t itemsize, const Device& device) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // what packed nodes count edges in
+  if (forward_edges(plan) > kMost || backward_edges(plan) > kMost) return 0;
   int columns = kWidest;
   while (columns >= kNarrowest && resident_bytes(plan, columns, itemsize) > device.shared_bytes) columns /= 2;
   return columns < kNarrowest ? 0 : columns;

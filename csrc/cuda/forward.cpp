@@ -33,8 +33,9 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, const Tensor& weight, c
     const int columns = cuda::chosen_tile(plan, batch, sizeof(T), device);
     const bool streamed = columns == 0;
     const cuda::Workspace<T> rows(x, streamed && tape_rows == 0 ? plan.num_slots * pitch : 0);
-    const cuda::Workspace<cuda::Edge<T>> edges(x, streamed ? 0 : cuda::forward_edges<T>(plan));
+    const cuda::Workspace<cuda::Edge<T>> edges(x, streamed ? 0 : cuda::forward_edges(plan));
     const cuda::Workspace<cuda::ForwardNode<T>> nodes(x, streamed ? 0 : plan.num_computed());
+    const cuda::Workspace<int32_t> begins(x, streamed ? 0 : plan.num_computed());
     const cuda::ForwardArrays<T> arrays{
         x_rows.const_data_ptr<T>(),
         weights.const_data_ptr<T>(),
@@ -44,6 +45,7 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, const Tensor& weight, c
         rows.data(),
         edges.data(),
         nodes.data(),
+        begins.data(),
         batch,
     };
     cuda::run_forward(plan, arrays, columns, guard.stream());

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// How a warp sums up weighted rows of a tile in shared memory: the inner loop of the resident kernels.
+// How the lanes of a warp sum up weighted rows of a tile in shared memory: the inner loop of the resident kernels.
 //
-// Enters: a node's packed edges (cuda/packed.h) and a tile of kColumns columns a row. Leaves: the sums, one column a
-// lane. A lane reads up to 16 bytes of a row, so that kRows rows are read by one instruction and an edge's own load
-// serves several columns. An edge moves 8 bytes (16 in double) from L2 or L1 and its row from shared memory, nothing
-// is branched on a lane's own edge: lanes past the last one read the row of zeros.
+// Enters: nodes' packed edges (cuda/packed.h) and a tile of kColumns columns a row. Leaves: the sums. A team of lanes
+// works at one node, so that a warp serves several and what a node costs beside its edges is paid once for all of them;
+// a lane reads up to 16 bytes of a row, so that an edge's own load serves several columns. An edge moves 8 bytes (16 in
+// double) from L2 or L1 and its row from shared memory. Nothing is asked an edge: lists end in whole chunks.
 #pragma once
 
 #include "cuda/packed.h"
@@ -12,51 +12,57 @@
 
 namespace freewire::cuda {
 
-template <class T, int kColumns>
+// How a warp covers nodes, edges and columns. kTeamWanted: lanes a node. kEdges: about as many edges as a usual node
+// has, at most kListAlignment.
+template <class T, int kColumns, int kTeamWanted, int kEdges>
 struct Lanes {
-  static_assert(kColumns >= 2 && kColumns <= kWarpSize && (kColumns & (kColumns - 1)) == 0,
-                "a warp covers a whole number of equal rows");
+  static_assert(kColumns >= 2 && kColumns <= kWarpSize && (kColumns & (kColumns - 1)) == 0 &&
+                    (kTeamWanted & (kTeamWanted - 1)) == 0 && kTeamWanted <= kWarpSize,
+                "a warp is a whole number of teams, a team covers whole rows");
   static constexpr int kHeld = kColumns < int(16 / sizeof(T)) ? kColumns : int(16 / sizeof(T));  // columns a lane reads
   static constexpr int kAcross = kColumns / kHeld;                                               // lanes a row
-  static constexpr int kRows = kWarpSize / kAcross;                                              // rows an instruction
-  // Edges in one load. On narrow tiles a warp covers a usual node's edges with one each.
-  static constexpr int kPair = kColumns >= 8 ? int(kEdgeAlignment<T>) : 1;
-  static constexpr int kStep = kRows * kPair;  // edges that the warp's lanes load by one instruction
-  static constexpr int kSteps = kStep >= 32 ? 1 : 32 / kStep < 4 ? 32 / kStep : 4;
+  static constexpr int kTeam = kTeamWanted > kAcross ? kTeamWanted : kAcross;                    // lanes a node
+  static constexpr int kTeams = kWarpSize / kTeam;                                               // nodes a warp
+  static constexpr int kRows = kTeam / kAcross;                          // edges a team reads by one instruction
+  static constexpr int kKept = kColumns > kTeam ? kColumns / kTeam : 1;  // columns a lane ends with
+  static constexpr int kPair = kRows * 2 <= kEdges ? 16 / int(sizeof(Edge<T>)) : 1;  // edges in one load
+  static constexpr int kStep = kRows * kPair;                                        // edges that a team loads at once
+  // At most 8 registers a chunk: three are held at a time.
+  static constexpr int kMostSteps = 32 / (kPair * int(sizeof(Edge<T>)));
+  static constexpr int kSteps = kStep >= kEdges ? 1 : kEdges / kStep < kMostSteps ? kEdges / kStep : kMostSteps;
   static constexpr int kChunk = kStep * kSteps;  // edges in registers at a time
+  static_assert(kListAlignment % kChunk == 0, "lists have room for whole chunks");
 
-  static __device__ __forceinline__ int row() { return lane_in_warp() / kAcross; }
+  static __device__ __forceinline__ int team() { return lane_in_warp() / kTeam; }
+  static __device__ __forceinline__ int row() { return lane_in_warp() % kTeam / kAcross; }
   static __device__ __forceinline__ int first_column() { return lane_in_warp() % kAcross * kHeld; }
-  // The column whose sum the lane ends with; lanes from kColumns on have copies.
-  static __device__ __forceinline__ int column() { return first_column() + reduced_column<kAcross, kHeld>(); }
+  // The first of the columns whose sums the lane ends with.
+  static __device__ __forceinline__ int column() { return first_column() + reduced_column<kAcross, kTeam, kHeld>(); }
+  // Where a team has more lanes than columns the others have copies.
+  static __device__ __forceinline__ bool has_copy() { return lane_in_warp() % kTeam >= kColumns; }
 };
 
-// Edges in registers.
-template <class T, int kColumns>
-class Chunk {
-  using L = Lanes<T, kColumns>;
+template <class T>
+__device__ __forceinline__ const T* row_at(const T* tile, int32_t offset) {
+  return reinterpret_cast<const T*>(reinterpret_cast<const char*>(tile) + offset);
+}
 
+// Edges in registers.
+template <class L, class T>
+class Chunk {
  public:
-  // The first kChunk of count edges; count may be 0 or less.
-  __device__ __forceinline__ void load(const Edge<T>* edges, int64_t count, int32_t zero_offset) {
+  __device__ __forceinline__ void load(const Edge<T>* edges) {
 #pragma unroll
-    for (int s = 0; s < L::kSteps; ++s) {
-      const int k = s * L::kStep + L::row() * L::kPair;
-      if (k < count) {
-        edges_[s] = load_pack<L::kPair>(edges + k);
-      } else {
-        for (int i = 0; i < L::kPair; ++i) edges_[s].v[i] = {zero_offset, T(0)};
-      }
-    }
+    for (int s = 0; s < L::kSteps; ++s) edges_[s] = load_pack<L::kPair>(edges + s * L::kStep + L::row() * L::kPair);
   }
 
-  __device__ __forceinline__ void add_to(T (&sums)[L::kHeld], const T* tile, int64_t count) const {
+  // lane_tile: the tile from the lane's first column on.
+  __device__ __forceinline__ void add_to(T (&sums)[L::kHeld], const T* lane_tile) const {
 #pragma unroll
     for (int s = 0; s < L::kSteps; ++s) {
-      if (s > 0 && s * L::kStep >= count) break;  // the same for all lanes
       for (int i = 0; i < L::kPair; ++i) {
         const Edge<T> edge = edges_[s].v[i];
-        const auto values = load_pack<L::kHeld>(tile + edge.offset + L::first_column());
+        const auto values = load_pack<L::kHeld>(row_at(lane_tile, edge.offset));
         for (int c = 0; c < L::kHeld; ++c) sums[c] += edge.weight * values.v[c];
       }
     }
@@ -66,23 +72,35 @@ class Chunk {
   Pack<Edge<T>, L::kPair> edges_[L::kSteps];
 };
 
-// The sum of count weighted rows at the lane's column(); chunk holds the first edges already. Whole warps only.
-template <class T, int kColumns>
-__device__ __forceinline__ T gather(Chunk<T, kColumns> chunk, const Edge<T>* edges, int64_t count, const T* tile,
-                                    int32_t zero_offset) {
-  using L = Lanes<T, kColumns>;
+// sums = the sums of count weighted rows, at the lane's columns; chunk holds the first edges already, and is used up.
+// Whole warps only, each team with a count of its own. Two chunks take turns, so that one is on its way while the other
+// is summed up.
+template <class L, class T>
+__device__ __forceinline__ void gather(Chunk<L, T>& chunk, const Edge<T>* edges, int count, const T* tile,
+                                       T (&kept)[L::kKept]) {
+  const T* const lane_tile = tile + L::first_column();
   T sums[L::kHeld] = {};
+  Chunk<L, T> other;
 #pragma unroll 1
-  while (count > L::kChunk) {
-    edges += L::kChunk;
-    Chunk<T, kColumns> ahead;
-    ahead.load(edges, count - L::kChunk, zero_offset);
-    chunk.add_to(sums, tile, L::kChunk);
-    chunk = ahead;
+  while (true) {
+    if (count <= L::kChunk) {
+      chunk.add_to(sums, lane_tile);
+      break;
+    }
+    other.load(edges += L::kChunk);
+    chunk.add_to(sums, lane_tile);
+    count -= L::kChunk;
+    if (count <= L::kChunk) {
+      other.add_to(sums, lane_tile);
+      break;
+    }
+    chunk.load(edges += L::kChunk);
+    other.add_to(sums, lane_tile);
     count -= L::kChunk;
   }
-  chunk.add_to(sums, tile, count);
-  return reduce<L::kAcross>(sums);
+  reduce<L::kAcross, L::kTeam>(sums);
+#pragma unroll
+  for (int c = 0; c < L::kKept; ++c) kept[c] = sums[c];
 }
 
 }  // namespace freewire::cuda

@@ -34,6 +34,7 @@ struct ForwardArrays {
   T* rows;                // [num_slots, pitch], streamed regime without a tape only
   Edge<T>* edges;         // [forward_edges], resident regime only
   ForwardNode<T>* nodes;  // [C], resident regime only
+  int32_t* begins;        // [C] where each node's edges begin, resident regime only
   int64_t batch;
 };
 
@@ -51,6 +52,7 @@ struct BackwardArrays {
   T* rows;                 // [S, pitch], streamed regime only
   Edge<T>* edges;          // [backward_edges], resident regime only
   BackwardSlot<T>* slots;  // [S], resident regime only
+  int32_t* begins;         // [S] where each slot's edges begin, resident regime only
   T* partial;              // [slices, E + num_biases], or null where slices is 1 or no parameter gradient is wanted
   int64_t batch;
 };

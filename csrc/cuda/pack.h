@@ -6,10 +6,11 @@
 
 namespace freewire::cuda {
 
-// Into arrays.edges and arrays.nodes (forward) or arrays.slots (backward), for tiles of so many columns.
+// Into arrays.edges and arrays.nodes (forward) or arrays.slots (backward), for tiles of so many columns that are
+// read in chunks of so many edges.
 template <class T>
-void pack_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream);
+void pack_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, int chunk, Stream stream);
 template <class T>
-void pack_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream);
+void pack_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, int chunk, Stream stream);
 
 }  // namespace freewire::cuda

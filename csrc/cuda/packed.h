@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Edges and nodes as the resident kernels read them: packed anew for every call, since weights change.
 //
-// Enters: nothing of CUDA's or torch's. Leaves: the structs, and how many of each a plan takes. A node's edges stand
-// side by side, from an address that 16-byte loads can take; what that leaves open is filled with edges to a row of
-// zeros, of weight 0 (a weight of 0 alone would not do: 0 x infinity).
+// Enters: nothing of CUDA's or torch's. Leaves: the structs, and how much memory they take. A node's edges stand side
+// by side, from a multiple of kListAlignment on, and are filled up to whole chunks with idle edges, at least one chunk
+// a node: so a kernel loads chunks and asks nothing. An idle edge reads a row of zeros, with weight 0 (a weight of 0
+// alone would not do: 0 x infinity).
 #pragma once
 
 #include <cstdint>
@@ -14,45 +15,41 @@ namespace freewire::cuda {
 
 template <class T>
 struct alignas(2 * sizeof(T)) Edge {
-  int32_t offset;  // of the row it reads, in numbers from the tile's start
+  int32_t offset;  // bytes from the tile's start to the row it reads
   T weight;
 };
-template <class T>
-constexpr int64_t kEdgeAlignment = 16 / sizeof(Edge<T>);
 
-// Where the edges of the index-th list begin, of lists that would begin at ptr if none were aligned.
-template <class T>
-constexpr int64_t packed_begin(int64_t ptr, int64_t index) {
-  constexpr int64_t kTo = kEdgeAlignment<T>;
-  return (ptr + index * (kTo - 1)) / kTo * kTo;
-}
+constexpr int64_t kListAlignment = 32;  // edges; the longest chunk there is
 
-// A computed node of the forward.
+// Where the index-th list begins, of lists that would begin at ptr if they stood without gaps.
+constexpr int64_t packed_begin(int64_t ptr, int64_t index) { return (ptr / kListAlignment + index) * kListAlignment; }
+inline int64_t forward_edges(const PlanView& plan) { return packed_begin(plan.num_edges, plan.num_computed()); }
+inline int64_t backward_edges(const PlanView& plan) { return packed_begin(plan.num_live_edges, plan.num_slots); }
+
+// A computed node of the forward. Networks of more edges than an int counts are streamed.
 template <class T>
-struct alignas(16) ForwardNode {
-  int64_t begin, count;  // edges
-  int32_t activation, aggregation;
+struct ForwardNode {
+  int32_t count;  // edges
+  int32_t kind;   // kind_of()
   T bias;
 };
 
 // A slot of the backward.
 template <class T>
-struct alignas(16) BackwardSlot {
-  int64_t begin, count;  // edges to readers that are linear
-  int32_t activation, aggregation;
+struct BackwardSlot {
+  int32_t count;  // edges to readers that are linear
+  int32_t kind;
   int32_t told_row;  // the tape row that the derivative is told by; -1: an input
   int32_t output;    // which output it is, or -1
   T scale;           // 1 / fan-in of a mean, else 1
-  bool shares;       // it has readers that are not linear
 };
 
-template <class T>
-int64_t forward_edges(const PlanView& plan) {
-  return packed_begin<T>(plan.num_edges, plan.num_computed());
+// Activation, aggregation, and whether some readers are not linear, in one number.
+constexpr int32_t kind_of(int32_t activation, int32_t aggregation, bool shares = false) {
+  return activation | aggregation << 8 | (shares ? 1 << 16 : 0);
 }
-template <class T>
-int64_t backward_edges(const PlanView& plan) {
-  return packed_begin<T>(plan.num_live_edges, plan.num_slots);
-}
+constexpr int32_t activation_of(int32_t kind) { return kind & 0xff; }
+constexpr int32_t aggregation_of(int32_t kind) { return kind >> 8 & 0xff; }
+constexpr bool has_shares(int32_t kind) { return kind >> 16; }
 
 }  // namespace freewire::cuda

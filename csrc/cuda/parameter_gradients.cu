@@ -46,7 +46,8 @@ __device__ T linear_gradients(const PlanView& plan, const BackwardArrays<T>& arr
       }
     }
   }
-  return reduce<1>(sums);
+  reduce<1, kWarpSize>(sums);
+  return sums[0];
 }
 
 // The same where each edge has a gradient of its own; lane k ends with edge k's.
@@ -86,7 +87,7 @@ __global__ void __launch_bounds__(kThreads)
     T sum = linear ? linear_gradients(plan, arrays, pitch, node, edge, count, first, last)
                    : shared_gradients(plan, arrays, pitch, node, edge, count, first, last);
     if (aggregation == Aggregation::kMean) sum *= T(1) / T(plan.in_end[node] - plan.in_begin[node]);
-    const int k = linear ? reduced_column<1, kGroupEdges>() : lane_in_warp();
+    const int k = linear ? reduced_column<1, kWarpSize, kGroupEdges>() : lane_in_warp();
     if (k < count) weight_sums[slice * plan.num_edges + edge + k] = sum;
   }
   if (bias_sums && edge == plan.in_begin[node]) {

@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "cuda/gather.h"
 #include "cuda/kernels.h"
 
 namespace freewire::cuda {
@@ -17,25 +18,43 @@ void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, in
 template <class T>
 constexpr int kResidentThreads = sizeof(T) == 8 ? 256 : 512;
 
-// Shared memory of a block: a row a slot, and one of zeros.
+// Shared memory of a block: a row a slot and one of zeros, then a Path.
 inline int64_t resident_bytes(const PlanView& plan, int64_t columns, int64_t itemsize) {
-  return (plan.num_slots + 1) * columns * itemsize;
+  return (plan.num_slots + 1) * columns * itemsize +
+         (plan.num_slots + plan.num_levels + 1) * static_cast<int64_t>(sizeof(int32_t));
 }
 
-// Calls body(std::integral_constant<int, columns>{}).
-template <class Body>
-void with_columns(int columns, Body&& body) {
+// How lanes share out the work, by the edges a node has on average. Few lanes a node: what a node costs beside its
+// edges is shared by more nodes, and a level takes fewer rounds. Many: a node of many edges takes fewer steps.
+constexpr int kSmallTeam = 8, kWholeWarp = 32;
+constexpr int kFewEdges = 8, kUsualEdges = 32;
+constexpr int64_t kManyEdges = 64;  // from here on a whole warp
+
+// Calls body(Lanes<T, columns, ...>{}, std::integral_constant<int, columns>{}).
+template <class T, class Body>
+void with_lanes(const PlanView& plan, int columns, Body&& body) {
+  const auto with_columns = [&](auto width) {
+    constexpr int kColumns = decltype(width)::value;
+    const int64_t nodes = plan.num_computed();
+    if (plan.num_live_edges > kManyEdges * nodes) {
+      body(Lanes<T, kColumns, kWholeWarp, kUsualEdges>{}, width);
+    } else if (plan.num_live_edges > (kFewEdges + kUsualEdges) / 2 * nodes) {
+      body(Lanes<T, kColumns, kSmallTeam, kUsualEdges>{}, width);
+    } else {
+      body(Lanes<T, kColumns, kSmallTeam, kFewEdges>{}, width);
+    }
+  };
   switch (columns) {
     case 2:
-      return body(std::integral_constant<int, 2>{});
+      return with_columns(std::integral_constant<int, 2>{});
     case 4:
-      return body(std::integral_constant<int, 4>{});
+      return with_columns(std::integral_constant<int, 4>{});
     case 8:
-      return body(std::integral_constant<int, 8>{});
+      return with_columns(std::integral_constant<int, 8>{});
     case 16:
-      return body(std::integral_constant<int, 16>{});
+      return with_columns(std::integral_constant<int, 16>{});
     default:
-      return body(std::integral_constant<int, 32>{});
+      return with_columns(std::integral_constant<int, 32>{});
   }
 }
 

@@ -2,7 +2,7 @@
 // The resident backward: one block takes one tile of the batch back through the whole network.
 //
 // Shared memory: [num_slots + 1, kColumns] gradients, of terms for computed nodes and of x for inputs, the last row
-// zero. As in the forward a warp does one slot at a time, gathering from its readers, with a barrier a level.
+// zero. As in the forward a team of lanes does one slot at a time, gathering from its readers, with a barrier a level.
 // Race-free: within a level slots write their own rows and read those of later levels. Global traffic a tile: 8 bytes
 // an edge and 48 a slot (16 and 64 in double), from L2; a tape row and a delta row a node; grad_y and grad_x once.
 // Bitwise repeatable.
@@ -14,46 +14,52 @@
 namespace freewire::cuda {
 namespace {
 
-template <int kColumns, class T>
+template <class L, int kColumns, class T>
 __global__ void __launch_bounds__(kResidentThreads<T>, 1)
     resident_backward_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ BackwardArrays<T> arrays,
                              int64_t pitch) {
-  using L = Lanes<T, kColumns>;
   T* const tile = dynamic_shared<T>();
   const int num_inputs = static_cast<int>(plan.num_inputs), num_slots = static_cast<int>(plan.num_slots);
   const int64_t first = int64_t{blockIdx.x} * kColumns;
   const int zero_offset = num_slots * kColumns;
   if (static_cast<int>(threadIdx.x) < kColumns) tile[zero_offset + threadIdx.x] = 0;
+  const Path path = Path::load(plan, arrays.begins, 0, tile + zero_offset + kColumns);
   __syncthreads();
 
   const int column = L::column();
   const int64_t sample = first + column;
-  struct Asked {
-    T told_by, grad_y;
-  };
-  walk<false, T, kColumns>(
-      plan, arrays.edges, tile, zero_offset, [&](int slot) { return arrays.slots[slot]; },
-      [&](int, const BackwardSlot<T>& packed) -> Asked {
-        return {packed.told_row >= 0 ? arrays.tape[packed.told_row * pitch + sample] : T(0),
-                packed.output >= 0 && sample < arrays.batch ? arrays.grad_y[sample * plan.num_outputs + packed.output]
-                                                            : T(0)};
+  walk<false, L>(
+      path, arrays.edges, tile, [&](int slot) { return arrays.slots[slot]; },
+      [&](int, const BackwardSlot<T>& packed) {
+        Pack<T, L::kKept> told_by{};
+        if (packed.told_row >= 0) told_by = load_pack<L::kKept>(arrays.tape + packed.told_row * pitch + sample);
+        return told_by;
       },
-      [&](int slot, const BackwardSlot<T>& packed, const Asked& asked, T grad) {
-        grad += asked.grad_y;
-        if (packed.shares) grad += gather_shares(plan, arrays, pitch, slot, sample);
-        if (lane_in_warp() >= kColumns) return;
+      [&](int slot, const BackwardSlot<T>& packed, const Pack<T, L::kKept>& told_by, T(&sums)[L::kKept]) {
+        if (L::has_copy()) return;
+        Pack<T, L::kKept> grad;
+#pragma unroll
+        for (int c = 0; c < L::kKept; ++c) {
+          grad.v[c] = sums[c];
+          if (packed.output >= 0 && sample + c < arrays.batch) {
+            grad.v[c] += arrays.grad_y[(sample + c) * plan.num_outputs + packed.output];
+          }
+          if (has_shares(packed.kind)) grad.v[c] += gather_shares(plan, arrays, pitch, slot, sample + c);
+        }
         if (packed.told_row >= 0) {
           const int64_t node = slot - num_inputs;
-          const T told_by[1] = {asked.told_by};
-          T own[1] = {grad};
-          through_activation(static_cast<Activation>(packed.activation), told_by, own, arrays.batch - sample);
-          arrays.delta[node * pitch + sample] = own[0];
-          grad = own[0] * packed.scale;
-          if (!is_linear(static_cast<Aggregation>(packed.aggregation))) {
-            share_out(plan, arrays, pitch, node, grad, sample);
+          through_activation(static_cast<Activation>(activation_of(packed.kind)), told_by.v, grad.v,
+                             arrays.batch - sample);
+          store_pack(arrays.delta + node * pitch + sample, grad);
+#pragma unroll
+          for (int c = 0; c < L::kKept; ++c) {
+            grad.v[c] *= packed.scale;
+            if (!is_linear(static_cast<Aggregation>(aggregation_of(packed.kind)))) {
+              share_out(plan, arrays, pitch, node, grad.v[c], sample + c);
+            }
           }
         }
-        tile[slot * kColumns + column] = grad;
+        store_pack(tile + slot * kColumns + column, grad);
       });
 
   for (int c = warp_in_block(); arrays.grad_x && c < kColumns && first + c < arrays.batch; c += warps_in_block()) {
@@ -67,11 +73,12 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
 
 template <class T>
 void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream) {
-  pack_backward(plan, arrays, columns, stream);
   // To the last column of a row: delta is summed up in loads of several samples.
   const int64_t pitch = pitch_of(arrays.batch), tiles = pitch / columns;
-  with_columns(columns, [&](auto width) {
-    launch<resident_backward_kernel<decltype(width)::value, T>>(
+  with_lanes<T>(plan, columns, [&](auto lanes, auto width) {
+    using L = decltype(lanes);
+    pack_backward(plan, arrays, columns, L::kChunk, stream);
+    launch<resident_backward_kernel<L, decltype(width)::value, T>>(
         tiles, kResidentThreads<T>, resident_bytes(plan, columns, sizeof(T)), stream, plan, arrays, pitch);
   });
 }

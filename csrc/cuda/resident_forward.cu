@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The resident forward: one block takes one tile of the batch through the whole network.
 //
-// Shared memory: [num_slots + 1, kColumns] values, the last row zero. A warp does one node at a time (cuda/gather.h
-// says how), the block meets at a barrier after each level, blocks never meet. Race-free: within a level nodes write
-// their own rows and read those of earlier levels. Global traffic a tile: x once; 8 bytes an edge and 32 a node (16 and
-// 32 in double), from L2; what is kept of the tape once. One order of summation: bitwise repeatable.
+// Shared memory: [num_slots + 1, kColumns] values, the last row zero, and where each node's edges begin. A warp does
+// one node at a time (cuda/gather.h says how), the block meets at a barrier after each level, blocks never meet.
+// Race-free: within a level nodes write their own rows and read those of earlier levels. Global traffic a tile: x once;
+// 8 bytes an edge and 32 a node (16 and 32 in double), from L2; what is kept of the tape once. One order of summation:
+// bitwise repeatable.
 #include "cuda/forward_node.h"
 #include "cuda/pack.h"
 #include "cuda/resident.h"
@@ -13,11 +14,10 @@
 namespace freewire::cuda {
 namespace {
 
-template <int kColumns, class T>
+template <class L, int kColumns, class T>
 __global__ void __launch_bounds__(kResidentThreads<T>, 1)
     resident_forward_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ ForwardArrays<T> arrays,
                             int64_t pitch) {
-  using L = Lanes<T, kColumns>;
   T* const tile = dynamic_shared<T>();
   const Rows<T> tape{arrays.tape, pitch};
   const int num_inputs = static_cast<int>(plan.num_inputs), num_slots = static_cast<int>(plan.num_slots);
@@ -33,28 +33,33 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
   }
   const int zero_offset = num_slots * kColumns;
   if (static_cast<int>(threadIdx.x) < kColumns) tile[zero_offset + threadIdx.x] = 0;
+  const Path path = Path::load(plan, arrays.begins, num_inputs, tile + zero_offset + kColumns);
   __syncthreads();
 
   const int column = L::column();
   const int64_t sample = first + column;
-  walk<true, T, kColumns>(
-      plan, arrays.edges, tile, zero_offset, [&](int slot) { return arrays.nodes[slot - num_inputs]; },
+  walk<true, L>(
+      path, arrays.edges, tile, [&](int slot) { return arrays.nodes[slot - num_inputs]; },
       [&](int slot, const ForwardNode<T>&) { return tape.data ? plan.kept_row[slot - num_inputs] : -1; },
-      [&](int slot, const ForwardNode<T>& node, int kept_row, T sum) {
-        const auto aggregation = static_cast<Aggregation>(node.aggregation);
-        if (aggregation == Aggregation::kMean && node.count > 0) sum *= T(1) / T(node.count);
-        if (!is_linear(aggregation)) {
-          sum = aggregate<T>(aggregation, node.count, [&](int64_t k) {
-            const Edge<T> edge = arrays.edges[node.begin + k];
-            return edge.weight * tile[edge.offset + column];
-          });
+      [&](int slot, const ForwardNode<T>& node, int kept_row, T(&sums)[L::kKept]) {
+        const auto aggregation = static_cast<Aggregation>(aggregation_of(node.kind));
+        if (L::has_copy()) return;
+        Pack<T, L::kKept> value;
+        const T scale = aggregation == Aggregation::kMean && node.count > 0 ? T(1) / T(node.count) : T(1);
+#pragma unroll
+        for (int c = 0; c < L::kKept; ++c) {
+          if (!is_linear(aggregation)) {
+            sums[c] = aggregate<T>(aggregation, node.count, [&](int64_t k) {
+              const Edge<T> edge = arrays.edges[path.begin(slot) + k];
+              return edge.weight * row_at(tile, edge.offset)[column + c];
+            });
+          }
+          value.v[c] = sample + c < arrays.batch ? sums[c] * scale + node.bias : T(0);
         }
-        if (lane_in_warp() >= kColumns) return;
-        T value[1] = {sum + node.bias};
-        if (kept_row >= 0) tape.at(kept_row, sample) = sample < arrays.batch ? value[0] : T(0);
-        activate_all(static_cast<Activation>(node.activation), value, arrays.batch - sample);
-        tile[slot * kColumns + column] = value[0];
-        if (tape.data) tape.at(slot, sample) = value[0];
+        if (kept_row >= 0) store_pack(&tape.at(kept_row, sample), value);
+        activate_all(static_cast<Activation>(activation_of(node.kind)), value.v, arrays.batch - sample);
+        store_pack(tile + slot * kColumns + column, value);
+        if (tape.data) store_pack(&tape.at(slot, sample), value);
       });
 
   for (int c = warp_in_block(); c < kColumns && first + c < arrays.batch; c += warps_in_block()) {
@@ -68,12 +73,13 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
 
 template <class T>
 void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream) {
-  pack_forward(plan, arrays, columns, stream);
   const int64_t pitch = pitch_of(arrays.batch);
   // A kept tape is written to its last column, so that none of it is garbage.
   const int64_t tiles = blocks_of(arrays.tape ? pitch : arrays.batch, columns);
-  with_columns(columns, [&](auto width) {
-    launch<resident_forward_kernel<decltype(width)::value, T>>(
+  with_lanes<T>(plan, columns, [&](auto lanes, auto width) {
+    using L = decltype(lanes);
+    pack_forward(plan, arrays, columns, L::kChunk, stream);
+    launch<resident_forward_kernel<L, decltype(width)::value, T>>(
         tiles, kResidentThreads<T>, resident_bytes(plan, columns, sizeof(T)), stream, plan, arrays, pitch);
   });
 }

@@ -36,18 +36,19 @@ __device__ inline int warp_in_block() { return static_cast<int>(threadIdx.x) / k
 __device__ inline int warps_in_block() { return static_cast<int>(blockDim.x) / kWarpSize; }
 __device__ inline int lane_in_warp() { return static_cast<int>(threadIdx.x) % kWarpSize; }
 
-// ---- sums over the lanes of a warp; whole warps only ----
+// ---- sums over the lanes of a team; whole warps only ----
 //
-// Lanes that are equal modulo kApart hold numbers of the same kCount columns, to be summed. While a lane has several
-// columns it keeps one half of them and gives the other to the lane across: kCount - 1 shuffles, and then one for each
-// halving that is left. One order of summation, and lanes that end with the same column have the same bits.
+// Of a team's kTeam lanes, those that are equal modulo kApart hold numbers of the same kCount columns, to be summed.
+// While a lane has several columns it keeps one half of them and gives the other to the lane across: kCount - 1
+// shuffles, and then one for each halving that is left. One order of summation; lanes that end with the same column
+// have the same bits.
 
-// The sum of one column, the column reduced_column() names.
-template <int kApart, class T, int kCount>
-__device__ __forceinline__ T reduce(T (&sums)[kCount]) {
+// Leaves each lane's columns at the front of sums, from the one that reduced_column() names.
+template <int kApart, int kTeam, class T, int kCount>
+__device__ __forceinline__ void reduce(T (&sums)[kCount]) {
   int held = kCount;
 #pragma unroll
-  for (int bit = kApart; bit < kWarpSize; bit *= 2) {
+  for (int bit = kApart; bit < kTeam; bit *= 2) {
     if (held == 1) {
       sums[0] += __shfl_xor_sync(kFullWarp, sums[0], bit);
       continue;
@@ -61,15 +62,14 @@ __device__ __forceinline__ T reduce(T (&sums)[kCount]) {
       sums[i] = keep + __shfl_xor_sync(kFullWarp, give, bit);
     }
   }
-  return sums[0];
 }
 
-// Which of its kCount columns this lane ends with.
-template <int kApart, int kCount>
+// Which of its kCount columns is the first that this lane ends with.
+template <int kApart, int kTeam, int kCount>
 __device__ __forceinline__ int reduced_column() {
   int column = 0, held = kCount;
 #pragma unroll
-  for (int bit = kApart; bit < kWarpSize && held > 1; bit *= 2) {
+  for (int bit = kApart; bit < kTeam && held > 1; bit *= 2) {
     held /= 2;
     if (lane_in_warp() & bit) column += held;
   }
@@ -79,7 +79,8 @@ __device__ __forceinline__ int reduced_column() {
 template <class T>
 __device__ __forceinline__ T warp_sum(T value) {
   T one[1] = {value};
-  return reduce<1>(one);
+  reduce<1, kWarpSize>(one);
+  return one[0];
 }
 
 }  // namespace freewire::cuda

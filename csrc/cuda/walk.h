@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A block's way through the levels of a network, a slot a warp, a barrier a level.
+// A block's way through the levels of a network, a slot a team of lanes, a barrier a level.
 //
-// Enters: the plan's levels. Leaves: rounds, in each of which the block's warps take the next slots of one level. What
-// a warp needs for a round (the slot's description, its first edges) is asked for a round or two before, across the
-// barrier, so that only shared memory's latency lies between two levels.
+// Enters: the plan's levels, and where each slot's edges begin. Leaves: rounds, in each of which the
+// block's teams take the next slots of one level. What a team needs for a round (the slot's description, its first
+// edges) is asked for a round before, across the barrier, so that only shared memory's latency lies between two levels.
 #pragma once
 
 #include "cuda/device.h"
@@ -11,95 +11,111 @@
 
 namespace freewire::cuda {
 
-// Resident networks have less than 2^16 slots, hence int.
-template <bool kRising>
+// What a walk reads beside the tile, in the block's shared memory behind it. Resident networks have less than 2^16
+// slots.
+struct Path {
+  int32_t* level_ptr;  // [num_levels + 1]
+  int32_t* begins;     // where the edges of slot first_slot + i begin
+  int num_levels, first_slot;
+
+  // Copies both there; the caller's barrier follows.
+  __device__ static Path load(const PlanView& plan, const int32_t* begins, int first_slot, void* shared) {
+    const int count = static_cast<int>(plan.num_slots) - first_slot, levels = static_cast<int>(plan.num_levels);
+    Path path{static_cast<int32_t*>(shared), static_cast<int32_t*>(shared) + levels + 1, levels, first_slot};
+    for (int i = threadIdx.x; i <= levels; i += blockDim.x) path.level_ptr[i] = static_cast<int32_t>(plan.level_ptr[i]);
+    for (int i = threadIdx.x; i < count; i += blockDim.x) path.begins[i] = begins[i];
+    return path;
+  }
+  __device__ int32_t begin(int slot) const { return begins[slot - first_slot]; }
+};
+
+template <bool kRising, class L>
 class Round {
  public:
-  // Rising: computed nodes from the first level on. Falling: all slots, the last level first.
-  static __device__ Round first(const PlanView& plan) {
+  // Rising: from the first level on. Falling: the last level first. Slots before path.first_slot are left out.
+  static __device__ Round first(const Path& path) {
     Round round;
-    round.level_ptr_ = plan.level_ptr;
-    round.num_levels_ = static_cast<int>(plan.num_levels);
-    round.level_ = kRising ? 0 : round.num_levels_ - 1;
-    round.begin_ = kRising ? static_cast<int>(plan.num_inputs) : round.boundary(round.level_);
-    round.end_ = round.boundary(round.level_ + 1);
-    round.beyond_ = round.boundary(kRising ? round.level_ + 2 : round.level_ - 1);
-    round.base_ = round.begin_;
-    round.settle();
+    round.level_ = kRising ? -1 : path.num_levels;
+    round.base_ = round.end_ = 0;
+    round.settle(path);
     return round;
   }
 
-  __device__ bool over() const { return kRising ? level_ >= num_levels_ : level_ < 0; }
-  // This warp's slot, and whether it has one in this round.
-  __device__ int slot() const { return base_ + warp_in_block(); }
-  __device__ bool mine() const { return slot() < end_ && !over(); }
-  __device__ bool ends_level() const { return base_ + warps_in_block() >= end_; }
+  __device__ bool over(const Path& path) const { return kRising ? level_ >= path.num_levels : level_ < 0; }
+  // This team's slot, which is another team's of the same level where none is left for it; whether it has one of its
+  // own; and whether a team of its warp has.
+  __device__ int slot() const { return mine() ? own_slot() : end_ - 1; }
+  __device__ bool mine() const { return own_slot() < end_; }
+  __device__ bool warps() const { return first_of_warp() < end_; }
+  __device__ bool ends_level() const { return base_ + warps_in_block() * L::kTeams >= end_; }
 
-  __device__ void advance() {
-    base_ += warps_in_block();
-    settle();
+  __device__ void advance(const Path& path) {
+    base_ += warps_in_block() * L::kTeams;
+    settle(path);
   }
 
  private:
-  __device__ int boundary(int level) const {
-    return static_cast<int>(level_ptr_[level < 0 ? 0 : level > num_levels_ ? num_levels_ : level]);
-  }
-  // On to a level with slots left. The boundary after the next is loaded before it is needed.
-  __device__ void settle() {
-    while (base_ >= end_ && !over()) {
+  __device__ int own_slot() const { return first_of_warp() + L::team(); }
+  __device__ int first_of_warp() const { return base_ + warp_in_block() * L::kTeams; }
+  // On to a level with slots left; after the last one there are none.
+  __device__ void settle(const Path& path) {
+    while (base_ >= end_ && !over(path)) {
       level_ += kRising ? 1 : -1;
-      const int next = beyond_;
-      if (kRising) {
-        begin_ = end_;
-        end_ = next;
-        beyond_ = boundary(level_ + 2);
-      } else {
-        end_ = begin_;
-        begin_ = next;
-        beyond_ = boundary(level_ - 1);
-      }
-      base_ = begin_;
+      if (over(path)) break;
+      base_ = path.level_ptr[level_];
+      if (base_ < path.first_slot) base_ = path.first_slot;
+      end_ = path.level_ptr[level_ + 1];
     }
   }
 
-  const int64_t* level_ptr_;
-  int num_levels_, level_, begin_, end_, beyond_, base_;
+  int level_, base_, end_;
 };
 
-// Runs every slot of the rounds. describe(slot) -> what is packed for it, with begin and count of its edges;
-// early(slot, described) -> what else is best asked for before the sum is there; finish(slot, described, early, sum),
-// on all lanes.
-template <bool kRising, class T, int kColumns, class Describe, class Early, class Finish>
-__device__ __forceinline__ void walk(const PlanView& plan, const Edge<T>* edges, const T* tile, int32_t zero_offset,
-                                     Describe&& describe, Early&& early, Finish&& finish) {
-  using Description = decltype(describe(0));
-  const auto described = [&](const Round<kRising>& round) {
-    return round.mine() ? describe(round.slot()) : Description{};
+// Runs every slot of the path. describe(slot) -> what is packed for it, the count of its edges among it; early(slot,
+// described) -> what is best asked for before the sums are there; finish(slot, described, early, sums), on all lanes of
+// a team that has a slot.
+//
+// Two sets of registers take turns. With one set and a copy at the end of the round the compiler places that copy where
+// it likes, and waits there for the load.
+template <bool kRising, class L, class T, class Describe, class Early, class Finish>
+__device__ __forceinline__ void walk(const Path& path, const Edge<T>* edges, const T* tile, Describe&& describe,
+                                     Early&& early, Finish&& finish) {
+  using Here = Round<kRising, L>;
+  struct Ahead {
+    int32_t begin;
+    decltype(describe(0)) description;
+    Chunk<L, T> chunk;
   };
-  auto here = Round<kRising>::first(plan);
-  Description description = described(here);
-  auto next = here;
-  next.advance();
-  Description next_description = described(next);
-  Chunk<T, kColumns> chunk;
-  chunk.load(edges + description.begin, description.count, zero_offset);
-  while (!here.over()) {
-    auto later = next;
-    later.advance();
-    const Description later_description = described(later);
-    Chunk<T, kColumns> next_chunk;
-    next_chunk.load(edges + next_description.begin, next_description.count, zero_offset);
-    if (here.mine()) {
-      const auto asked = early(here.slot(), description);
-      const T sum = gather<T, kColumns>(chunk, edges + description.begin, description.count, tile, zero_offset);
-      finish(here.slot(), description, asked, sum);
+  Here here = Here::first(path);
+  if (here.over(path)) return;
+  const auto ask = [&](Ahead& ahead, const Here& round, int32_t begin) {
+    ahead.begin = begin;
+    ahead.description = describe(round.slot());
+    ahead.chunk.load(edges + begin);
+  };
+  Here next = here;
+  next.advance(path);
+  Ahead even, odd;
+  ask(even, here, path.begin(here.slot()));
+  int32_t next_begin = path.begin(next.slot());
+  // False after the last round.
+  const auto turn = [&](Ahead& now, Ahead& ahead) {
+    ask(ahead, next, next_begin);
+    Here later = next;
+    later.advance(path);
+    next_begin = path.begin(later.slot());
+    if (here.warps()) {
+      const auto asked = early(here.slot(), now.description);
+      T sums[L::kKept];
+      gather(now.chunk, edges + now.begin, now.description.count, tile, sums);
+      if (here.mine()) finish(here.slot(), now.description, asked, sums);
     }
     if (here.ends_level()) __syncthreads();
     here = next;
     next = later;
-    description = next_description;
-    next_description = later_description;
-    chunk = next_chunk;
+    return !here.over(path);
+  };
+  while (turn(even, odd) && turn(odd, even)) {
   }
 }
 

@@ -27,11 +27,12 @@ template <class T>
 void cuda_forward(const Case<T>& given, int columns, const Exact<T>& y, const Exact<T>* tape) {
   const PlanView& plan = given.split_plan.view();
   const Exact<T> rows(columns || tape ? 0 : plan.num_slots * cuda::pitch_of(given.batch));
-  const Exact<cuda::Edge<T>> edges(columns ? cuda::forward_edges<T>(plan) : 0);
+  const Exact<cuda::Edge<T>> edges(columns ? cuda::forward_edges(plan) : 0);
   const Exact<cuda::ForwardNode<T>> nodes(columns ? plan.num_computed() : 0);
+  const Exact<int32_t> begins(columns ? plan.num_computed() : 0);
   const cuda::ForwardArrays<T> arrays{
-      given.x.data(), given.weight.data(), given.bias.data(), y.data(),   tape ? tape->data() : nullptr,
-      rows.data(),    edges.data(),        nodes.data(),      given.batch};
+      given.x.data(), given.weight.data(), given.bias.data(), y.data(),      tape ? tape->data() : nullptr,
+      rows.data(),    edges.data(),        nodes.data(),      begins.data(), given.batch};
   cuda::run_forward(plan, arrays, columns, nullptr);
   expect_launched();
 }
@@ -43,14 +44,15 @@ void cuda_backward(const Case<T>& given, int columns, const Exact<T>& tape, cons
   const int64_t pitch = cuda::pitch_of(given.batch), slices = cuda::slices_of(given.batch);
   const Exact<T> delta(plan.num_computed() * pitch), shares(plan.gather_edges * pitch);
   const Exact<T> rows(columns ? 0 : plan.num_slots * pitch);
-  const Exact<cuda::Edge<T>> edges(columns ? cuda::backward_edges<T>(plan) : 0);
+  const Exact<cuda::Edge<T>> edges(columns ? cuda::backward_edges(plan) : 0);
   const Exact<cuda::BackwardSlot<T>> slots(columns ? plan.num_slots : 0);
+  const Exact<int32_t> begins(columns ? plan.num_slots : 0);
   const Exact<T> partial(slices > 1 && grad_weight.size() ? slices * (plan.num_edges + plan.num_biases) : 0);
-  cuda::run_backward<T>(
-      plan,
-      {given.grad_y.data(), tape.data(), given.weight.data(), grad_x.data(), grad_weight.data(), grad_bias.data(),
-       delta.data(), shares.data(), rows.data(), edges.data(), slots.data(), partial.data(), given.batch},
-      columns, nullptr);
+  cuda::run_backward<T>(plan,
+                        {given.grad_y.data(), tape.data(), given.weight.data(), grad_x.data(), grad_weight.data(),
+                         grad_bias.data(), delta.data(), shares.data(), rows.data(), edges.data(), slots.data(),
+                         begins.data(), partial.data(), given.batch},
+                        columns, nullptr);
   expect_launched();
 }
 
