@@ -19,8 +19,7 @@ import torch
 import freewire as fw
 from freewire.plan import plan_header
 from tests.graphs import CASES
-from tests.tensors import assert_within, exact, gradients, network
-from tests.test_ops import batch_of
+from tests.tensors import assert_within, batch_of, exact, gradients, network
 
 #: Bug to the tool that must report it, and words of its report.
 PLANTS = {"wild_plan": ("memcheck", "Invalid __global__ read"), "unwritten_tape": ("initcheck", "Uninitialized")}
@@ -51,7 +50,7 @@ def cases() -> Iterator[Case]:
 def run(case: Case, device: str) -> None:
     """Run one case; all results must be the reference's within rounding."""
     net = network(CASES[case.graph], case.dtype)
-    x, grad_y = batch_of(net, case.batch, "cpu")
+    x, grad_y = batch_of(net, case.batch)
     want, rough = exact(net, x, grad_y), gradients(net, net, x, grad_y)
     net.to(device)
     os.environ["FREEWIRE_CUDA_TILE"] = str(case.tile)
@@ -71,7 +70,7 @@ def plant(bug: str, device: str) -> None:
     net = network(CASES["random"], torch.float32)
     plan, packed = net.plan, torch.from_numpy(net.plan.pack())
     header = plan_header(packed.numpy())
-    x, grad_y = (tensor.to(device) for tensor in batch_of(net, 33, "cpu"))
+    x, grad_y = (tensor.to(device) for tensor in batch_of(net, 33))
     weight, bias = net.weight.detach().to(device), net.bias.detach().to(device)
     os.environ["FREEWIRE_CUDA_TILE"] = "0"
     if bug == "wild_plan":  # rows and edges far from any there is

@@ -31,6 +31,14 @@ def network(graph: fw.Graph, dtype: torch.dtype = torch.float64, seed: int = 0, 
     return net
 
 
+def batch_of(net: fw.Network, batch: int, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """x and grad_y, standard normal, of the network's type and on its device."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (len(net.graph.inputs), len(net.graph.outputs))
+    x, grad_y = (torch.randn(batch, n, generator=generator, dtype=torch.float64) for n in shapes)
+    return x.to(net.weight), grad_y.to(net.weight)
+
+
 def gradients(run: Callable[[Tensor], Tensor], net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
     """y, grad_x, grad_weight and grad_bias of ``run`` at x, detached."""
     x = x.detach().requires_grad_()

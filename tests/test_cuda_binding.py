@@ -18,8 +18,7 @@ from torch import Tensor
 import freewire as fw
 from tests import gpu, gpu_cases, native, simt_torch
 from tests.graphs import CASES
-from tests.tensors import DTYPES, assert_same_bits, assert_within, exact, gradients, network
-from tests.test_ops import batch_of
+from tests.tensors import DTYPES, assert_same_bits, assert_within, batch_of, exact, gradients, network
 
 TILES = (0, 2, 4, 8, 16, 32)
 
@@ -43,7 +42,7 @@ def everything(net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
 def refused(message: str, graph: str = "random") -> None:
     """A call raises, with or without gradients, and says so in the one form."""
     net = network(CASES[graph], torch.float32)
-    x, _ = batch_of(net, 3, "cpu")
+    x, _ = batch_of(net, 3)
     for requires_grad in (False, True):
         with pytest.raises(RuntimeError, match=message):
             net.requires_grad_(requires_grad)(x)
@@ -59,7 +58,7 @@ class TestTileWidth:
         self, device: str, monkeypatch: pytest.MonkeyPatch, case: str, dtype: torch.dtype
     ) -> None:
         net = network(CASES[case], dtype).to(device)
-        x, grad_y = batch_of(net, 67, device)
+        x, grad_y = batch_of(net, 67)
         want, rough = exact(net, x, grad_y), gradients(lambda x: fw.reference(net, x), net, x, grad_y)
         for tile in (None, *TILES):
             if tile is None:
@@ -77,7 +76,7 @@ class TestTileWidth:
 
     def test_the_backward_need_not_have_the_forwards_width(self, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
         net = network(CASES["random"], torch.float32).to(device)
-        x, grad_y = batch_of(net, 100, device)
+        x, grad_y = batch_of(net, 100)
         want = gradients(net, net, x, grad_y)
         for forward, backward in ((0, 32), (32, 0), (2, 16)):
             monkeypatch.setenv("FREEWIRE_CUDA_TILE", str(forward))
@@ -89,7 +88,7 @@ class TestTileWidth:
     @pytest.mark.parametrize("value", ["", "1", "3", "64", "-2", "02", "8.0", "wide", "auto"])
     def test_no_such_width(self, device: str, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         net = network(CASES["random"], torch.float32).to(device)
-        x, _ = batch_of(net, 3, device)
+        x, _ = batch_of(net, 3)
         monkeypatch.setenv("FREEWIRE_CUDA_TILE", value)
         with pytest.raises(
             RuntimeError,
@@ -99,7 +98,7 @@ class TestTileWidth:
 
     def test_a_width_that_no_gpu_holds(self, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
         net = network(fw.generators.mlp([4, 2000, 1], activation="tanh")).to(device)  # 32 columns are half a MiB
-        x, _ = batch_of(net, 3, device)
+        x, _ = batch_of(net, 3)
         want = net(x)  # such a width is never chosen
         monkeypatch.setenv("FREEWIRE_CUDA_TILE", "32")
         with pytest.raises(RuntimeError, match=r"FREEWIRE_CUDA_TILE: expected at most \d+ columns, .* got 32\. Set it"):
@@ -121,7 +120,7 @@ class TestMemory:
         """Torch's deterministic mode fills fresh memory with NaN, or with the largest integer."""
         monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
         net = network(CASES[case], torch.float32).to(device)
-        x, grad_y = batch_of(net, batch, device)
+        x, grad_y = batch_of(net, batch)
         want = everything(net, x, grad_y)
         torch.use_deterministic_algorithms(True)
         try:
@@ -153,7 +152,7 @@ class TestMemory:
     def test_parameters_that_stand_anywhere(self, device: str) -> None:
         """Weights are a slice of a longer vector, as optimizers that flatten parameters make them."""
         net = network(CASES["random"], torch.float32).to(device)
-        x, grad_y = batch_of(net, 70, device)
+        x, grad_y = batch_of(net, 70)
         want = everything(net, x, grad_y)
         for parameter in net.parameters():
             longer = torch.zeros(len(parameter) + 1, device=device)
@@ -208,7 +207,7 @@ class TestDevice:
 
     def test_what_fits_no_block_is_streamed(self, shim: None) -> None:
         net = network(CASES["fan_in_1000"], torch.float32)
-        x, grad_y = batch_of(net, 3, "cpu")
+        x, grad_y = batch_of(net, 3)
         want = everything(net, x, grad_y)
         with simt_torch.device(shared_bytes=6000):  # two columns take 8,000; the streamed kernels' own arrays 4,224
             before = simt_torch.launches()
@@ -219,11 +218,15 @@ class TestDevice:
         for got, other in zip(found, want, strict=True):
             torch.testing.assert_close(got, other, rtol=1e-4, atol=1e-4)
 
+    def test_a_kernel_that_does_not_start(self, shim: None) -> None:
+        with simt_torch.device(refuse=1):
+            refused("CUDA: expected every kernel to start, got .*was told to refuse them")
+
     def test_a_streams_guard_is_the_tensors(self, shim: None) -> None:
         """Every call guards its tensors' device, and asks for that device's stream while it does."""
         library = simt_torch.library()
         net = network(CASES["random"], torch.float32)
-        x, grad_y = batch_of(net, 3, "cpu")
+        x, grad_y = batch_of(net, 3)
         before = library.simt_guards()
         everything(net, x, grad_y)
         assert library.simt_guards() - before == 3  # two forwards, one backward
@@ -231,7 +234,7 @@ class TestDevice:
 
     def test_a_refused_call_leaves_nothing_behind(self, shim: None, monkeypatch: pytest.MonkeyPatch) -> None:
         net = network(CASES["random"], torch.float32)
-        x, grad_y = batch_of(net, 3, "cpu")
+        x, grad_y = batch_of(net, 3)
         want = everything(net, x, grad_y)
         monkeypatch.setenv("FREEWIRE_CUDA_TILE", "garbage")
         refused("FREEWIRE_CUDA_TILE: expected")

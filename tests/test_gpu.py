@@ -20,8 +20,7 @@ from torch import Tensor
 
 import freewire as fw
 from tests.graphs import CASES
-from tests.tensors import DTYPES, assert_same_bits, gradients, network
-from tests.test_ops import batch_of
+from tests.tensors import DTYPES, assert_same_bits, batch_of, gradients, network
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,14 +53,14 @@ class TestGraphs:
     @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "dead"])
     def test_forward(self, device: str, case: str, dtype: torch.dtype) -> None:
         net = network(CASES[case], dtype).to(device)
-        x, _ = batch_of(net, 300, device)
+        x, _ = batch_of(net, 300)
         with torch.no_grad():
             warm(torch.cuda.Stream(), lambda: net(x))
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 y = net(x)
             for seed in (2, 3):
-                x.copy_(batch_of(net, 300, device, seed)[0])
+                x.copy_(batch_of(net, 300, seed)[0])
                 graph.replay()
                 assert_same_bits([y], [net(x)])
 
@@ -69,13 +68,13 @@ class TestGraphs:
     @pytest.mark.parametrize("case", ["random", "mixed_aggregations"])
     def test_forward_and_backward(self, device: str, case: str, checkpoint: bool) -> None:
         net = network(CASES[case], torch.float32, checkpoint=checkpoint).to(device)
-        x, grad_y = batch_of(net, 2100, device)
+        x, grad_y = batch_of(net, 2100)
         warm(torch.cuda.Stream(), lambda: gradients(net, net, x, grad_y))
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             found = gradients(net, net, x, grad_y)
         for seed in (2, 3):
-            for static, fresh in zip((x, grad_y), batch_of(net, 2100, device, seed), strict=True):
+            for static, fresh in zip((x, grad_y), batch_of(net, 2100, seed), strict=True):
                 static.copy_(fresh)
             with torch.no_grad():
                 net.weight.mul_(1.01)  # a replay reads the weights as they are then
@@ -86,7 +85,7 @@ class TestGraphs:
         """As torch's manual captures one: losses and weights are the eager loop's."""
         nets = [network(GRAPH, torch.float32).to(device) for _ in range(2)]
         optimizers = [torch.optim.SGD(net.parameters(), lr=1e-3) for net in nets]
-        x, target = batch_of(nets[0], 64, device)
+        x, target = batch_of(nets[0], 64)
 
         def step(which: int) -> Tensor:
             optimizers[which].zero_grad(set_to_none=True)
@@ -109,10 +108,10 @@ class TestGraphs:
     def test_make_graphed_callables(self, device: str) -> None:
         net = network(GRAPH, torch.float32).to(device)
         plain = copy.deepcopy(net)
-        x, grad_y = batch_of(net, 33, device)
+        x, grad_y = batch_of(net, 33)
         graphed = torch.cuda.make_graphed_callables(net, (x.clone().requires_grad_(),))
         for seed in (2, 3):
-            x, grad_y = batch_of(net, 33, device, seed)
+            x, grad_y = batch_of(net, 33, seed)
             assert_same_bits(cloned(gradients(graphed, net, x, grad_y)), gradients(plain, plain, x, grad_y))
 
 
@@ -121,7 +120,7 @@ class TestStreams:
     def test_a_call_runs_on_the_callers_stream_and_does_not_wait(self, device: str, case: str) -> None:
         """x comes late, and only on that stream: whoever works on another reads NaN."""
         net = network(CASES[case], torch.float32).to(device)
-        x, grad_y = batch_of(net, 300, device)
+        x, grad_y = batch_of(net, 300)
         want = gradients(net, net, x, grad_y)
         late = [torch.full_like(tensor, float("nan")) for tensor in (x, grad_y)]
         stream = torch.cuda.Stream()
@@ -139,7 +138,7 @@ class TestStreams:
     def test_memory_of_a_call_is_not_handed_on_too_early(self, device: str) -> None:
         """Workspaces are freed while kernels that use them still wait."""
         net = network(GRAPH, torch.float32).to(device)
-        x, grad_y = batch_of(net, 300, device)
+        x, grad_y = batch_of(net, 300)
         want = gradients(net, net, x, grad_y)
         torch.cuda._sleep(SLEEP)
         found = []
@@ -151,7 +150,7 @@ class TestStreams:
 
     def test_nothing_synchronises(self, device: str) -> None:
         net = network(GRAPH, torch.float32).to(device)
-        x, grad_y = batch_of(net, 300, device)
+        x, grad_y = batch_of(net, 300)
         gradients(net, net, x, grad_y)
         torch.cuda.set_sync_debug_mode("error")
         try:
@@ -163,7 +162,7 @@ class TestStreams:
 
     def test_threads_each_with_a_stream(self, device: str) -> None:
         net = network(GRAPH, torch.float32).to(device)
-        x, grad_y = batch_of(net, 300, device)
+        x, grad_y = batch_of(net, 300)
         want = gradients(net, net, x, grad_y)
         torch.cuda.synchronize()
         found: list[list[Tensor]] = []
@@ -187,7 +186,7 @@ class TestStreams:
     @pytest.mark.parametrize("case", ["random", "mixed_aggregations"])
     def test_the_same_bits_whatever_else_runs(self, device: str, case: str) -> None:
         net = network(CASES[case], torch.float32).to(device)
-        x, grad_y = batch_of(net, 20_000, device)
+        x, grad_y = batch_of(net, 20_000)
         want = gradients(net, net, x, grad_y)
         busy, load = torch.cuda.Stream(), torch.randn(2048, 2048, device=device)
         for _ in range(10):
@@ -201,7 +200,7 @@ class TestMemory:
     @pytest.mark.parametrize("checkpoint", [False, True])
     def test_all_of_it_comes_back(self, device: str, checkpoint: bool) -> None:
         net = network(GRAPH, torch.float32, checkpoint=checkpoint).to(device)
-        x, grad_y = batch_of(net, 10_000, device)
+        x, grad_y = batch_of(net, 10_000)
         net.activations(x)  # makes a plan of every node, which stays
         gc.collect()
         before = torch.cuda.memory_allocated()
@@ -218,7 +217,7 @@ class TestMemory:
         kept = {}
         for mode in ("training", "no_grad", "checkpoint"):
             net = network(GRAPH, torch.float32, checkpoint=mode == "checkpoint").to(device)
-            x, _ = batch_of(net, batch, device)
+            x, _ = batch_of(net, batch)
             net(x)
             before = torch.cuda.memory_allocated()
             with torch.set_grad_enabled(mode != "no_grad"):
@@ -233,7 +232,7 @@ class TestMemory:
 
     def test_out_of_memory_is_an_error_like_any_other(self, device: str) -> None:
         net = network(GRAPH, torch.float32).to(device)
-        x, _ = batch_of(net, 33, device)
+        x, _ = batch_of(net, 33)
         want = net(x)
         free, _ = torch.cuda.mem_get_info()
         with pytest.raises(RuntimeError):

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 import freewire as fw
 from tests.graphs import CASES
-from tests.tensors import DTYPES, assert_same_bits, assert_within, exact, gradients, network
-from tests.test_ops import batch_of
+from tests.tensors import DTYPES, assert_same_bits, assert_within, batch_of, exact, gradients, network
 
 pytestmark = [pytest.mark.gpu, pytest.mark.parametrize("device", ["cuda", "cuda_streamed"], indirect=True)]
 
@@ -32,7 +31,7 @@ class TestDevices:
     def test_results_are_the_cpus(self, device: str, dtype: torch.dtype) -> None:
         graph = fw.generators.random_graph(784, 1990, 10, 32, activation="tanh", seed=0)
         net = network(graph, dtype)
-        x, grad_y = batch_of(net, 256, "cpu")
+        x, grad_y = batch_of(net, 256)
         want, rough = exact(net, x, grad_y), gradients(net, net, x, grad_y)
         net.to(device)
         found = gradients(net, net, x.to(device), grad_y.to(device))
@@ -43,7 +42,7 @@ class TestDevices:
 
     def test_there_and_back(self, device: str) -> None:
         net = network(GRAPH, torch.float32)
-        x, grad_y = batch_of(net, 33, "cpu")
+        x, grad_y = batch_of(net, 33)
         want = gradients(net, net, x, grad_y)
         assert net.to(device).weight.device.type == "cuda"
         net(x.to(device))
@@ -62,7 +61,7 @@ class TestDevices:
 
     def test_files(self, device: str, tmp_path: Path) -> None:
         net = network(GRAPH, torch.float32).to(device)
-        x, _ = batch_of(net, 33, device)
+        x, _ = batch_of(net, 33)
         path = tmp_path / "net.safetensors"
         fw.save(net, path)
         assert_same_bits([fw.load(path, device=device)(x)], [net(x)])
@@ -72,7 +71,7 @@ class TestDevices:
     @pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])
     def test_copies(self, device: str, how: str) -> None:
         net = network(GRAPH, torch.float32).to(device)
-        x, _ = batch_of(net, 33, device)
+        x, _ = batch_of(net, 33)
         if how == "deepcopy":
             other = copy.deepcopy(net)
         elif how == "pickle":
@@ -94,13 +93,13 @@ class TestDevices:
         file.seek(0)
         third = network(GRAPH, torch.float32, seed=3).to(device)
         third.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        x, _ = batch_of(net, 33, device)
+        x, _ = batch_of(net, 33)
         assert_same_bits([third(x)], [net(x)])
 
     def test_weights_assigned_from_another_device(self, device: str) -> None:
         """The parameters moved without telling the module: its plan follows."""
         net, gpu = network(GRAPH, torch.float32), network(GRAPH, torch.float32).to(device)
-        x, _ = batch_of(gpu, 33, device)
+        x, _ = batch_of(gpu, 33)
         net.load_state_dict(gpu.state_dict(), assign=True)
         assert_same_bits([net(x), *net.activations(x).values()], [gpu(x), *gpu.activations(x).values()])
 
@@ -108,7 +107,7 @@ class TestDevices:
         if torch.cuda.device_count() < 2:
             pytest.skip("needs two GPUs")
         nets = [network(GRAPH, torch.float32).to(f"cuda:{i}") for i in (0, 1)]
-        samples = [batch_of(net, 300, device) for net in nets]
+        samples = [batch_of(net, 300) for net in nets]
         want = [value.cpu() for value in gradients(nets[0], nets[0], *samples[0])]
         for current in (0, 1):
             with torch.cuda.device(current):
@@ -121,7 +120,7 @@ class TestDevices:
 
     def test_mixed_devices(self, device: str) -> None:
         net = network(GRAPH, torch.float32)
-        x, _ = batch_of(net, 3, "cpu")
+        x, _ = batch_of(net, 3)
         with pytest.raises(
             fw.InputError, match=r"^x: expected device cpu, the network's, got cuda:0\. Move one of them"
         ):
@@ -139,7 +138,7 @@ class TestDevices:
     def test_mixed_devices_of_the_forward_operator(self, device: str, elsewhere: int) -> None:
         """x, weight, bias and plan, each on the CPU or on the GPU, in every combination."""
         net = network(GRAPH, torch.float32).to(device)
-        x, _ = batch_of(net, 3, device)
+        x, _ = batch_of(net, 3)
         words, header, _, num_outputs, _ = net._placed
         tensors = [x, net.weight.detach(), net.bias.detach(), words]
         tensors = [tensor.cpu() if elsewhere >> i & 1 else tensor for i, tensor in enumerate(tensors)]
@@ -149,7 +148,7 @@ class TestDevices:
     @pytest.mark.parametrize("elsewhere", range(1, 15))
     def test_mixed_devices_of_the_backward_operator(self, device: str, elsewhere: int) -> None:
         net = network(GRAPH, torch.float32).to(device)
-        x, grad_y = batch_of(net, 3, device)
+        x, grad_y = batch_of(net, 3)
         weight, bias = net.weight.detach(), net.bias.detach()
         words, header, num_inputs, num_outputs, tape_rows = net._placed
         _, tape = torch.ops.freewire.forward(x, weight, bias, words, header, num_outputs, tape_rows)
@@ -187,7 +186,7 @@ class TestTorch:
     @pytest.mark.parametrize("target", [torch.bfloat16, torch.float16])
     def test_autocast(self, device: str, target: torch.dtype) -> None:
         net = network(GRAPH, torch.float32).to(device)
-        x = batch_of(net, 33, device)[0].requires_grad_()
+        x = batch_of(net, 33)[0].requires_grad_()
         with torch.autocast("cuda", dtype=target):
             y = net(x)
             again = net(x.to(target))
@@ -198,7 +197,7 @@ class TestTorch:
 
     def test_gradient_scaling(self, device: str) -> None:
         net = network(GRAPH, torch.float32).to(device)
-        x, target = batch_of(net, 64, device)
+        x, target = batch_of(net, 64)
         optimizer, scaler = torch.optim.SGD(net.parameters(), lr=1e-3), torch.amp.GradScaler("cuda", init_scale=256.0)
         before = net.weight.detach().clone()
         with torch.autocast("cuda", dtype=torch.float16):
@@ -230,7 +229,7 @@ class TestTorch:
     @pytest.mark.parametrize("case", ["random", "mixed_aggregations"])
     def test_checkpoint_gives_the_same_bits(self, device: str, case: str) -> None:
         net, lean = (network(CASES[case], checkpoint=c).to(device) for c in (False, True))
-        x, grad_y = batch_of(net, 300, device)
+        x, grad_y = batch_of(net, 300)
         assert_same_bits(gradients(net, net, x, grad_y), gradients(lean, lean, x, grad_y))
 
     def test_functional_derivatives(self, device: str) -> None:
@@ -252,7 +251,7 @@ class TestTorch:
 
     def test_per_sample_gradients(self, device: str) -> None:
         net = network(GRAPH).to(device)
-        x, _ = batch_of(net, 4, device)
+        x, _ = batch_of(net, 4)
 
         def loss(weight: Tensor, x: Tensor) -> Tensor:
             return torch.func.functional_call(net, {"weight": weight}, (x,)).square().sum()
@@ -263,7 +262,7 @@ class TestTorch:
 
     def test_activations(self, device: str) -> None:
         net = network(CASES["dead"])
-        x, _ = batch_of(net, 33, "cpu")
+        x, _ = batch_of(net, 33)
         want = net.activations(x)
         net.to(device)
         found = net.activations(x.to(device))

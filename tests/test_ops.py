@@ -24,20 +24,13 @@ from tests.tensors import (
     assert_matches_reference,
     assert_same_bits,
     assert_within,
+    batch_of,
     exact,
     gradients,
     network,
 )
 
 ROW_BYTES = (64, 128, 256)
-
-
-def batch_of(net: fw.Network, batch: int, device: str, seed: int = 1) -> tuple[Tensor, Tensor]:
-    """x and grad_y, standard normal, of the network's type."""
-    generator = torch.Generator().manual_seed(seed)
-    shapes = (len(net.graph.inputs), len(net.graph.outputs))
-    x, grad_y = (torch.randn(batch, n, generator=generator, dtype=torch.float64) for n in shapes)
-    return x.to(net.weight), grad_y.to(net.weight)
 
 
 def raw(net: fw.Network, x: Tensor, grad_y: Tensor, row_bytes: int) -> list[Tensor]:
@@ -57,7 +50,7 @@ class TestForward:
     @pytest.mark.parametrize("case", CASES)
     def test_matches_the_reference(self, device: str, case: str, dtype: torch.dtype, batch: int) -> None:
         net = network(CASES[case], dtype).to(device)
-        x, _ = batch_of(net, batch, device)
+        x, _ = batch_of(net, batch)
         with torch.no_grad():
             y, plain, want = net(x), fw.reference(net, x), fw.reference(net, x.double())
         assert_within(y, want, plain, "y")
@@ -65,7 +58,7 @@ class TestForward:
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     def test_every_row_width_gives_the_same_bits(self, device: str, dtype: torch.dtype) -> None:
         net = network(CASES["random"], dtype).to(device)
-        x, grad_y = batch_of(net, 130, device)
+        x, grad_y = batch_of(net, 130)
         with torch.no_grad():
             results = [raw(net, x, grad_y, width)[:2] for width in ROW_BYTES]
         assert_same_bits(results[0], results[1])
@@ -109,7 +102,7 @@ class TestForward:
 
     def test_the_tape_is_made_only_when_asked_for(self, device: str) -> None:
         net = network(CASES["random"]).to(device)
-        x, _ = batch_of(net, 33, device)
+        x, _ = batch_of(net, 33)
         (words, header, *_), bias = net._placed, net.bias
         call = torch.ops.freewire.forward
         y, tape = call(x, net.weight, bias, words, header, net.plan.num_outputs, 0)
@@ -122,7 +115,7 @@ class TestForward:
     @pytest.mark.parametrize("keep", [False, True])
     def test_opcheck(self, device: str, case: str, keep: bool) -> None:
         net = network(CASES[case]).to(device)
-        x, _ = batch_of(net, 5, device)
+        x, _ = batch_of(net, 5)
         rows = net.plan.tape_rows if keep else 0
         words, header, _, num_outputs, _ = net._placed
         arguments = (x, net.weight.detach(), net.bias.detach(), words, header, num_outputs, rows)
@@ -135,14 +128,14 @@ class TestBackward:
     @pytest.mark.parametrize("case", CASES)
     def test_matches_autograd_of_the_reference(self, device: str, case: str, dtype: torch.dtype, batch: int) -> None:
         net = network(CASES[case], dtype).to(device)
-        assert_matches_reference(net, *batch_of(net, batch, device))
+        assert_matches_reference(net, *batch_of(net, batch))
 
     @pytest.mark.parametrize("row_bytes", ROW_BYTES)
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "all_activations", "fan_in_33"])
     def test_every_row_width(self, device: str, case: str, dtype: torch.dtype, row_bytes: int) -> None:
         net = network(CASES[case], dtype).to(device)
-        x, grad_y = batch_of(net, 67, device)
+        x, grad_y = batch_of(net, 67)
         plain = gradients(lambda x: fw.reference(net, x), net, x, grad_y)
         for name, got, want, rough in zip(
             ("y", "grad_x", "grad_weight", "grad_bias"),
@@ -157,7 +150,7 @@ class TestBackward:
     def test_gradcheck(self, device: str, case: str) -> None:
         graph = smooth(CASES[case])
         net = network(graph).to(device)
-        x, _ = batch_of(net, 3, device)
+        x, _ = batch_of(net, 3)
 
         def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             return torch.func.functional_call(net, {"weight": weight, "bias": bias}, (x,))
@@ -169,18 +162,18 @@ class TestBackward:
     @given(graph=graphs(), batch=st.integers(0, 40), seed=st.integers(0, 2**31))
     def test_any_graph(self, device: str, graph: fw.Graph, batch: int, seed: int) -> None:
         net = network(graph, seed=seed).to(device)
-        assert_matches_reference(net, *batch_of(net, batch, device, seed))
+        assert_matches_reference(net, *batch_of(net, batch, seed))
 
     @pytest.mark.parametrize("case", CASES)
     def test_a_second_run_gives_the_same_bits(self, device: str, case: str) -> None:
         net = network(CASES[case], torch.float32).to(device)
-        x, grad_y = batch_of(net, 1025, device)
+        x, grad_y = batch_of(net, 1025)
         assert_same_bits(gradients(net, net, x, grad_y), gradients(net, net, x, grad_y))
 
     @pytest.mark.parametrize("batch", [1, 17, 300, 1025])
     def test_one_thread_and_two_give_the_same_bits(self, device: str, batch: int) -> None:
         net = network(CASES["random"], torch.float32).to(device)
-        x, grad_y = batch_of(net, batch, device)
+        x, grad_y = batch_of(net, batch)
         before = torch.get_num_threads()
         results = []
         try:
@@ -209,7 +202,7 @@ class TestBackward:
 
     def test_what_reaches_no_output_has_gradient_exactly_zero(self, device: str) -> None:
         net = network(CASES["dead"]).to(device)
-        x, grad_y = batch_of(net, 5, device)
+        x, grad_y = batch_of(net, 5)
         _, _, grad_weight, grad_bias = gradients(net, net, x, grad_y)
         _, dst = net.graph.edge_index
         dead = [i for i, v in enumerate(dst) if not net.graph.reaches_output[v]]
@@ -224,7 +217,7 @@ class TestBackward:
     @pytest.mark.parametrize("case", ["random", "mixed_aggregations"])
     def test_only_what_is_needed(self, device: str, case: str, need_x: bool, need_parameters: bool) -> None:
         net = network(CASES[case], torch.float32).to(device)
-        x, grad_y = batch_of(net, 70, device)
+        x, grad_y = batch_of(net, 70)
         everything = gradients(net, net, x, grad_y)
         net.requires_grad_(need_parameters)
         x = x.requires_grad_(need_x)
@@ -272,7 +265,7 @@ class TestBackward:
     @pytest.mark.parametrize(("need_x", "need_parameters"), [(True, True), (False, True), (True, False)])
     def test_opcheck(self, device: str, case: str, need_x: bool, need_parameters: bool) -> None:
         net = network(CASES[case]).to(device)
-        x, grad_y = batch_of(net, 5, device)
+        x, grad_y = batch_of(net, 5)
         weight, bias = net.weight.detach(), net.bias.detach()
         words, header, num_inputs, num_outputs, tape_rows = net._placed
         _, tape = torch.ops.freewire.forward(x, weight, bias, words, header, num_outputs, tape_rows)
@@ -285,7 +278,7 @@ class TestRawChecks:
 
     def arguments(self, device: str, **changes: Any) -> tuple[list[Any], list[Any]]:
         net = network(CASES["random"]).to(device)
-        x, grad_y = batch_of(net, 3, device)
+        x, grad_y = batch_of(net, 3)
         plan, weight, bias = net.plan, net.weight.detach(), net.bias.detach()
         values = dict(x=x, grad_y=grad_y, weight=weight, bias=bias, words=net._placed.words, rows=plan.tape_rows)
         values["header"] = net._placed.header

@@ -87,6 +87,7 @@ struct Options {
   size_t shared_bytes;  // of a block; 227 KiB
   int capability;       // 90
   int driver;           // the CUDA version that its driver knows; kRuntimeVersion
+  int refuse;           // other than 0: no kernel is started; 0
 };
 constexpr int kRuntimeVersion = 13000;
 Options& options();

@@ -30,7 +30,8 @@ Options& options() {
                      132,
                      227 << 10,
                      90,
-                     kRuntimeVersion};
+                     kRuntimeVersion,
+                     0};
   return all;
 }
 
@@ -73,6 +74,7 @@ const char* last_error() {
 std::string refusal(const Launch& launch) {
   const auto got = [](auto number) { return ", got " + std::to_string(number) + "."; };
   const dim3 &grid = launch.grid, &block = launch.block;
+  if (options().refuse) return "device: expected to start kernels, was told to refuse them.";
   const uint64_t threads = uint64_t{block.x} * block.y * block.z, blocks = uint64_t{grid.x} * grid.y * grid.z;
   for (const unsigned side : {block.x, block.y, block.z}) {
     if (side == 0 || side > kMaxThreads) return "block: expected sides of 1 to 1024 threads" + got(side);

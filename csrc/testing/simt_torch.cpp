@@ -57,6 +57,7 @@ __attribute__((visibility("default"))) int64_t simt_option(const char* name, int
   if (!std::strcmp(name, "shared_bytes")) return swap(all.shared_bytes);
   if (!std::strcmp(name, "capability")) return swap(all.capability);
   if (!std::strcmp(name, "driver")) return swap(all.driver);
+  if (!std::strcmp(name, "refuse")) return swap(all.refuse);
   return -1;
 }
 
