@@ -14,8 +14,9 @@ namespace freewire::cuda {
 
 // How a warp covers nodes, edges and columns. kTeamWanted: lanes a node. kEdges: about as many edges as a usual node
 // has, at most kListAlignment.
-template <class T, int kColumns, int kTeamWanted, int kEdges>
+template <class T, int kTile, int kTeamWanted, int kEdges>
 struct Lanes {
+  static constexpr int kColumns = kTile;
   static_assert(kColumns >= 2 && kColumns <= kWarpSize && (kColumns & (kColumns - 1)) == 0 &&
                     (kTeamWanted & (kTeamWanted - 1)) == 0 && kTeamWanted <= kWarpSize,
                 "a warp is a whole number of teams, a team covers whole rows");

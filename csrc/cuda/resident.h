@@ -30,18 +30,18 @@ constexpr int kSmallTeam = 8, kWholeWarp = 32;
 constexpr int kFewEdges = 8, kUsualEdges = 32;
 constexpr int64_t kManyEdges = 64;  // from here on a whole warp
 
-// Calls body(Lanes<T, columns, ...>{}, std::integral_constant<int, columns>{}).
+// Calls body(Lanes<T, columns, ...>{}).
 template <class T, class Body>
 void with_lanes(const PlanView& plan, int columns, Body&& body) {
   const auto with_columns = [&](auto width) {
     constexpr int kColumns = decltype(width)::value;
     const int64_t nodes = plan.num_computed();
     if (plan.num_live_edges > kManyEdges * nodes) {
-      body(Lanes<T, kColumns, kWholeWarp, kUsualEdges>{}, width);
+      body(Lanes<T, kColumns, kWholeWarp, kUsualEdges>{});
     } else if (plan.num_live_edges > (kFewEdges + kUsualEdges) / 2 * nodes) {
-      body(Lanes<T, kColumns, kSmallTeam, kUsualEdges>{}, width);
+      body(Lanes<T, kColumns, kSmallTeam, kUsualEdges>{});
     } else {
-      body(Lanes<T, kColumns, kSmallTeam, kFewEdges>{}, width);
+      body(Lanes<T, kColumns, kSmallTeam, kFewEdges>{});
     }
   };
   switch (columns) {

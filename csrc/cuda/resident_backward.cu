@@ -2,10 +2,10 @@
 // The resident backward: one block takes one tile of the batch back through the whole network.
 //
 // Shared memory: [num_slots + 1, kColumns] gradients, of terms for computed nodes and of x for inputs, the last row
-// zero. As in the forward a team of lanes does one slot at a time, gathering from its readers, with a barrier a level.
-// Race-free: within a level slots write their own rows and read those of later levels. Global traffic a tile: 8 bytes
-// an edge and 48 a slot (16 and 64 in double), from L2; a tape row and a delta row a node; grad_y and grad_x once.
-// Bitwise repeatable.
+// zero, then a Path. As in the forward a team of lanes does one slot at a time, gathering from its readers, with a
+// barrier a level. Race-free: within a level slots write their own rows and read those of later levels. Global traffic
+// a tile: 8 bytes an edge and 24 a slot (16 and 28 in double), from L2; a tape row and a delta row a node; grad_y and
+// grad_x once. Bitwise repeatable.
 #include "cuda/backward_node.h"
 #include "cuda/pack.h"
 #include "cuda/resident.h"
@@ -14,10 +14,11 @@
 namespace freewire::cuda {
 namespace {
 
-template <class L, int kColumns, class T>
+template <class L, class T>
 __global__ void __launch_bounds__(kResidentThreads<T>, 1)
     resident_backward_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ BackwardArrays<T> arrays,
                              int64_t pitch) {
+  constexpr int kColumns = L::kColumns;
   T* const tile = dynamic_shared<T>();
   const int num_inputs = static_cast<int>(plan.num_inputs), num_slots = static_cast<int>(plan.num_slots);
   const int64_t first = int64_t{blockIdx.x} * kColumns;
@@ -62,11 +63,10 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
         store_pack(tile + slot * kColumns + column, grad);
       });
 
-  for (int c = warp_in_block(); arrays.grad_x && c < kColumns && first + c < arrays.batch; c += warps_in_block()) {
-    for (int i = lane_in_warp(); i < num_inputs; i += kWarpSize) {
-      arrays.grad_x[(first + c) * num_inputs + i] = tile[i * kColumns + c];
-    }
-  }
+  if (!arrays.grad_x) return;
+  each_of_tile<kColumns>(num_inputs, [&](int i, int c) {
+    if (first + c < arrays.batch) arrays.grad_x[(first + c) * num_inputs + i] = tile[i * kColumns + c];
+  });
 }
 
 }  // namespace
@@ -75,11 +75,11 @@ template <class T>
 void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream) {
   // To the last column of a row: delta is summed up in loads of several samples.
   const int64_t pitch = pitch_of(arrays.batch), tiles = pitch / columns;
-  with_lanes<T>(plan, columns, [&](auto lanes, auto width) {
+  with_lanes<T>(plan, columns, [&](auto lanes) {
     using L = decltype(lanes);
     pack_backward(plan, arrays, columns, L::kChunk, stream);
-    launch<resident_backward_kernel<L, decltype(width)::value, T>>(
-        tiles, kResidentThreads<T>, resident_bytes(plan, columns, sizeof(T)), stream, plan, arrays, pitch);
+    launch<resident_backward_kernel<L, T>>(tiles, kResidentThreads<T>, resident_bytes(plan, columns, sizeof(T)), stream,
+                                           plan, arrays, pitch);
   });
 }
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The resident forward: one block takes one tile of the batch through the whole network.
 //
-// Shared memory: [num_slots + 1, kColumns] values, the last row zero, and where each node's edges begin. A warp does
-// one node at a time (cuda/gather.h says how), the block meets at a barrier after each level, blocks never meet.
-// Race-free: within a level nodes write their own rows and read those of earlier levels. Global traffic a tile: x once;
-// 8 bytes an edge and 32 a node (16 and 32 in double), from L2; what is kept of the tape once. One order of summation:
-// bitwise repeatable.
+// Shared memory: [num_slots + 1, kColumns] values, the last row zero, then a Path. A team of lanes does one node at a
+// time (cuda/gather.h says how), the block meets at a barrier after each level, blocks never meet. Race-free: within a
+// level nodes write their own rows and read those of earlier levels. Global traffic a tile: x once; 8 bytes an edge and
+// 16 a node (16 and 20 in double), from L2; what is kept of the tape once. One order of summation: bitwise repeatable.
 #include "cuda/forward_node.h"
 #include "cuda/pack.h"
 #include "cuda/resident.h"
@@ -14,23 +13,21 @@
 namespace freewire::cuda {
 namespace {
 
-template <class L, int kColumns, class T>
+template <class L, class T>
 __global__ void __launch_bounds__(kResidentThreads<T>, 1)
     resident_forward_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ ForwardArrays<T> arrays,
                             int64_t pitch) {
+  constexpr int kColumns = L::kColumns;
   T* const tile = dynamic_shared<T>();
   const Rows<T> tape{arrays.tape, pitch};
   const int num_inputs = static_cast<int>(plan.num_inputs), num_slots = static_cast<int>(plan.num_slots);
   const int64_t first = int64_t{blockIdx.x} * kColumns;
-  for (int c = warp_in_block(); c < kColumns;
-       c += warps_in_block()) {  // a warp reads neighbouring features of a sample
+  each_of_tile<kColumns>(num_inputs, [&](int i, int c) {
     const int64_t sample = first + c;
-    for (int i = lane_in_warp(); i < num_inputs; i += kWarpSize) {
-      const T value = sample < arrays.batch ? arrays.x[sample * num_inputs + i] : T(0);
-      tile[i * kColumns + c] = value;
-      if (tape.data) tape.at(i, sample) = value;
-    }
-  }
+    const T value = sample < arrays.batch ? arrays.x[sample * num_inputs + i] : T(0);
+    tile[i * kColumns + c] = value;
+    if (tape.data) tape.at(i, sample) = value;
+  });
   const int zero_offset = num_slots * kColumns;
   if (static_cast<int>(threadIdx.x) < kColumns) tile[zero_offset + threadIdx.x] = 0;
   const Path path = Path::load(plan, arrays.begins, num_inputs, tile + zero_offset + kColumns);
@@ -62,11 +59,10 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
         if (tape.data) store_pack(&tape.at(slot, sample), value);
       });
 
-  for (int c = warp_in_block(); c < kColumns && first + c < arrays.batch; c += warps_in_block()) {
-    for (int64_t o = lane_in_warp(); o < plan.num_outputs; o += kWarpSize) {
-      arrays.y[(first + c) * plan.num_outputs + o] = tile[plan.output_slot[o] * kColumns + c];
-    }
-  }
+  const int num_outputs = static_cast<int>(plan.num_outputs);
+  each_of_tile<kColumns>(num_outputs, [&](int o, int c) {
+    if (first + c < arrays.batch) arrays.y[(first + c) * num_outputs + o] = tile[plan.output_slot[o] * kColumns + c];
+  });
 }
 
 }  // namespace
@@ -76,11 +72,11 @@ void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int 
   const int64_t pitch = pitch_of(arrays.batch);
   // A kept tape is written to its last column, so that none of it is garbage.
   const int64_t tiles = blocks_of(arrays.tape ? pitch : arrays.batch, columns);
-  with_lanes<T>(plan, columns, [&](auto lanes, auto width) {
+  with_lanes<T>(plan, columns, [&](auto lanes) {
     using L = decltype(lanes);
     pack_forward(plan, arrays, columns, L::kChunk, stream);
-    launch<resident_forward_kernel<L, decltype(width)::value, T>>(
-        tiles, kResidentThreads<T>, resident_bytes(plan, columns, sizeof(T)), stream, plan, arrays, pitch);
+    launch<resident_forward_kernel<L, T>>(tiles, kResidentThreads<T>, resident_bytes(plan, columns, sizeof(T)), stream,
+                                          plan, arrays, pitch);
   });
 }
 

@@ -11,6 +11,18 @@
 
 namespace freewire::cuda {
 
+// Calls body(feature, column) for a tile's features, by all lanes of the block. A warp takes four columns (of two, two)
+// of neighbouring features, so that samples outside are read in whole sectors and the tile's banks are shared by four
+// lanes at most.
+template <int kColumns, class Body>
+__device__ __forceinline__ void each_of_tile(int width, Body&& body) {
+  constexpr int kSide = kColumns < 4 ? kColumns : 4, kRun = kWarpSize / kSide;
+  const int lane = lane_in_warp();
+  for (int i = warp_in_block() * kRun + lane / kSide; i < width; i += warps_in_block() * kRun) {
+    for (int c = lane % kSide; c < kColumns; c += kSide) body(i, c);
+  }
+}
+
 // What a walk reads beside the tile, in the block's shared memory behind it. Resident networks have less than 2^16
 // slots.
 struct Path {
