@@ -11,6 +11,8 @@ Each candidate runs twice: called from Python, and ("graph") with the same call 
 leaves the GPU's time alone. The dense MLP is another network, of as many layers and neurons a layer as the wiring has
 levels and nodes: it shows what a dense network of that shape costs, and nothing of it is compared. Peers that fail, or
 need more memory or time than there is, get a dash and the reason.
+
+All numbers are drawn on the CPU: a capture that failed can leave torch's generator on the GPU refusing every draw.
 """
 
 from __future__ import annotations
@@ -64,8 +66,8 @@ def _dense(net: fw.Network) -> nn.Module:
     sizes = [len(net.graph.inputs), *hidden, len(net.graph.outputs)]
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(sizes):
-        layers += [nn.Linear(before, after, device=net.weight.device, dtype=net.weight.dtype), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers[:-1]).to(net.weight.device, net.weight.dtype)
 
 
 def _dense_refusal(net: fw.Network) -> str | None:
@@ -129,7 +131,7 @@ def captured(label: str, task: Task) -> Task:
         return results
 
     with torch.no_grad():
-        task.x.normal_()
+        task.x.copy_(torch.randn(task.x.shape, dtype=task.x.dtype))
     found = [value.detach().clone() for value in replay()]
     for got, want in zip(found, task.run(), strict=True):
         error = float((got - want).norm() / want.norm().clamp_min(torch.finfo(want.dtype).tiny))

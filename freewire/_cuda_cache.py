@@ -6,7 +6,8 @@ What enters: the installed library, if there is one, and what an earlier build l
 built from these sources, for these GPUs and this driver.
 
 Why at first use: a wheel for the CPU serves a GPU too, where nvcc is. Any number of processes may come at once: one
-builds, under a lock that dies with it, and renames the whole library into place.
+builds, under a lock that dies with it, and renames the whole library into place. What is loaded runs as this user, so
+the cache is the user's own: one that somebody else has, or may write to, is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -30,6 +32,8 @@ import torch
 from freewire import _cuda_build as cuda_build
 from freewire import _toolchain
 from freewire.errors import BuildError
+
+_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class _Wanted(NamedTuple):
@@ -90,10 +94,19 @@ def find_or_build(installed: Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where builds are kept, for this user."""
-    if chosen := os.environ.get("FREEWIRE_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "freewire"
+    """Where builds are kept, for this user.
+
+    Raises:
+        BuildError: It is in a home, and there is none.
+    """
+    chosen, standard = os.environ.get("FREEWIRE_CACHE"), Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not chosen and standard.is_absolute():  # a relative one is ignored: the XDG specification says so
+        return standard / "freewire"
+    folder = Path(chosen or "~/.cache/freewire")
+    try:
+        return folder.expanduser().absolute()
+    except RuntimeError as error:
+        raise _unusable(folder, "for which no home is known") from error
 
 
 def driver_version() -> tuple[int, int] | None:
@@ -127,8 +140,40 @@ def _key(wanted: _Wanted) -> str:
 
 
 def _kept(folder: Path, wanted: _Wanted) -> Path | None:
+    """The library of an earlier build that fits, if there is one.
+
+    Raises:
+        BuildError: Others could have put it there.
+    """
+    _check_own(*folder.parents[1::-1], folder)
     libraries = sorted(folder.glob("libfreewire_cuda-*.so"))
-    return next((path for path in libraries if wanted.shortcoming(path) is None), None)
+    found = next((path for path in libraries if wanted.shortcoming(path) is None), None)
+    if found:
+        _check_own(found)
+    return found
+
+
+def _check_own(*paths: Path) -> None:
+    """Refuse what belongs to another user than this one and root, and what others may write to.
+
+    Args:
+        paths: Folders, from the cache's own inwards, or a library; those that are not there do no harm.
+    """
+    for path in paths:
+        try:
+            about = path.stat()
+        except OSError:
+            continue
+        why = None
+        if about.st_uid not in (0, os.geteuid()):
+            why = f"which belongs to user {about.st_uid}"
+        elif about.st_mode & _BY_OTHERS:
+            why = f"which others may write to (mode {stat.S_IMODE(about.st_mode):04o})"
+        if why:
+            raise BuildError(
+                f"FREEWIRE_CACHE: expected a folder that only you can write to, got {path}, {why}. Set FREEWIRE_CACHE "
+                "to a folder of your own, without write permission for others (chmod go-w)."
+            )
 
 
 def _build(folder: Path, csrc: Path, wanted: _Wanted) -> Path:
@@ -161,7 +206,9 @@ def _build(folder: Path, csrc: Path, wanted: _Wanted) -> Path:
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as work:
             torch_folder, log = Path(torch.__file__).parent, folder / "build.log"
-            os.replace(cuda_build.build(csrc, torch_folder, Path(work), log, nvcc, built_for), folder / name)
+            library = cuda_build.build(csrc, torch_folder, Path(work), log, nvcc, built_for)
+            library.chmod(stat.S_IMODE(library.stat().st_mode) & ~_BY_OTHERS)  # a umask of 002 leaves it to the group
+            os.replace(library, folder / name)
         _say(f"built the CUDA kernels in {time.monotonic() - started:.0f} s")
     return folder / name
 
@@ -170,20 +217,29 @@ def _build(folder: Path, csrc: Path, wanted: _Wanted) -> Path:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the system lets go of it when the process ends, however that comes."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
+        _check_own(*folder.parents[1::-1], folder)  # before anything is written there
         lock = (folder / "lock").open("a")
     except OSError as error:
-        raise BuildError(
-            f"FREEWIRE_CACHE: expected a folder to keep the CUDA kernels in, got {folder}, which cannot be written "
-            f"({error.strerror}). Set FREEWIRE_CACHE to one that can."
-        ) from error
+        raise _unusable(folder, f"which cannot be written ({error.strerror})") from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"waiting for another process, which builds the CUDA kernels: {folder}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _say(f"waiting for another process, which builds the CUDA kernels: {folder}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems have no locks
+            raise _unusable(folder, f"which cannot be locked ({error.strerror})") from error
         yield
+
+
+def _unusable(folder: Path, why: str) -> BuildError:
+    return BuildError(
+        f"FREEWIRE_CACHE: expected a folder to keep the CUDA kernels in, got {folder}, {why}. Set FREEWIRE_CACHE to "
+        "one that can be written and locked."
+    )
 
 
 def _say(what: str) -> None:

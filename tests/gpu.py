@@ -9,9 +9,11 @@ running: such machines are seldom at hand.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -60,23 +62,31 @@ def sanitize(program: str, tool: str, arguments: Sequence[str] = ()) -> tuple[in
     Each allocation has bounds of its own, which torch's caching allocator would hide.
 
     Returns:
-        The exit status, None where it took too long, and all that was printed.
+        The exit status, None where it took too long and was killed with all that it had started, and all that was
+        printed.
     """
     command = [program, "--tool", tool, "--error-exitcode", str(_FOUND), "--print-limit", "5", sys.executable]
     environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "PYTHONUNBUFFERED": "1"}
-    try:
-        done = subprocess.run(
-            [*command, "-m", "tests.gpu_cases", *arguments],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_LONGEST,
-        )
-    except subprocess.TimeoutExpired as error:
-        return None, error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
-    return done.returncode, done.stdout
+    with subprocess.Popen(
+        [*command, "-m", "tests.gpu_cases", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=_LONGEST)
+            return process.returncode, output
+        except BaseException as error:  # an interrupt too: it does not reach another session
+            # The tool alone would leave its child, the Python, on the GPU.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            output, _ = process.communicate()  # with what it had read before
+            return None, output
 
 
 def run_sanitizers(program: str) -> bool:

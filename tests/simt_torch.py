@@ -78,7 +78,7 @@ def played() -> Iterator[None]:
 
 @contextmanager
 def device(**options: int) -> Iterator[None]:
-    """A device other than the H100-like one that is played: multiprocessors, shared_bytes, capability, driver, refuse, seed."""
+    """A device unlike the H100 that is played: multiprocessors, shared_bytes, capability, driver, refuse, seed."""
     before = {name: library().simt_option(name.encode(), value) for name, value in options.items()}
     try:
         yield

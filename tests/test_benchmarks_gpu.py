@@ -8,10 +8,12 @@ import json
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import freewire as fw
 from benchmarks import gpu, machine, run
@@ -44,6 +46,15 @@ class TestGpu:
                 task.x.fill_(0.5)
             for got, want in zip(replay.run(), task.run(), strict=True):
                 assert torch.equal(got, want)
+
+    def test_a_captured_call_gets_its_other_input_from_the_cpu(self, graphs: type[PlayedGraph]) -> None:
+        """After a capture that failed, torch's generator on the GPU can refuse."""
+        task = task_of("forward")
+        before = task.x.clone()
+        with torch.no_grad(), Draws() as draws:
+            gpu.captured("freewire", task)
+        assert draws.found == [("aten::randn", torch.device("cpu"))]
+        assert not torch.equal(task.x, before)
 
     def test_a_graph_that_replays_the_old_results_is_caught(self, graphs: type[PlayedGraph]) -> None:
         graphs.broken = True
@@ -82,6 +93,10 @@ class TestGpu:
         linear = [layer for layer in dense if isinstance(layer, nn.Linear)]
         assert [layer.out_features for layer in linear[:-1]] == [level.end - level.begin for level in levels[:-1]]
         assert (linear[0].in_features, linear[-1].out_features) == (3, 3)
+        with Draws() as draws:  # all on the CPU, as above
+            made = gpu._dense(mixed_network().to("meta", torch.float64))
+        assert {device.type for _, device in draws.found} == {"cpu"}
+        assert {(value.device.type, value.dtype) for value in made.parameters()} == {("meta", torch.float64)}
         assert "see nn.Sequential" in str(gpu.competing()[-1].refusal(layered_network()))
 
     def test_a_failing_peer_gets_a_dash_and_the_library_an_error(self) -> None:
@@ -146,6 +161,20 @@ class TestGpu:
         gpu.main(["--device", "cpu", "--quick", "--minutes", "0", "--out", str(tmp_path)])
         assert "left out, 0.0 minutes have passed" in capsys.readouterr().out
         assert not list(tmp_path.iterdir())
+
+
+class Draws(TorchDispatchMode):
+    """Notes what draws random numbers: the operator's name, and the device of what came out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, torch.device]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.found.append((func.name().partition(".")[0], result.device))
+        return result
 
 
 class PlayedGraph:

@@ -111,6 +111,36 @@ class TestTileWidth:
 class TestMemory:
     """What the operators read and write."""
 
+    @pytest.mark.parametrize("tile", ["0", "2", "32"])
+    def test_a_tape_that_is_part_of_a_larger_tensor(
+        self, device: str, monkeypatch: pytest.MonkeyPatch, tile: str
+    ) -> None:
+        """As where saved activations are moved away and back: contiguous, and at an address no wide load can take."""
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
+        net = network(CASES["random"], torch.float32).to(device)
+        x, grad_y = batch_of(net, 100)
+        want = gradients(net, net, x, grad_y)
+
+        def inside(saved: Tensor) -> Tensor:
+            buffer = saved.new_empty(saved.numel() + 1)
+            buffer[1:] = saved.flatten()
+            return buffer[1:].view(saved.shape)
+
+        with torch.autograd.graph.saved_tensors_hooks(inside, lambda saved: saved):
+            assert_same_bits(gradients(net, net, x, grad_y), want)
+
+    @pytest.mark.parametrize("tile", ["0", "8"])
+    @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "dead"])
+    def test_gradients_of_the_parameters_alone(
+        self, device: str, monkeypatch: pytest.MonkeyPatch, case: str, tile: str
+    ) -> None:
+        """Then the inputs' gradients are not computed; the parameters' are the same."""
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
+        net = network(CASES[case], torch.float32).to(device)
+        x, grad_y = batch_of(net, 100)
+        want = gradients(net, net, x, grad_y)[2:]
+        assert_same_bits(torch.autograd.grad(net(x), list(net.parameters()), grad_y), want)
+
     @pytest.mark.parametrize("tile", ["0", "8"])
     @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "dead", "no_edges", "fan_in_0"])
     @pytest.mark.parametrize("batch", [0, 1, 65, 2100])
@@ -217,6 +247,12 @@ class TestDevice:
         assert {"level_forward_kernel", "level_backward_kernel"} <= started
         for got, other in zip(found, want, strict=True):
             torch.testing.assert_close(got, other, rtol=1e-4, atol=1e-4)
+
+    def test_out_of_memory(self, shim: None) -> None:
+        """In torch's words, which those who look for a batch that fits search for."""
+        net = network(CASES["diamond"], torch.float32)
+        with pytest.raises(RuntimeError, match=rf"CUDA out of memory: expected {4 << 45} bytes to be free on the GPU"):
+            net(torch.zeros(1, 1).expand(1 << 45, 1))
 
     def test_a_kernel_that_does_not_start(self, shim: None) -> None:
         with simt_torch.device(refuse=1):

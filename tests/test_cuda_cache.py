@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import importlib.util
 import os
 import re
@@ -196,6 +198,8 @@ class TestFirstUse:
             ({"FREEWIRE_CACHE": "~/own"}, "/home/me/own"),
             ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/freewire"),
             ({"XDG_CACHE_HOME": ""}, "/home/me/.cache/freewire"),
+            ({"XDG_CACHE_HOME": "xdg"}, "/home/me/.cache/freewire"),
+            ({"XDG_CACHE_HOME": "~/xdg"}, "/home/me/.cache/freewire"),
         ],
     )
     def test_cache_folder(self, environment: dict, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +209,99 @@ class TestFirstUse:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         assert cuda_cache.cache_folder() == Path(folder)
+
+    @pytest.mark.parametrize("chosen", ["", "~gone/own"])
+    def test_no_home(self, chosen: str, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("XDG_CACHE_HOME", "HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("FREEWIRE_CACHE", chosen)
+        monkeypatch.setitem(sys.modules, "pwd", None)  # no list of users
+        folder = chosen or "~/.cache/freewire"
+        self.refused(
+            installed, rf"FREEWIRE_CACHE: expected a folder .*, got {folder}, for which no home is known\. Set"
+        )
+
+    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_no_locks(self, number: int, waits: bool, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def flock(file: object, how: int) -> None:
+            raise OSError(errno.EAGAIN if waits and how & fcntl.LOCK_NB else number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        expected = rf"FREEWIRE_CACHE: .*, got .*, which cannot be locked \({os.strerror(number)}\)\. Set FREEWIRE_CACHE"
+        self.refused(installed, expected)
+
+    def test_others_cannot_write_what_it_makes(
+        self, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FREEWIRE_CACHE", str(tmp_path / "new" / "cache"))
+        umask = os.umask(0o002)
+        try:
+            library = cuda_cache.find_or_build(installed)
+        finally:
+            os.umask(umask)
+        assert library.stat().st_mode & 0o777 == 0o755
+        made = library.parents[:4]
+        assert made[-1] == tmp_path / "new"
+        assert [folder.stat().st_mode & 0o777 for folder in made] == [0o700] * 4
+        assert cuda_cache.find_or_build(installed) == library
+
+    #: How far inside the cache something lies: the library, its folder, `cuda`, the cache.
+    LAYERS = pytest.mark.parametrize("above", [0, 1, 2, 3])
+
+    @LAYERS
+    @pytest.mark.parametrize("right", [0o020, 0o002])
+    def test_what_others_may_write_is_refused(self, above: int, right: int, installed: Path) -> None:
+        library = cuda_cache.find_or_build(installed)
+        place = [library, *library.parents][above]
+        mode = place.stat().st_mode & 0o777
+        place.chmod(mode | right)
+        expected = (
+            rf"FREEWIRE_CACHE: expected a folder that only you can write to, got {place}, which others may write "
+        )
+        expected += rf"to \(mode {mode | right:04o}\)\. Set FREEWIRE_CACHE to a folder of your own"
+        self.refused(installed, expected)
+        place.chmod(mode)
+        assert cuda_cache.find_or_build(installed) == library
+
+    @LAYERS
+    def test_what_belongs_to_another_user_is_refused(
+        self, above: int, installed: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        library = cuda_cache.find_or_build(installed)
+        place = [library, *library.parents][above]
+        self.belongs(monkeypatch, place, 4321)
+        self.refused(installed, f"FREEWIRE_CACHE: .* only you .*, got {place}, which belongs to user 4321. Set")
+
+    def test_what_is_roots_is_taken(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        library = cuda_cache.find_or_build(installed)
+        for place in (library, *library.parents[:3]):
+            self.belongs(monkeypatch, place, 0)
+        monkeypatch.setattr(os, "geteuid", lambda: 4321)
+        assert cuda_cache.find_or_build(installed) == library
+
+    def belongs(self, monkeypatch: pytest.MonkeyPatch, place: Path, user: int) -> None:
+        """Play that a file is some user's: to give it away takes root."""
+        real = Path.stat
+
+        def played(path: Path, **options: bool) -> os.stat_result:
+            found = real(path, **options)
+            return os.stat_result((*found[:4], user, *found[5:])) if path == place else found
+
+        monkeypatch.setattr(Path, "stat", played)
+
+    def test_nothing_is_written_where_others_may_write(self, installed: Path, tmp_path: Path, calls: Path) -> None:
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache").chmod(0o777)
+        self.refused(installed, r"FREEWIRE_CACHE: .*/cache, which others may write to \(mode 0777\)\. Set")
+        assert (list((tmp_path / "cache").iterdir()), calls.read_text()) == ([], "")
+
+    def test_made_writable_while_it_waited(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`_build` looks again, for `_kept` may have found no folder yet."""
+        library = cuda_cache.find_or_build(installed)
+        library.parent.chmod(0o770)
+        monkeypatch.setattr(cuda_cache, "_kept", lambda folder, wanted: None)
+        self.refused(installed, r"FREEWIRE_CACHE: .*, which others may write to \(mode 0770\)\. Set")
 
 
 # Finds or builds in a process of its own; what the fixtures above play, it plays too.

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import freewire as fw
+from freewire import network as network_module
+from freewire.plan import plan_header
 from tests.graphs import CASES, graphs
 from tests.tensors import DTYPES, assert_same_bits, exact, gradients, network
 
@@ -191,6 +193,17 @@ class TestOneCall:
 
 class TestConventions:
     """What torch expects of a module."""
+
+    @pytest.fixture(params=["as_on_a_cpu", "as_on_a_gpu"], autouse=True)
+    def header(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a GPU every call brings the plan's header, a tuple that torch.func and torch.compile must carry along."""
+        if request.param == "as_on_a_gpu":
+            place = network_module._place
+
+            def with_header(plan: Any, device: torch.device) -> Any:
+                return place(plan, device)._replace(header=plan_header(plan.words.numpy()))
+
+            monkeypatch.setattr(network_module, "_place", with_header)
 
     def test_state_dict_round_trip(self) -> None:
         net, other = network(GRAPH, seed=1), network(GRAPH, seed=2)

@@ -30,7 +30,7 @@ class SequentialPeer(Peer):
         before = layout.num_inputs
         for level in layout.levels:
             size = level.end - level.begin
-            linear = nn.Linear(before, size, device=net.weight.device, dtype=net.weight.dtype)
+            linear = nn.utils.skip_init(nn.Linear, before, size, device=net.weight.device, dtype=net.weight.dtype)
             own = slice(level.begin - layout.num_inputs, level.end - layout.num_inputs)
             with torch.no_grad():
                 weight = net.weight[indices(layout.weight_entry[level.first : level.last], net.weight)]

@@ -23,11 +23,11 @@ std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_y, const Ten
   const cuda::DeviceGuard guard(grad_y);
   const cuda::Device device = cuda::usable_device();
   const int64_t batch = grad_y.size(0), pitch = cuda::pitch_of(batch), slices = cuda::slices_of(batch);
-  const Tensor grad_rows = torch::stable::contiguous(grad_y), weights = torch::stable::contiguous(weight);
-  const Tensor tape_rows = torch::stable::contiguous(tape);
-  Tensor grad_x = torch::stable::new_empty(weights, {need_x ? batch : 0, num_inputs});
-  Tensor grad_weight = torch::stable::new_empty(weights, {need_parameters ? plan.num_edges : 0});
-  Tensor grad_bias = torch::stable::new_empty(weights, {need_parameters ? num_biases : 0});
+  const Tensor grad_rows = cuda::aligned(grad_y), weights = cuda::aligned(weight);
+  const Tensor tape_rows = cuda::aligned(tape);
+  Tensor grad_x = cuda::empty(weights, {need_x ? batch : 0, num_inputs});
+  Tensor grad_weight = cuda::empty(weights, {need_parameters ? plan.num_edges : 0});
+  Tensor grad_bias = cuda::empty(weights, {need_parameters ? num_biases : 0});
 
   with_float_type(weight, [&](auto type) {
     using T = decltype(type);

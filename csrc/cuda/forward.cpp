@@ -23,10 +23,10 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, const Tensor& weight, c
   const cuda::DeviceGuard guard(x);
   const cuda::Device device = cuda::usable_device();
   const int64_t batch = x.size(0), pitch = cuda::pitch_of(batch);
-  const Tensor x_rows = torch::stable::contiguous(x), weights = torch::stable::contiguous(weight);
-  const Tensor biases = bias ? torch::stable::contiguous(*bias) : weights;
-  Tensor y = torch::stable::new_empty(x, {batch, num_outputs});
-  Tensor tape = torch::stable::new_empty(x, {tape_rows * pitch});
+  const Tensor x_rows = cuda::aligned(x), weights = cuda::aligned(weight);
+  const Tensor biases = bias ? cuda::aligned(*bias) : weights;
+  Tensor y = cuda::empty(x, {batch, num_outputs});
+  Tensor tape = cuda::empty(x, {tape_rows * pitch});
 
   with_float_type(x, [&](auto type) {
     using T = decltype(type);

@@ -25,7 +25,7 @@ __device__ void pack_edges(Edge<T>* edges, int64_t begin, int64_t count, int chu
 // The edge to a slot's row in tiles of so many columns; the row of zeros comes after the last slot's.
 template <class T>
 __device__ Edge<T> edge_to(int64_t slot, int columns, T weight) {
-  return {static_cast<int32_t>(slot) * columns * static_cast<int32_t>(sizeof(T)), weight};
+  return {static_cast<int32_t>(slot * columns * static_cast<int64_t>(sizeof(T))), weight};
 }
 
 template <class T>
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
     pack_backward_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ BackwardArrays<T> arrays,
                          int columns, int chunk) {
   const int64_t slot = int64_t{blockIdx.x} * kWarps + warp_in_block();
-  if (slot >= plan.num_slots) return;
+  if (slot >= plan.num_slots || (slot < plan.num_inputs && !arrays.grad_x)) return;
   const int64_t first = plan.out_ptr[slot], split = plan.out_split[slot], begin = packed_begin(first, slot);
   pack_edges(arrays.edges, begin, split - first, chunk, edge_to(plan.num_slots, columns, T(0)), [&](int64_t k) {
     return edge_to(plan.out_dst[first + k], columns, arrays.weight[plan.out_edge[first + k]]);

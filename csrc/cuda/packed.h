@@ -13,6 +13,8 @@
 
 namespace freewire::cuda {
 
+// In double 4 bytes are padding that nobody writes or reads: as part of the offset they would be one load with the
+// rest, but the compiler uses that dead half of a register for other things, and waits for the load to do so.
 template <class T>
 struct alignas(2 * sizeof(T)) Edge {
   int32_t offset;  // bytes from the tile's start to the row it reads

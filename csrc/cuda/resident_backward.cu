@@ -24,7 +24,9 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
   const int64_t first = int64_t{blockIdx.x} * kColumns;
   const int zero_offset = num_slots * kColumns;
   if (static_cast<int>(threadIdx.x) < kColumns) tile[zero_offset + threadIdx.x] = 0;
-  const Path path = Path::load(plan, arrays.begins, 0, tile + zero_offset + kColumns);
+  // Without grad_x nobody reads the inputs' gradients, which can be half of the edges.
+  const int first_slot = arrays.grad_x ? 0 : num_inputs;
+  const Path path = Path::load(plan, arrays.begins + first_slot, first_slot, tile + zero_offset + kColumns);
   __syncthreads();
 
   const int column = L::column();
@@ -51,7 +53,7 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
           const int64_t node = slot - num_inputs;
           through_activation(static_cast<Activation>(activation_of(packed.kind)), told_by.v, grad.v,
                              arrays.batch - sample);
-          store_pack(arrays.delta + node * pitch + sample, grad);
+          store_global(arrays.delta + node * pitch + sample, grad);
 #pragma unroll
           for (int c = 0; c < L::kKept; ++c) {
             grad.v[c] *= packed.scale;

@@ -53,10 +53,10 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
           }
           value.v[c] = sample + c < arrays.batch ? sums[c] * scale + node.bias : T(0);
         }
-        if (kept_row >= 0) store_pack(&tape.at(kept_row, sample), value);
+        if (kept_row >= 0) store_global(&tape.at(kept_row, sample), value);
         activate_all(static_cast<Activation>(activation_of(node.kind)), value.v, arrays.batch - sample);
         store_pack(tile + slot * kColumns + column, value);
-        if (tape.data) store_pack(&tape.at(slot, sample), value);
+        if (tape.data) store_global(&tape.at(slot, sample), value);
       });
 
   const int num_outputs = static_cast<int>(plan.num_outputs);

@@ -126,9 +126,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   Pack<T, kHeld> values;
 #pragma unroll
   for (int c = 0; c < kHeld; ++c) values.v[c] = c < live ? sums[c] * scale + bias : T(0);
-  if (arrays.tape && plan.kept_row[node] >= 0) store_pack(&rows.at(plan.kept_row[node], column), values);
+  if (arrays.tape && plan.kept_row[node] >= 0) store_global(&rows.at(plan.kept_row[node], column), values);
   activate_all(static_cast<Activation>(plan.activation[node]), values.v, live);
-  store_pack(&rows.at(slot, column), values);
+  store_global(&rows.at(slot, column), values);
 }
 
 template <int kHeld, class T>
@@ -136,7 +136,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     level_backward_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ BackwardArrays<T> arrays,
                           Rows<T> grad, int64_t level) {
   const Place<kHeld * kWarpSize> place(grad.stride);
-  const int64_t slot = plan.level_ptr[level] + place.down * kNodes + warp_in_block();
+  const int64_t begin = level == 0 && !arrays.grad_x ? plan.num_inputs : plan.level_ptr[level];
+  const int64_t slot = begin + place.down * kNodes + warp_in_block();
   if (slot >= plan.level_ptr[level + 1]) return;
   const int64_t node = slot - plan.num_inputs, column = place.first_column + lane_in_warp() * kHeld,
                 pitch = grad.stride;
@@ -158,7 +159,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     const int64_t row = plan.kept_row[node] >= 0 ? plan.kept_row[node] : slot;
     const Pack<T, kHeld> told_by = load_pack<kHeld>(arrays.tape + row * pitch + column);
     through_activation(static_cast<Activation>(plan.activation[node]), told_by.v, grads.v, live);
-    store_pack(arrays.delta + node * pitch + column, grads);
+    store_global(arrays.delta + node * pitch + column, grads);
     const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
     const int64_t fan_in = plan.in_end[node] - plan.in_begin[node];
     const T scale = aggregation == Aggregation::kMean && fan_in > 0 ? T(1) / T(fan_in) : T(1);
@@ -168,7 +169,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
       if (!is_linear(aggregation)) share_out(plan, arrays, pitch, node, grads.v[c], column + c);
     }
   }
-  store_pack(&grad.at(slot, column), grads);
+  store_global(&grad.at(slot, column), grads);
 }
 
 // Calls body(std::integral_constant<int, columns of a lane>{}): 16 bytes where a row is a whole number of such warps.
@@ -210,7 +211,7 @@ void streamed_backward(const PlanView& plan, const BackwardArrays<T>& arrays, St
     constexpr int kHeld = decltype(held)::value;
 
     for (int64_t level = plan.num_levels - 1; level >= 0; --level) {
-      const int64_t width = level == 0 ? plan.num_inputs + plan.level_width : plan.level_width;
+      const int64_t inputs = level == 0 && arrays.grad_x ? plan.num_inputs : 0, width = inputs + plan.level_width;
       launch<level_backward_kernel<kHeld, T>>(grid_of<kHeld * kWarpSize>(blocks_of(width, kNodes), grad.stride),
                                               kThreads, 0, stream, plan, arrays, grad, level);
     }

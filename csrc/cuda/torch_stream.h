@@ -10,6 +10,8 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
+#include <initializer_list>
 #include <string>
 
 #include "checks.h"
@@ -78,13 +80,43 @@ inline void check_launches() {
   STD_TORCH_CHECK(!why, "CUDA: expected every kernel to start, got \"", why ? why : "", "\".");
 }
 
+// What make() returns, which asks torch for so many bytes of the GPU. The stable ABI tells no failure from another, and
+// asking for memory has one.
+template <class Make>
+torch::stable::Tensor allocated(int64_t bytes, Make&& make) {
+  try {
+    return make();
+  } catch (const std::exception&) {
+    STD_TORCH_CHECK(false, "CUDA out of memory: expected ", bytes,
+                    " bytes to be free on the GPU, got fewer. Use a smaller batch, or checkpoint=True.");
+  }
+}
+
+inline torch::stable::Tensor empty(const torch::stable::Tensor& like, std::initializer_list<int64_t> sizes) {
+  int64_t bytes = like.element_size();
+  for (const int64_t size : sizes) bytes *= size;
+  return allocated(bytes, [&] { return torch::stable::new_empty(like, sizes); });
+}
+
+// The tensor itself, or a copy where its elements do not stand side by side, or not at an address that loads of 16
+// bytes can take (a view into a larger one).
+inline torch::stable::Tensor aligned(const torch::stable::Tensor& tensor) {
+  const bool fits = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
+  if (tensor.is_contiguous() && fits) return tensor;
+  return allocated(tensor.numel() * static_cast<int64_t>(tensor.element_size()), [&] {
+    return tensor.is_contiguous() ? torch::stable::clone(tensor) : torch::stable::contiguous(tensor);
+  });
+}
+
 // Uninitialised memory for count values on a tensor's device, from torch's allocator.
 template <class V>
 class Workspace {
  public:
   Workspace(const torch::stable::Tensor& like, int64_t count)
-      : bytes_(torch::stable::new_empty(like, {count * static_cast<int64_t>(sizeof(V))},
-                                        torch::headeronly::ScalarType::Byte)) {}
+      : bytes_(allocated(count * static_cast<int64_t>(sizeof(V)), [&] {
+          return torch::stable::new_empty(like, {count * static_cast<int64_t>(sizeof(V))},
+                                          torch::headeronly::ScalarType::Byte);
+        })) {}
   V* data() const { return reinterpret_cast<V*>(bytes_.mutable_data_ptr<uint8_t>()); }
 
  private:

@@ -69,14 +69,17 @@ class Round {
  private:
   __device__ int own_slot() const { return first_of_warp() + L::team(); }
   __device__ int first_of_warp() const { return base_ + warp_in_block() * L::kTeams; }
-  // On to a level with slots left; after the last one there are none.
+  // On to a level with slots left; after the last one the round stays at that level's end, and so at valid slots.
   __device__ void settle(const Path& path) {
     while (base_ >= end_ && !over(path)) {
       level_ += kRising ? 1 : -1;
       if (over(path)) break;
-      base_ = path.level_ptr[level_];
-      if (base_ < path.first_slot) base_ = path.first_slot;
-      end_ = path.level_ptr[level_ + 1];
+      int begin = path.level_ptr[level_];
+      if (begin < path.first_slot) begin = path.first_slot;
+      const int end = path.level_ptr[level_ + 1];
+      if (begin >= end) continue;
+      base_ = begin;
+      end_ = end;
     }
   }
 
@@ -112,10 +115,11 @@ __device__ __forceinline__ void walk(const Path& path, const Edge<T>* edges, con
   int32_t next_begin = path.begin(next.slot());
   // False after the last round.
   const auto turn = [&](Ahead& now, Ahead& ahead) {
-    ask(ahead, next, next_begin);
+    const int32_t begin = next_begin;
     Here later = next;
     later.advance(path);
     next_begin = path.begin(later.slot());
+    ask(ahead, next, begin);
     if (here.warps()) {
       const auto asked = early(here.slot(), now.description);
       T sums[L::kKept];

@@ -223,6 +223,12 @@ T __ldg(const T* from) {
   return there;
 }
 
+template <class T>
+void __stwb(T* to, T value) {
+  T& there = *to;
+  there = value;
+}
+
 template <std::integral T>
 constexpr T min(T a, T b) {
   return b < a ? b : a;
