@@ -103,6 +103,6 @@ GPU_CHECK := from importlib.util import find_spec; import sys; \
 
 gpu:
 	@$(PYTHON) -c '$(GPU_CHECK)'
-	FREEWIRE_CUDA=1 $(PYTHON) setup.py --quiet build_ext --inplace
+	FREEWIRE_CUDA=1 $(PYTHON) setup.py in_place
 
 FORCE:

@@ -117,10 +117,8 @@ def say(what: str) -> None:
     print(f"freewire: {what}", file=sys.stderr, flush=True)
 
 
-def build_commands() -> dict[str, type]:
-    """Return the setuptools commands, adjusted to libraries that are not Python modules."""
-    from setuptools.command.bdist_wheel import bdist_wheel
-    from setuptools.command.build_py import build_py
+def library_builder() -> type:
+    """Return `build_ext` for libraries that are not Python modules."""
     from setuptools.errors import CompileError
     from torch.utils.cpp_extension import BuildExtension
 
@@ -162,6 +160,14 @@ def build_commands() -> dict[str, type]:
         def get_export_symbols(self, ext: Any) -> list[str]:
             return []  # setuptools would ask for PyInit_*
 
+    return BuildLibraries
+
+
+def build_commands() -> dict[str, type]:
+    """Return the setuptools commands of an installation."""
+    from setuptools.command.bdist_wheel import bdist_wheel
+    from setuptools.command.build_py import build_py
+
     class BuildPackage(build_py):
         """The package, and the sources of the CUDA library in it; a checkout has its own."""
 
@@ -191,7 +197,22 @@ def build_commands() -> dict[str, type]:
         def get_tag(self) -> tuple[str, str, str]:
             return "py3", "none", super().get_tag()[2]
 
-    return {"build_ext": BuildLibraries, "build_py": BuildPackage, "bdist_wheel": PythonFreeWheel}
+    return {"build_ext": library_builder(), "build_py": BuildPackage, "bdist_wheel": PythonFreeWheel}
+
+
+def build_in_place(libraries: list[Any]) -> None:
+    """Build the libraries beside the package. pyproject.toml, which an old setuptools refuses, is not read."""
+    from setuptools import Distribution
+    from setuptools.errors import BaseError
+
+    distribution = Distribution({"name": "freewire", "packages": ["freewire"], "ext_modules": libraries})
+    builder = library_builder()(distribution)
+    builder.inplace = True
+    builder.ensure_finalized()
+    try:
+        builder.run()
+    except BaseError as error:
+        sys.exit(f"freewire cannot be built. {error}")
 
 
 def main() -> None:
@@ -203,7 +224,8 @@ def main() -> None:
 
         from setuptools import setup
 
-        if BUILDING_COMMANDS.isdisjoint(sys.argv):
+        in_place = sys.argv[1:] == ["in_place"]  # asked by the Makefile, where the python that holds torch is used
+        if BUILDING_COMMANDS.isdisjoint(sys.argv) and not in_place:
             setup()
             return
         # One compiler for compiling (torch asks CXX) and linking (setuptools would ask how Python was built).
@@ -214,7 +236,10 @@ def main() -> None:
         libraries = [cpu_library(), *cuda_libraries()]
     except BuildError as error:
         sys.exit(f"freewire cannot be built. {error}")
-    setup(ext_modules=libraries, cmdclass=build_commands())
+    if in_place:
+        build_in_place(libraries)
+    else:
+        setup(ext_modules=libraries, cmdclass=build_commands())
 
 
 if __name__ == "__main__":
