@@ -57,6 +57,7 @@ class Network(nn.Module):
 
     Raises:
         GraphError: ``graph`` has ``sign`` or ``frozen`` edges, which are reserved.
+        BuildError: ``device`` is a GPU, and its kernels are not there and cannot be built.
         InputError: An unknown ``init``, an unsupported ``dtype``, stored biases with ``bias=False``.
 
     Example:
@@ -97,6 +98,8 @@ class Network(nn.Module):
         self._init = init
         self.checkpoint = checkpoint
         self._set_plan(make_plan(graph))
+        if device is not None and torch.device(device).type == "cuda":
+            _library.load_cuda()  # before torch says less of what is missing
         dtype = torch.get_default_dtype() if dtype is None else dtype
         check_dtype(dtype, "dtype")
         self.weight = nn.Parameter(torch.empty(graph.num_edges, device=device, dtype=dtype))
@@ -127,7 +130,12 @@ class Network(nn.Module):
         self._every: _Placed | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
-        super()._apply(fn, recurse)
+        try:
+            super()._apply(fn, recurse)
+        except AssertionError:  # so torch says that it was built without CUDA, and no more
+            if torch.version.cuda is None:
+                _library.load_cuda()  # says what is missing and how to get it
+            raise
         self._placed = _place(self._packed_plan, self.weight.device)
         return self
 

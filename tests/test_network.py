@@ -609,6 +609,19 @@ class TestRefused:
         with pytest.raises(fw.InputError, match=r"dtype: expected torch.float32 or torch.float64, got torch.bfloat16"):
             fw.Network(GRAPH, dtype=torch.bfloat16)
 
+    @pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has CUDA")
+    def test_a_gpu_without_a_torch_for_it(self) -> None:
+        net = network(GRAPH)
+        for move in (
+            lambda: net.to("cuda"),
+            net.cuda,
+            lambda: nn.Sequential(net).to("cuda"),
+            lambda: fw.Network(GRAPH, device="cuda"),
+        ):
+            with pytest.raises(fw.BuildError, match=r"torch: expected one built for CUDA, got .* Install one"):
+                move()
+        assert net.weight.device.type == "cpu"
+
     def test_other_devices(self) -> None:
         """No such device is needed to see the message: the check reads only the tensor's label."""
         net = fw.Network(GRAPH)
