@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import freewire as fw
-from benchmarks import gpu, machine, run
+from benchmarks import gpu, machine, predict, run
 from benchmarks.correctness import WrongResultError
 from benchmarks.peers.layout import Layout
 from benchmarks.peers.loop import LoopPeer
@@ -30,7 +30,7 @@ class TestGpu:
     @pytest.fixture
     def graphs(self, monkeypatch: pytest.MonkeyPatch) -> type[PlayedGraph]:
         monkeypatch.setattr(PlayedGraph, "broken", False)
-        stream = lambda: type("Stream", (), {"wait_stream": lambda self, other: None})()  # noqa: E731
+        stream = type("Stream", (), {"wait_stream": lambda self, other: None})
         played = {"Stream": stream, "current_stream": stream, "CUDAGraph": PlayedGraph, "synchronize": lambda: None}
         played |= {"stream": lambda stream: contextlib.nullcontext(), "graph": PlayedGraph.capture}
         for name, value in played.items():
@@ -206,3 +206,10 @@ def task_of(what: str) -> run.Task:
         return results
 
     return run.Task(call, plain.x)
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_predictions_in_the_docs_are_what_the_command_prints() -> None:
+    assert predict.table() in (ROOT / "docs" / "performance.md").read_text()

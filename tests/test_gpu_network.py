@@ -236,7 +236,10 @@ class TestTorch:
         net = network(fw.generators.mlp([3, 4, 2], activation="tanh")).to(device)
         x = torch.randn(3, dtype=torch.float64, device=device)
         many, v = torch.randn(4, 5, 3, dtype=torch.float64, device=device), torch.ones_like(x)
-        plain = lambda x: fw.reference(net, x)  # noqa: E731
+
+        def plain(x: Tensor) -> Tensor:
+            return fw.reference(net, x)
+
         transforms: list[Callable[[Any], Tensor]] = [
             lambda f: torch.func.vmap(f)(many),
             lambda f: torch.func.vmap(f, in_dims=1)(many),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -348,7 +349,10 @@ def test_other_instruction_sets(isa: str) -> None:
 
 def smooth(graph: fw.Graph) -> fw.Graph:
     """The same edges with a derivative everywhere."""
-    replace = lambda code, known, allowed, other: known[code] if known[code] in allowed else other  # noqa: E731
+
+    def replace(code: int, known: Sequence[str], allowed: Sequence[str], other: str) -> str:
+        return known[code] if known[code] in allowed else other
+
     src, dst = graph.edge_index
     return fw.Graph.from_edges(
         src,

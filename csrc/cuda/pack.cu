@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Packs a plan and weights for the resident kernels, once a call.
 //
-// A warp packs one node (forward) or one slot (backward), a lane every 32nd edge. An edge moves 8 bytes in (12 in the
+// A warp packs one node (forward) or one slot (backward), a lane every 32nd edge. An edge moves 8 bytes in (16 in the
 // backward, whose weights stand in another order) and 8 out, 16 in double: little beside the blocks' reading it. Every
 // element has one writer.
 #include "cuda/device.h"

@@ -3,7 +3,7 @@
 //
 // A warp does one node for 32 x kHeld samples, a block eight nodes of a level for the same samples; the launches order
 // the levels. Lanes load 32 edges and pass them round by shuffles, eight rows are on their way at a time. Race-free as
-// in the resident regime. An edge moves its slot, its weight and a row's 128 to 512 bytes from L2 or device memory. The
+// in the resident regime. An edge moves its slot, its weight and a row's 256 to 512 bytes from L2 or device memory. The
 // grid is the widest level's: which slots a level has stands on the device only, and asking would be a wait.
 #include "cuda/backward_node.h"
 #include "cuda/fill.h"
