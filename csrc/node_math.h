@@ -175,4 +175,22 @@ FREEWIRE_INLINE void with_activation(Activation code, Body&& body) {
   with_activation(code, body, std::make_integer_sequence<int, kNumActivations>{});
 }
 
+// The same for an aggregation that is not linear; for one that is, body is not called.
+template <class Body>
+FREEWIRE_INLINE void with_nonlinear(Aggregation code, Body&& body) {
+  switch (code) {
+    case Aggregation::kSum:
+    case Aggregation::kMean:
+      return;
+    case Aggregation::kProduct:
+      return body(std::integral_constant<Aggregation, Aggregation::kProduct>{});
+    case Aggregation::kMax:
+      return body(std::integral_constant<Aggregation, Aggregation::kMax>{});
+    case Aggregation::kMin:
+      return body(std::integral_constant<Aggregation, Aggregation::kMin>{});
+    case Aggregation::kMaxabs:
+      return body(std::integral_constant<Aggregation, Aggregation::kMaxabs>{});
+  }
+}
+
 }  // namespace freewire

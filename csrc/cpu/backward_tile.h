@@ -86,19 +86,7 @@ void push(const PlanView& plan, const T* weight, int64_t node, const T* tape, bo
 template <class G, class T>
 void push(Aggregation code, const PlanView& plan, const T* weight, int64_t node, const T* tape, bool first,
           const BackwardScratch<T>& scratch) {
-  switch (code) {
-    case Aggregation::kSum:
-    case Aggregation::kMean:
-      return;
-    case Aggregation::kProduct:
-      return push<G, Aggregation::kProduct>(plan, weight, node, tape, first, scratch);
-    case Aggregation::kMax:
-      return push<G, Aggregation::kMax>(plan, weight, node, tape, first, scratch);
-    case Aggregation::kMin:
-      return push<G, Aggregation::kMin>(plan, weight, node, tape, first, scratch);
-    case Aggregation::kMaxabs:
-      return push<G, Aggregation::kMaxabs>(plan, weight, node, tape, first, scratch);
-  }
+  with_nonlinear(code, [&](auto which) { push<G, decltype(which)::value>(plan, weight, node, tape, first, scratch); });
 }
 
 // One chunk of a slot's gather over its readers [begin, end). kDots: also each edge's dot with the slot's

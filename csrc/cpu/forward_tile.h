@@ -57,19 +57,8 @@ FREEWIRE_INLINE void aggregate(const int32_t* src, const T* weight, int64_t begi
 template <class G, class T>
 FREEWIRE_INLINE void aggregate(Aggregation code, const int32_t* src, const T* weight, int64_t begin, int64_t end,
                                const T* tape, typename G::V (&total)[G::kChunk]) {
-  switch (code) {
-    case Aggregation::kSum:
-    case Aggregation::kMean:
-      return aggregate<G, Aggregation::kSum>(src, weight, begin, end, tape, total);
-    case Aggregation::kProduct:
-      return aggregate<G, Aggregation::kProduct>(src, weight, begin, end, tape, total);
-    case Aggregation::kMax:
-      return aggregate<G, Aggregation::kMax>(src, weight, begin, end, tape, total);
-    case Aggregation::kMin:
-      return aggregate<G, Aggregation::kMin>(src, weight, begin, end, tape, total);
-    case Aggregation::kMaxabs:
-      return aggregate<G, Aggregation::kMaxabs>(src, weight, begin, end, tape, total);
-  }
+  if (is_linear(code)) return aggregate<G, Aggregation::kSum>(src, weight, begin, end, tape, total);
+  with_nonlinear(code, [&](auto which) { aggregate<G, decltype(which)::value>(src, weight, begin, end, tape, total); });
 }
 
 template <class T, int kVectorBytes, int kRowBytes>

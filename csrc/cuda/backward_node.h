@@ -55,19 +55,8 @@ __device__ void share_out(const PlanView& plan, const BackwardArrays<T>& arrays,
     return arrays.weight[begin + k] * arrays.tape[plan.in_src[begin + k] * pitch + sample];
   };
   const auto share = [&](int64_t k) -> T& { return arrays.shares[(plan.share_begin[node] + k) * pitch + sample]; };
-  switch (static_cast<Aggregation>(plan.aggregation[node])) {
-    case Aggregation::kSum:
-    case Aggregation::kMean:
-      return;
-    case Aggregation::kProduct:
-      return share_out<Aggregation::kProduct>(count, delta, term, share);
-    case Aggregation::kMax:
-      return share_out<Aggregation::kMax>(count, delta, term, share);
-    case Aggregation::kMin:
-      return share_out<Aggregation::kMin>(count, delta, term, share);
-    case Aggregation::kMaxabs:
-      return share_out<Aggregation::kMaxabs>(count, delta, term, share);
-  }
+  with_nonlinear(static_cast<Aggregation>(plan.aggregation[node]),
+                 [&](auto code) { share_out<decltype(code)::value>(count, delta, term, share); });
 }
 
 // What a slot's readers that are not linear send it.

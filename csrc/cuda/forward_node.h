@@ -23,21 +23,10 @@ __device__ auto combine_terms(int64_t count, Term&& term) {
 // The aggregate of a node that is not linear.
 template <class T, class Term>
 __device__ T aggregate(Aggregation aggregation, int64_t count, Term&& term) {
-  if (count == 0) return T(0);
-  switch (aggregation) {
-    case Aggregation::kSum:
-    case Aggregation::kMean:
-      return T(0);
-    case Aggregation::kProduct:
-      return combine_terms<Aggregation::kProduct>(count, term);
-    case Aggregation::kMax:
-      return combine_terms<Aggregation::kMax>(count, term);
-    case Aggregation::kMin:
-      return combine_terms<Aggregation::kMin>(count, term);
-    case Aggregation::kMaxabs:
-      return combine_terms<Aggregation::kMaxabs>(count, term);
-  }
-  return T(0);
+  T total = 0;
+  if (count == 0) return total;
+  with_nonlinear(aggregation, [&](auto code) { total = combine_terms<decltype(code)::value>(count, term); });
+  return total;
 }
 
 // Pre-activations at kCount columns to values; 0 from column `live` on, which is past the batch's end.
