@@ -5,6 +5,7 @@ Data flows one way: `Graph` (the wiring) -> `plan` -> `ops` -> kernel, wrapped b
 """
 
 from freewire import generators as generators
+from freewire import metrics as metrics
 from freewire import plan as plan
 from freewire._reference import reference as reference
 from freewire.errors import BuildError as BuildError
@@ -13,6 +14,8 @@ from freewire.errors import FreewireError as FreewireError
 from freewire.errors import GraphError as GraphError
 from freewire.errors import InputError as InputError
 from freewire.graph import Graph as Graph
+from freewire.graph_files import read_graph as read_graph
+from freewire.graph_files import write_graph as write_graph
 from freewire.io import load as load
 from freewire.io import save as save
 from freewire.network import Network as Network

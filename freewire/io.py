@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from freewire._files import decoded, encodable, replacing
 from freewire.errors import FileFormatError, InputError
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
 from freewire.network import Network, check_dtype
@@ -58,7 +59,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     check_dtype(net.weight.dtype, "network")
     if net.weight.is_meta:
         raise InputError("net: expected weights, got a network on the meta device, which has none. Load them first.")
-    path, graph = os.fsdecode(path), net.graph
+    graph = net.graph
     tensors: dict[str, Tensor] = {
         "weight": net.weight.detach(),
         "edge_index": _tensor(graph.edge_index),
@@ -70,23 +71,12 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     if net.bias is not None:
         tensors["bias"] = net.bias.detach()
     if not isinstance(graph.nodes, range):
-        texts = [json.dumps(_encodable(name)).encode() for name in graph.nodes]
+        texts = [json.dumps(encodable(name)).encode() for name in graph.nodes]
         tensors["names"] = _tensor(np.frombuffer(b"".join(texts), np.uint8))
         tensors["name_ends"] = _tensor(np.cumsum([len(text) for text in texts]))
     metadata = {"format": _FORMAT, "nodes": str(graph.num_nodes), "checkpoint": str(int(net.checkpoint))}
-    partial = f"{path}.{os.getpid()}.partial"
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"path: expected an existing folder, got {folder!r}. Make it first.")
-    try:
-        with open(partial, "wb") as file:  # the caller's umask; safetensors makes its files private
-            mode = os.fstat(file.fileno()).st_mode
+    with replacing(path) as partial:
         save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
-        os.chmod(partial, mode)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str | None = None) -> Network:
@@ -146,7 +136,7 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
             raise ValueError(f"{name} points outside the {num_nodes} nodes")
     names: Sequence[Hashable] = range(num_nodes)
     if "names" in tensors:
-        names = _decoded(
+        names = _names(
             _array(tensors, "names", torch.uint8, (None,)),
             _array(tensors, "name_ends", torch.int64, (num_nodes,)),
         )
@@ -191,34 +181,13 @@ def _array(tensors: dict[str, Tensor], name: str, dtype: torch.dtype, shape: tup
     return tensor.numpy()
 
 
-def _encodable(name: Any) -> Any:
-    """A node name as JSON can hold it: tuples become lists, numpy scalars what they are equal to."""
-    if isinstance(name, np.generic):
-        name = name.item()
-    if isinstance(name, tuple):
-        return [_encodable(part) for part in name]
-    if isinstance(name, str | int | float):  # bool is an int
-        return name
-    raise InputError(
-        f"node name: expected str, int, float, bool or a tuple of them, got {name!r} ({type(name).__name__}). "
-        "Rename it before saving, for example with networkx.relabel_nodes."
-    )
-
-
-def _decoded(text: Any, ends: Any) -> tuple[Hashable, ...]:
+def _names(text: Any, ends: Any) -> tuple[Hashable, ...]:
     if np.any(np.diff(ends, prepend=0) < 0) or (ends[-1] if len(ends) else 0) != len(text):
         raise ValueError("name_ends do not divide the names")
 
-    def tuples(value: Any) -> Hashable:
-        if isinstance(value, list):
-            return tuple(tuples(part) for part in value)
-        if isinstance(value, str | int | float):
-            return value
-        raise ValueError(f"{value!r} is no node name")
-
     whole = text.tobytes()
     begins = [0, *ends[:-1].tolist()]
-    names = tuple(tuples(json.loads(whole[b:e])) for b, e in zip(begins, ends.tolist(), strict=True))
+    names = tuple(decoded(json.loads(whole[b:e])) for b, e in zip(begins, ends.tolist(), strict=True))
     if len(set(names)) < len(names):
         raise ValueError("two nodes have one name")
     return names
