@@ -12,6 +12,7 @@ CPP_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o
 CPP_FOLDERS := $(shell find csrc -type d 2>/dev/null)# their times change when a file comes or goes
 LIBRARY     := freewire/libfreewire_cpu.so
 GPU_LIBRARY := freewire/libfreewire_cuda.so
+PLANNER     := freewire/_planner.*.so# its name holds that of the Python it is for
 
 # The interpreter's name is part of the stamp's: a PYTHON that is not the environment's makes a new one instead of
 # being ignored. No PYTHON takes the environment that is there, whoever made it.
@@ -43,7 +44,7 @@ test: $(INSTALLED) ## the whole test suite
 test-fast: $(INSTALLED) ## the tests not marked slow
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
-test-sanitize: $(INSTALLED) ## the raw kernels under ASan, UBSan and TSan
+test-sanitize: $(INSTALLED) ## the raw kernels and the planner under ASan, UBSan and TSan
 	$(BIN)/python -m tests.sanitize $(ARGS)
 
 test-gpu: gpu ## on a GPU, with the python that holds torch: the tests marked gpu, then compute-sanitizer
@@ -67,7 +68,7 @@ bench-gpu: gpu ## the same on a GPU, against cuSPARSE and dense layers; results 
 	$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 clean: ## remove what was built, keep .venv/
-	rm -rf build dist freewire.egg-info $(LIBRARY) $(GPU_LIBRARY) $(INSTALLED)
+	rm -rf build dist freewire.egg-info $(LIBRARY) $(GPU_LIBRARY) $(PLANNER) $(INSTALLED)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 distclean: clean ## remove .venv/ too
@@ -90,7 +91,8 @@ $(PACKAGES): $(VENV_MADE) constraints.txt
 
 # Dated from before the build, so that a source saved while it ran is built next time. A missing library is rebuilt
 # whatever the stamp says.
-$(INSTALLED): $(PACKAGES) setup.py pyproject.toml $(CPP_SOURCES) $(CPP_FOLDERS) $(if $(wildcard $(LIBRARY)),,FORCE)
+$(INSTALLED): $(PACKAGES) setup.py pyproject.toml $(CPP_SOURCES) $(CPP_FOLDERS) \
+    $(if $(and $(wildcard $(LIBRARY)),$(wildcard $(PLANNER))),,FORCE)
 	@touch $@.started
 	$(PIP) install --quiet --no-build-isolation --no-deps -e .
 	@mv $@.started $@

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Build the native libraries.
+"""Build the native libraries and the planner.
 
 What enters: `csrc/`. What leaves: `freewire/libfreewire_cpu.so` and, where nvcc is, `freewire/libfreewire_cuda.so`,
-loaded by `freewire/_library.py`; and in a wheel the sources of the CUDA library (`freewire/_csrc/`), so that it can be
-built where it is first used. Everything that is not about compiling stands in `pyproject.toml`.
+loaded by `freewire/_library.py`; `freewire/_planner.*.so`, a Python module; and in a wheel the sources of the CUDA
+library (`freewire/_csrc/`), so that it can be built where it is first used. Everything that is not about compiling
+stands in `pyproject.toml`.
 
 The libraries use LibTorch's stable ABI: they register operators with torch, contain no Python, and one build serves
 every Python and every torch from 2.11 on. Each is therefore named as what it is, a plain shared library, and not as a
-Python module (`*.cpython-311-*.so` would tie it to one Python, and `*.abi3.so` would invite an `import` that fails).
+Python module, which would invite an `import` that fails. The planner knows no torch but is a module of one Python, and
+so a wheel is too.
 
 FREEWIRE_CUDA=1 insists on the CUDA library, FREEWIRE_CUDA=0 leaves it out. Unset, it is built where nvcc is found and
 torch has CUDA, and a failure leaves it out: first use tries again, and says why.
@@ -40,6 +42,7 @@ from freewire import _toolchain as toolchain  # noqa: E402
 from freewire.errors import BuildError  # noqa: E402
 
 LIBRARY_SUFFIX = ".so"  # on every platform: it is opened by its full path, never searched for
+PLANNER = "freewire._planner"
 CUDA_LIBRARY = f"freewire.{cuda_build.LIBRARY.removesuffix(LIBRARY_SUFFIX)}"
 
 # Commands that compile; the others (sdist, metadata) must work without torch or a compiler.
@@ -88,6 +91,42 @@ def cpu_library() -> Any:
     return library
 
 
+def pybind11_include() -> str:
+    """The folder of pybind11's headers: the package's, or else torch's copy, which serves where nothing is installed.
+
+    Raises:
+        BuildError: There are none.
+    """
+    try:
+        import pybind11
+
+        return str(pybind11.get_include())
+    except ImportError:
+        from torch.utils.cpp_extension import include_paths
+
+    for folder in include_paths():
+        if Path(folder, "pybind11", "numpy.h").is_file():
+            say(f"pybind11 is not installed: building the planner with the copy of its headers in {folder}")
+            return str(folder)
+    raise BuildError(
+        "pybind11: expected it in this Python's packages or its headers in torch's, got neither. "
+        "Run `pip install 'pybind11>=3.0'`."
+    )
+
+
+def planner_module() -> Any:
+    """Describe `freewire._planner`: levels, orders and edge lists, on numpy arrays and without torch."""
+    from setuptools import Extension
+
+    return Extension(
+        PLANNER,
+        [str(source.relative_to(ROOT)) for source in sorted((ROOT / "csrc" / "planner").glob("*.cpp"))],
+        include_dirs=[str(ROOT / "csrc"), pybind11_include()],
+        extra_compile_args=["-std=c++20", "-O3", "-g0", "-fvisibility=hidden"],
+        language="c++",
+    )
+
+
 def cuda_libraries() -> list[Any]:
     """Describe `libfreewire_cuda`, which `_cuda_build.py` compiles; none where it is not to be built."""
     import torch
@@ -118,7 +157,7 @@ def say(what: str) -> None:
 
 
 def library_builder() -> type:
-    """Return `build_ext` for libraries that are not Python modules."""
+    """Return `build_ext` for libraries that are not Python modules, beside one that is."""
     from setuptools.errors import CompileError
     from torch.utils.cpp_extension import BuildExtension
 
@@ -155,17 +194,19 @@ def library_builder() -> type:
             shutil.copy(library, target)
 
         def get_ext_filename(self, ext_name: str) -> str:
+            if ext_name in (PLANNER, PLANNER.rpartition(".")[2]):  # a build in place asks without the package
+                return str(super().get_ext_filename(ext_name))
             return os.path.join(*ext_name.split(".")) + LIBRARY_SUFFIX
 
         def get_export_symbols(self, ext: Any) -> list[str]:
-            return []  # setuptools would ask for PyInit_*
+            # setuptools would ask for PyInit_* of all.
+            return list(super().get_export_symbols(ext)) if ext.name == PLANNER else []
 
     return BuildLibraries
 
 
 def build_commands() -> dict[str, type]:
     """Return the setuptools commands of an installation."""
-    from setuptools.command.bdist_wheel import bdist_wheel
     from setuptools.command.build_py import build_py
 
     class BuildPackage(build_py):
@@ -191,17 +232,11 @@ def build_commands() -> dict[str, type]:
             csrc = ROOT / "csrc"
             return {path: self._csrc() / path.relative_to(csrc) for path in cuda_build.source_files(csrc)}
 
-    class PythonFreeWheel(bdist_wheel):
-        """Tags the wheel py3-none-<platform>: it holds machine code, but none for a particular Python."""
-
-        def get_tag(self) -> tuple[str, str, str]:
-            return "py3", "none", super().get_tag()[2]
-
-    return {"build_ext": library_builder(), "build_py": BuildPackage, "bdist_wheel": PythonFreeWheel}
+    return {"build_ext": library_builder(), "build_py": BuildPackage}
 
 
 def build_in_place(libraries: list[Any]) -> None:
-    """Build the libraries beside the package. pyproject.toml, which an old setuptools refuses, is not read."""
+    """Build all of them beside the package. pyproject.toml, which an old setuptools refuses, is not read."""
     from setuptools import Distribution
     from setuptools.errors import BaseError
 
@@ -233,7 +268,7 @@ def main() -> None:
         check_torch()
         # ninja installed beside this interpreter is found even if the environment was not activated.
         os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-        libraries = [cpu_library(), *cuda_libraries()]
+        libraries = [cpu_library(), planner_module(), *cuda_libraries()]
     except BuildError as error:
         sys.exit(f"freewire cannot be built. {error}")
     if in_place:

@@ -40,6 +40,7 @@ AGGREGATIONS = ("sum", "mean", "product", "max", "min", "maxabs")
 
 UNSET = 255  # in an array of codes: the node says nothing, the argument decides
 MAX_NODES = 2**31  # slots are 32-bit numbers
+MAX_EDGES = 2**33  # kMaxEdges of csrc/planner/order.h
 NAMES_SHOWN = 12  # an error names at most so many nodes
 
 IntArray = NDArray[np.int64]
@@ -102,7 +103,7 @@ def node_numbers(given: ArrayLike, what: str) -> IntArray:
             f"{what}: expected a one-dimensional array of integers, got {array.dtype} of shape {list(array.shape)}. "
             "Convert it first."
         )
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)
 
 
 def column(

@@ -14,15 +14,11 @@ from pathlib import Path
 import torch
 
 from freewire import _cuda_cache
+from freewire._compiled import BUILD_REMEDY
 from freewire.errors import BuildError
 
 CPU_LIBRARY = Path(__file__).with_name("libfreewire_cpu.so")
 CUDA_LIBRARY = Path(__file__).with_name("libfreewire_cuda.so")
-
-_REMEDY = (
-    "Build it with a C++ compiler: `make setup` in a checkout, or `pip install --no-build-isolation .` from "
-    "the sources."
-)
 
 _cuda_lock = threading.Lock()
 _cuda_is_loaded = False
@@ -38,13 +34,13 @@ def load_library(path: Path) -> None:
         BuildError: the library is not there, or this torch or machine cannot load it.
     """
     if not path.is_file():
-        raise BuildError(f"compiled kernels: expected {path.name} in {path.parent}, got no such file. {_REMEDY}")
+        raise BuildError(f"compiled kernels: expected {path.name} in {path.parent}, got no such file. {BUILD_REMEDY}")
     try:
         torch.ops.load_library(path)
     except OSError as error:
         why = error.__cause__ or error  # torch names the library, the system what is wrong with it
         raise BuildError(
-            f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {why}. {_REMEDY}"
+            f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {why}. {BUILD_REMEDY}"
         ) from error
 
 

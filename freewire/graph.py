@@ -8,7 +8,6 @@ here and nowhere else. No torch: a wiring is data, and building one must not nee
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,11 +16,10 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from freewire import _arguments as read
-from freewire._arguments import ACTIVATIONS, AGGREGATIONS, UNSET, CodeArray, FloatArray, IntArray
-from freewire._levels import levels, spread
+from freewire._arguments import ACTIVATIONS, AGGREGATIONS, CodeArray, FloatArray, IntArray
+from freewire._canonical import canonical, reach, stored_values, wiring_hash
+from freewire._edges import joined, read_adjacency, read_edges
 from freewire._networkx import read_networkx, write_networkx
-from freewire.errors import GraphError
 
 __all__ = ["ACTIVATIONS", "AGGREGATIONS", "Graph"]
 
@@ -50,7 +48,7 @@ class Graph:
             "got a direct call. Use one of those."
         )
 
-    # Set by _build.
+    # Made by _canonical.canonical.
     _names: Sequence[Hashable]
     _input_index: IntArray
     _output_index: IntArray
@@ -141,45 +139,21 @@ class Graph:
             >>> fw.Graph.from_edges([0, 1], [2, 2], weight=[0.5, -1.0]).num_edges
             2
         """
-        src, dst = read.node_numbers(src, "src"), read.node_numbers(dst, "dst")
-        if len(src) != len(dst):
-            raise GraphError(
-                f"dst: expected {len(src)} entries, as many as src, got {len(dst)}. Give one of each an edge."
-            )
-        if num_nodes is None:
-            num_nodes = int(max(src.max(), dst.max())) + 1 if len(src) else 0
-        num_nodes = read.node_count(num_nodes)
-        for array, name in ((src, "src"), (dst, "dst")):
-            outside = np.flatnonzero((array < 0) | (array >= num_nodes))
-            if len(outside):
-                raise GraphError(
-                    f"{name}: expected node numbers from 0 to {num_nodes - 1}, got {array[outside[0]]} at edge "
-                    f"{outside[0]}. Correct it or raise num_nodes."
-                )
-        weights = read.column(weight, np.float64, len(src), "weight", "an edge", lambda e: f" ({src[e]} -> {dst[e]})")
-        names = range(num_nodes)
-        codes: list[CodeArray | None] = []
-        for names_given, known, what in (
-            (activation, ACTIVATIONS, "activation"),
-            (aggregation, AGGREGATIONS, "aggregation"),
-        ):
-            codes.append(None if isinstance(names_given, str) else read.codes(names_given, known, what, num_nodes))
-        if codes[1] is None:
-            codes[1] = np.full(num_nodes, read.code(aggregation, AGGREGATIONS, "aggregation"), np.uint8)
-        return cls._build(
-            names,
+        wiring = read_edges(
             src,
             dst,
-            inputs=None if inputs is None else read.lookup(inputs, names, None, "inputs"),
-            outputs=None if outputs is None else read.lookup(outputs, names, None, "outputs"),
-            default_activation=(activation if isinstance(activation, str) else "linear", output_activation),
-            activation=codes[0],
-            aggregation=codes[1],
-            weight=weights,
-            bias=read.column(bias, np.float64, num_nodes, "bias", "a node"),
-            sign=read.column(sign, np.int8, len(src), "sign", "an edge"),
-            frozen=read.column(frozen, np.bool_, len(src), "frozen", "an edge"),
+            num_nodes=num_nodes,
+            inputs=inputs,
+            outputs=outputs,
+            weight=weight,
+            bias=bias,
+            activation=activation,
+            aggregation=aggregation,
+            output_activation=output_activation,
+            sign=sign,
+            frozen=frozen,
         )
+        return cls._build(**wiring)
 
     @classmethod
     def from_adjacency(
@@ -212,32 +186,10 @@ class Graph:
             >>> fw.Graph.from_adjacency([[0, 2.0], [0, 0]]).edge_index.tolist()
             [[0], [1]]
         """
-        if isinstance(A, nx.Graph):
-            raise GraphError("A: expected a matrix, got a networkx graph. Use Graph.from_networkx.")
-        if hasattr(A, "tocoo"):  # scipy.sparse, told by its own conversion so that scipy stays optional
-            matrix = A.tocsr(copy=True)
-            matrix.sum_duplicates()  # what repeated entries mean in scipy
-            matrix = matrix.tocoo()
-            src, dst, weight = matrix.row, matrix.col, matrix.data
-            shape, keep = matrix.shape, matrix.data != 0
-            src, dst, weight = src[keep], dst[keep], weight[keep]
-        else:
-            dense = read.as_array(A, "A")
-            shape = dense.shape
-            if dense.ndim == 2:
-                src, dst = np.nonzero(dense)
-                weight = dense[src, dst]
-        if len(shape) != 2 or shape[0] != shape[1]:
-            raise GraphError(
-                f"A: expected a square matrix [N, N], got shape {list(shape)}. Give each node a row and a column."
-            )
         return cls.from_edges(
-            src.astype(np.int64),
-            dst.astype(np.int64),
-            num_nodes=shape[0],
+            **read_adjacency(A),
             inputs=inputs,
             outputs=outputs,
-            weight=weight,
             bias=bias,
             activation=activation,
             aggregation=aggregation,
@@ -261,141 +213,23 @@ class Graph:
             >>> fw.Graph.union([a, a]).inputs
             (0, 1, 3, 4)
         """
-        if not isinstance(graphs, Iterable):
-            raise GraphError(f"graphs: expected a list of Graph objects, got {type(graphs).__name__}. Make it a list.")
-        members = list(graphs)
-        if not members:
-            raise GraphError("graphs: expected at least one Graph, got none. Pass a list of graphs.")
-        for g in members:
-            if not isinstance(g, Graph):
-                raise GraphError(f"graphs: expected Graph objects, got {type(g).__name__}. Build a Graph of it first.")
-        offsets = np.cumsum([0, *(g.num_nodes for g in members)])
-        names: Sequence[Hashable] = range(int(offsets[-1]))
-        if not all(isinstance(g._names, range) for g in members):
-            names = tuple((k, name) for k, g in enumerate(members) for name in g._names)
-
-        def joined(parts: Iterable[Any], missing: Any) -> Any:
-            parts = list(parts)
-            if all(p is None for p, _ in parts):
-                return None
-            return np.concatenate([np.full(n, missing) if p is None else p for p, n in parts])
-
-        edges = np.concatenate([g._edge_index + offset for g, offset in zip(members, offsets, strict=False)], axis=1)
-        return cls._build(
-            names,
-            edges[0],
-            edges[1],
-            inputs=np.concatenate([g._input_index + o for g, o in zip(members, offsets, strict=False)]),
-            outputs=np.concatenate([g._output_index + o for g, o in zip(members, offsets, strict=False)]),
-            activation=np.concatenate([g._activation for g in members]),
-            aggregation=np.concatenate([g._aggregation for g in members]),
-            weight=joined(((g._weight, g.num_edges) for g in members), np.nan),
-            bias=joined(((g._bias, g.num_nodes) for g in members), np.nan),
-            sign=joined(((g._sign, g.num_edges) for g in members), np.int8(0)),
-            frozen=joined(((g._frozen, g.num_edges) for g in members), False),
-        )
+        return cls._build(**joined(graphs, cls))
 
     @classmethod
-    def _build(
-        cls,
-        names: Sequence[Hashable],
-        src: IntArray,
-        dst: IntArray,
-        *,
-        inputs: IntArray | None,
-        outputs: IntArray | None,
-        default_activation: tuple[str, str] = ("relu", "linear"),
-        activation: CodeArray | None = None,
-        aggregation: CodeArray | None = None,
-        weight: FloatArray | None = None,
-        bias: FloatArray | None = None,
-        sign: NDArray[np.int8] | None = None,
-        frozen: NDArray[np.bool_] | None = None,
-    ) -> Graph:
-        """Check a wiring and freeze it; every constructor and the file reader end here.
+    def _build(cls, *wiring: Any, **values: Any) -> Graph:
+        """A graph of what `_canonical.canonical` takes; every constructor and the file reader end here."""
+        return cls._of(canonical(*wiring, **values))
 
-        ``inputs`` and ``outputs`` are node indices; NaN in ``weight`` or ``bias`` means not given, `UNSET` in the
-        codes that the defaults hold.
-        """
-        num_nodes = len(names)
-        if not isinstance(names, range) and all(type(name) is int and name == i for i, name in enumerate(names)):
-            names = range(num_nodes)  # nothing to keep, and nothing to write to a file
-        in_degree = np.bincount(dst, minlength=num_nodes)
-        out_degree = np.bincount(src, minlength=num_nodes)
-        if inputs is None:
-            inputs = np.flatnonzero(in_degree == 0)
-        if outputs is None:
-            outputs = np.flatnonzero(out_degree == 0)
-        heard = inputs[in_degree[inputs] > 0]
-        if len(heard):
-            raise GraphError(
-                f"inputs: expected nodes without in-edges, got {read.show(heard, names)} with "
-                f"{in_degree[heard[0]]} in-edge(s) at the first. Remove those edges, or feed a node of its own instead."
-            )
-        for what, index in (("inputs", inputs), ("outputs", outputs)):
-            values, counts = np.unique(index, return_counts=True)
-            if len(values) < len(index):
-                raise GraphError(
-                    f"{what}: expected each node once, got {read.show(values[counts > 1], names)} more than once. "
-                    "Name it once; copy columns outside the network."
-                )
-        level = levels(src, dst, in_degree, names)
-        if not len(outputs):
-            raise GraphError("outputs: expected at least one node, got none. Name the nodes whose values you want.")
-
-        # rank: a node's place in (level, node order). One key instead of a two-key sort: half the time.
-        rank = np.empty(num_nodes, np.int64)
-        rank[np.argsort(level, kind="stable")] = np.arange(num_nodes)
-        order = np.argsort(rank[dst] * num_nodes + rank[src], kind="stable")
-        edge_position = np.empty(len(order), np.int64)
-        edge_position[order] = np.arange(len(order))
-
-        usual, at_output = (
-            read.code(name, ACTIVATIONS, what)
-            for name, what in zip(default_activation, ("activation", "output_activation"), strict=True)
-        )
-        activations = np.full(num_nodes, usual, np.uint8)
-        activations[outputs] = at_output
-        aggregations = np.zeros(num_nodes, np.uint8)
-        for codes, given in ((activations, activation), (aggregations, aggregation)):
-            if given is not None:
-                np.copyto(codes, given, where=given != UNSET)
-            codes[inputs] = 0
-
-        at_inputs = np.zeros(0) if bias is None else np.nan_to_num(bias[inputs])
-        if bias is not None and at_inputs.any():
-            first = inputs[np.flatnonzero(at_inputs)[0]]
-            raise GraphError(
-                f"bias: expected 0 at an input, got {bias[first]} at {names[first]!r}. "
-                "An input's value is the feature itself: add the bias to a node that reads it."
-            )
-        if bias is not None:
-            bias = bias.copy()
-            bias[inputs] = np.nan
-        self = object.__new__(cls)
-        self.__setstate__(
-            {
-                "_names": names,
-                "_input_index": inputs.astype(np.int64),
-                "_output_index": outputs.astype(np.int64),
-                "_level": level,
-                "_edge_index": np.stack((src[order], dst[order])).astype(np.int64),
-                "_edge_position": edge_position,
-                "_activation": activations,
-                "_aggregation": aggregations,
-                "_weight": None if weight is None or np.isnan(weight).all() else weight[order],
-                "_bias": None if bias is None or np.isnan(bias).all() else bias,
-                "_sign": None if sign is None or not sign.any() else sign[order],
-                "_frozen": None if frozen is None or not frozen.any() else frozen[order],
-            }
-        )
+    @classmethod
+    def _of(cls, state: dict[str, Any]) -> Graph:
+        (self := object.__new__(cls)).__setstate__(state)
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{name}: expected no change, since a Graph is immutable, got one. Build another Graph.")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{name}: expected no change, since a Graph is immutable, got one. Build another Graph.")
+        self.__setattr__(name, None)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -502,23 +336,17 @@ class Graph:
     @cached_property
     def reaches_output(self) -> NDArray[np.bool_]:
         """Whether a path leads from each node to an output, bool ``[N]``."""
-        return self._spread(self._output_index, backward=True)
+        return reach(self, self._output_index, backward=True)
 
     @cached_property
     def hears_input(self) -> NDArray[np.bool_]:
         """Whether a path leads from an input to each node, bool ``[N]``."""
-        return self._spread(self._input_index, backward=False)
+        return reach(self, self._input_index, backward=False)
 
     @cached_property
     def wiring_hash(self) -> str:
         """SHA-256 (hex) of nodes, inputs, outputs, edges, activations and aggregations; not of names or weights."""
-        digest = hashlib.sha256(b"freewire wiring 1")  # the layout below, should it ever change
-        sizes = np.array([self.num_nodes, self.num_edges, len(self._input_index), len(self._output_index)])
-        for array in (sizes, self._input_index, self._output_index, self._edge_index):
-            digest.update(array.astype("<i8").tobytes())
-        digest.update(self._activation.tobytes())
-        digest.update(self._aggregation.tobytes())
-        return digest.hexdigest()
+        return wiring_hash(self)
 
     # ------------------------------------------------------------------ out again
 
@@ -547,18 +375,10 @@ class Graph:
         Raises:
             GraphError: A length does not fit.
         """
-        values = {}
-        for name, given, length in (("weight", weight, self.num_edges), ("bias", bias, self.num_nodes)):
-            array = None if given is None else np.array(given, np.float64)
-            if array is not None and array.shape != (length,):
-                raise GraphError(
-                    f"{name}: expected {length} values, got shape {list(array.shape)}. Give one a"
-                    f"{'n edge' if name == 'weight' else ' node'}."
-                )
-            values[f"_{name}"] = array
-        other = object.__new__(Graph)
-        other.__setstate__({**self.__dict__, **values})
-        return other
+        state = dict(self.__dict__)
+        state["_weight"] = stored_values(weight, self.num_edges, "weight", "an edge")
+        state["_bias"] = stored_values(bias, self.num_nodes, "bias", "a node")
+        return Graph._of(state)
 
     def __repr__(self) -> str:
         parts = [f"{self.num_nodes:,} nodes"]
@@ -577,10 +397,3 @@ class Graph:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
         return self  # immutable
-
-    def _spread(self, start: IntArray, *, backward: bool) -> NDArray[np.bool_]:
-        src, dst = self._edge_index
-        near, far = (dst, src) if backward else (src, dst)
-        reached = spread(start, near, far, self._level[dst], self.num_nodes, backward=backward)
-        reached.flags.writeable = False
-        return reached

@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freewire.errors import InputError
+from freewire._compiled import planner
+from freewire.errors import GraphError, InputError
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
 
 __all__ = ["PREACTIVATION_KEPT", "Plan", "make_plan"]
 
 #: Activations whose derivative the value alone does not tell; the tape keeps a second row for their argument.
 PREACTIVATION_KEPT = ("gelu", "silu", "softplus", "sin", "cos", "gaussian", "abs", "square")
+
+#: Rows are 32-bit numbers.
+_MAX_ROWS = 2**31
 
 _MAGIC = 0x7269776565726600 | 1  # "freewir", layout 1
 _LINEAR = tuple(AGGREGATIONS.index(name) for name in ("sum", "mean"))
@@ -93,6 +97,9 @@ class Plan:
     bias_index: SlotArray
     #: Tape row of the slot's kept pre-activation, or -1, int32 [C].
     kept_row: SlotArray
+    #: Tape row of each slot where nothing is kept for a backward, int32 [S]. Slot i of the inputs has row i; an
+    #: output's row is its own for good; any other is given, once its last reader's level is over, to a later level's.
+    inference_row: SlotArray
     #: Slot of each output, int32 [O].
     output_slot: SlotArray
     #: Bytes of a tape row at most: 64, 128 or 256.
@@ -137,6 +144,11 @@ class Plan:
         """Rows of the tape that training keeps: the slots and the kept pre-activations."""
         return self.num_slots + int((self.kept_row >= 0).sum())
 
+    @cached_property
+    def inference_rows(self) -> int:
+        """Rows of the tape where nothing is kept for a backward."""
+        return int(self.inference_row.max(initial=-1)) + 1
+
     @property
     def flops(self) -> int:
         """Floating-point operations of a forward pass a sample, an edge counted as two."""
@@ -148,16 +160,8 @@ class Plan:
         fan_in = self.in_end - self.in_begin
         if not fan_in.sum():
             return 0.0
-        edges = np.repeat(self.in_begin, fan_in) + _counted(fan_in)
-        # A node's sources as one number: the sum of a scrambled number each, so that their order does not matter.
-        mixed = (self.in_src[edges].astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-        sources = np.zeros(len(fan_in), np.uint64)
-        np.add.at(sources, np.repeat(np.arange(len(fan_in)), fan_in), mixed ^ (mixed >> np.uint64(32)))
-        level = np.searchsorted(self.level_ptr, np.arange(self.num_inputs, self.num_slots), side="right")
-        keys = np.stack((level.astype(np.uint64), fan_in.astype(np.uint64), sources))
-        _, which, count = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
-        return float(fan_in[count[which.ravel()] > 1].sum() / fan_in.sum())
+        twins = planner.twin_edges(self.level_ptr, self.num_inputs, self.in_begin, self.in_end, self.in_src)
+        return float(twins / fan_in.sum())
 
     def tape_bytes(self, batch: int, itemsize: int = 4) -> int:
         """Bytes that a training step keeps between forward and backward, for ``batch`` samples."""
@@ -209,7 +213,8 @@ class Plan:
         sections: list[Any] = [made[name] if name in made else getattr(self, name) for name, _ in _SECTIONS]
         header = len(sizes) + 2 * len(sections)
         starts = header + np.cumsum([0, *(-(-section.nbytes // 8) for section in sections)])
-        packed = np.zeros(starts[-1], np.int64)
+        packed = np.empty(starts[-1], np.int64)  # zeros() would be slower: the system clears it in small pages
+        packed[starts[1:] - 1] = 0  # the half word behind a section of odd length
         packed[: len(sizes)] = list(sizes.values())
         packed[1] = len(packed)
         packed[len(sizes) : header : 2] = starts[:-1]
@@ -260,6 +265,7 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
 
     Raises:
         InputError: Another ``row_bytes``.
+        GraphError: More tape rows than 32-bit numbers count.
 
     Example:
         >>> import freewire as fw
@@ -270,59 +276,48 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
     if row_bytes not in (None, 64, 128, 256):
         raise InputError(f"row_bytes: expected 64, 128 or 256, got {row_bytes!r}. Leave it out to have it chosen.")
     inputs, computed = graph.input_index, graph.computed_index
-    live = np.ones(num_nodes, np.bool_) if every_node else graph.reaches_output
-    kept = computed[live[computed]]
-    kept = kept[np.argsort(graph.level[kept], kind="stable")]
-    slot_node = np.concatenate((inputs, kept))
-    slot_of = np.full(num_nodes, -1, np.int64)
-    slot_of[slot_node] = np.arange(len(slot_node))
-
-    src, dst = graph.edge_index
-    edge_is_live = live[dst]  # then its source is live too, or an input
-    slot_level = graph.level[slot_node]
-    level_ptr = np.searchsorted(slot_level, np.arange(slot_level.max(initial=0) + 2))
-
-    # Canonical order sorts edges by destination as slots are sorted: each slot's in-edges stand side by side.
-    rank = np.empty(num_nodes, np.int64)
-    rank[np.argsort(graph.level, kind="stable")] = np.arange(num_nodes)
-    dst_rank = rank[dst]
-    in_begin = np.searchsorted(dst_rank, rank[kept], side="left")
-    in_end = np.searchsorted(dst_rank, rank[kept], side="right")
-    in_src = np.where(edge_is_live, slot_of[src], 0).astype(np.int32)
-
-    edges = np.flatnonzero(edge_is_live)
-    linear = np.isin(graph.aggregation[dst[edges]], _LINEAR)
-    by_source = np.argsort(slot_of[src[edges]] * 2 + ~linear, kind="stable")
-    out_edge = edges[by_source]
-    out_src, out_dst = slot_of[src[out_edge]], slot_of[dst[out_edge]].astype(np.int32)
-    num_slots = len(slot_node)
-    out_ptr = np.concatenate(([0], np.cumsum(np.bincount(out_src, minlength=num_slots))))
-    out_split = out_ptr[:-1] + np.bincount(out_src[linear[by_source]], minlength=num_slots)
+    keep = np.ones(num_nodes, np.bool_) if every_node else graph.reaches_output.copy()
+    keep[inputs] = False
+    edges = planner.edge_lists(graph.edge_index, graph.level, inputs, keep, np.isin(graph.aggregation, _LINEAR))
+    slot_of, slot_node = edges["slot_of"], edges["slot_node"]
+    kept, num_slots = slot_node[len(inputs) :], len(slot_node)
 
     activation = graph.activation[kept].astype(np.int32)
     keeps = np.isin(activation, [ACTIVATIONS.index(name) for name in PREACTIVATION_KEPT])
+    if num_slots + np.count_nonzero(keeps) > _MAX_ROWS:
+        raise GraphError(
+            f"graph: expected at most {_MAX_ROWS} tape rows, one a node and one more for each whose activation is one "
+            f"of {', '.join(PREACTIVATION_KEPT)}, got {num_slots + np.count_nonzero(keeps)}. Choose other activations, "
+            "or make several networks of it."
+        )
     kept_row = np.where(keeps, num_slots + np.cumsum(keeps) - 1, -1).astype(np.int32)
     bias_of = np.full(num_nodes, -1, np.int32)
     bias_of[computed] = np.arange(len(computed), dtype=np.int32)
-    outputs = np.arange(num_nodes) if every_node else graph.output_index
+    output_slot = slot_of if every_node else slot_of[graph.output_index]
+    is_output = np.zeros(num_slots, np.bool_)
+    is_output[output_slot] = True
+    inference_row = planner.inference_rows(
+        edges["level_ptr"], len(inputs), edges["out_ptr"], edges["out_split"], edges["out_dst"], is_output
+    )
     plan = Plan(
         num_nodes=num_nodes,
         num_inputs=len(inputs),
         num_edges=graph.num_edges,
         slot_node=slot_node,
-        level_ptr=level_ptr,
-        in_begin=in_begin,
-        in_end=in_end,
-        in_src=in_src,
-        out_ptr=out_ptr,
-        out_split=out_split,
-        out_dst=out_dst,
-        out_edge=out_edge,
+        level_ptr=edges["level_ptr"],
+        in_begin=edges["in_begin"],
+        in_end=edges["in_end"],
+        in_src=edges["in_src"],
+        out_ptr=edges["out_ptr"],
+        out_split=edges["out_split"],
+        out_dst=edges["out_dst"],
+        out_edge=edges["out_edge"],
         activation=activation,
         aggregation=graph.aggregation[kept].astype(np.int32),
         bias_index=bias_of[kept],
         kept_row=kept_row,
-        output_slot=slot_of[outputs].astype(np.int32),
+        inference_row=inference_row,
+        output_slot=output_slot,
         row_bytes=_ROW_BYTES if row_bytes is None else row_bytes,
         num_deaf=int(np.count_nonzero(~graph.hears_input)),
     )

@@ -116,6 +116,21 @@ def graphs(**options: Any) -> st.SearchStrategy[fw.Graph]:
     return wirings(**options).map(Wiring.build)
 
 
+#: Of the edges below: enough for every look ahead of the compiled planner.
+SOME_NODES = 300
+
+
+def some_edges(seed: int, acyclic: bool = True) -> tuple[list[int], list[int]]:
+    """A few hundred edges, parallel ones among them, in no order; nodes in none, a sixth of them without edges."""
+    rng = np.random.default_rng(seed)
+    number = rng.permutation(SOME_NODES)
+    ends = rng.integers(0, SOME_NODES * 5 // 6, (2, 700))
+    if acyclic:
+        ends = np.sort(ends[:, ends[0] != ends[1]], axis=0)
+    src, dst = number[ends]
+    return src.tolist(), dst.tolist()
+
+
 def assert_same_graph(a: fw.Graph, b: fw.Graph) -> None:
     """Equal in everything but the caller's edge order, which is no part of a graph."""
     assert list(a.nodes) == list(b.nodes)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The raw kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer: ``make test-sanitize``.
+"""The raw kernels and the planner under ASan, UBSan and (kernels only) TSan: ``make test-sanitize``.
 
 Enters: a C++ compiler ($CXX, else c++, g++ or clang++) with its sanitizer runtimes. Leaves: one line a run, exit status
 0 or 1, and build/sanitize/ (the programs, built again only where a source changed, and the cases). Why not pytest
 under a sanitizer: Python, torch and OpenMP would drown a report, or raise false ones. So the cases are drawn here,
 answered by the float64 reference, and run by a program of the kernels alone (csrc/testing/sanitize_main.cpp), on every
-instruction set that this CPU has. That a run can fail is shown last, by bugs planted in the same programs.
+instruction set that this CPU has; the planner's program (csrc/testing/planner_main.cpp) draws its own. That a run can
+fail is shown by bugs planted in the same programs.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ PLANTS = {
     "wrong_number": ("address", ("grad_bias of all gradients: expected", "within")),
     "thread_count": ("address", ("expected the same bits from 1 and 4 threads",)),
 }
+
+#: Likewise, of csrc/testing/planner_main.cpp.
+PLANNER_PLANT = ("short_level", ("AddressSanitizer", "WRITE of size 8", "planner::order"))
 
 _RESULT_NAMES = ("y", "grad_x", "grad_weight", "grad_bias")
 # Rounding that a result may show, in units of its type's last place: inputs are moved by as much to see what it does.
@@ -220,6 +224,11 @@ def build() -> None:
         }
         objects.update(parts)
         programs[f"{name}/sanitize"] = (flags, list(parts))
+    flags = SANITIZERS["address"]  # the planner starts no threads
+    raw = (str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/planner/*.cpp") if p.name != "module.cpp")
+    parts = {f"address/planner/{Path(s).stem}.o": (s, flags) for s in (*sorted(raw), "csrc/testing/planner_main.cpp")}
+    objects.update(parts)
+    programs["address/plan"] = (flags, list(parts))
     native.build(BUILD, objects, programs)
 
 
@@ -261,6 +270,21 @@ def check_plant(program: Program, isa: str, bug: str, path: str) -> None:
         )
 
 
+def check_planner() -> None:
+    """Run the planner over graphs of its own (csrc/testing/planner_main.cpp), then with a bug planted."""
+    program = native.Program(BUILD / "address" / "plan")
+    start, done = time.perf_counter(), program.run()
+    if done.returncode or done.stderr or not done.stdout.startswith("planner; "):
+        raise SanitizeError(f"planner: expected no report, got one.\n{done.stdout}{done.stderr}")
+    print(f"address  {done.stdout.strip()}; clean ({time.perf_counter() - start:.1f} s)", flush=True)
+    done = program.run("--plant", PLANNER_PLANT[0])
+    if done.returncode == 0 or not all(words in done.stderr for words in PLANNER_PLANT[1]):
+        raise SanitizeError(
+            f"planner: expected the planted bug {PLANNER_PLANT[0]!r} to be reported with {PLANNER_PLANT[1]}, got "
+            f"status {done.returncode} and\n{done.stdout}{done.stderr}"
+        )
+
+
 def main() -> int:
     """Build, run every case on every instruction set, then show that planted bugs are found."""
     start = time.perf_counter()
@@ -279,6 +303,7 @@ def main() -> int:
         print(f"written  {len(paths)} cases ({time.perf_counter() - written:.0f} s)", flush=True)
         programs = {sanitizer: Program(sanitizer) for sanitizer in SANITIZERS}
         runs = [(program, isa) for program in programs.values() for isa in program.isas]
+        check_planner()
         for program, isa in runs:
             check(program, isa, [str(path) for path in paths])
         plants = [(bug, isa) for bug, (name, _) in PLANTS.items() for isa in programs[name].isas]
@@ -289,8 +314,8 @@ def main() -> int:
         print("test-sanitize: FAILED", file=sys.stderr)
         return 1
     print(
-        f"test-sanitize: {len(paths)} cases clean in {len(runs)} runs, {len(plants)} planted bugs reported "
-        f"({time.perf_counter() - start:.0f} s)"
+        f"test-sanitize: {len(paths)} cases and the planner clean in {len(runs) + 1} runs, {len(plants) + 1} planted "
+        f"bugs reported ({time.perf_counter() - start:.0f} s)"
     )
     return 0
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import types
 import zipfile
 from collections.abc import Iterator
@@ -24,12 +25,13 @@ from setuptools.errors import CompileError
 
 import freewire as fw
 from freewire import _cuda_build as cuda_build
-from freewire import _library
+from freewire import _library, _planner
 from freewire import _toolchain as toolchain
 from freewire.errors import BuildError
 from tests import tools
 
 ROOT = Path(__file__).resolve().parents[1]
+MODULE = f"_planner{sysconfig.get_config_var('EXT_SUFFIX')}"
 MODULES = ("errors", "_toolchain", "_cuda_build")  # of the package, those that the build needs
 
 # The smallest operator that needs all the build gives: both kinds of source, a header, torch's threads.
@@ -52,6 +54,13 @@ static torch::stable::Tensor twice_cpu(const torch::stable::Tensor& x) {
   return y;
 }
 STABLE_TORCH_LIBRARY_IMPL(freewire, CPU, m) { m.impl("twice", TORCH_BOX(&twice_cpu)); }
+"""
+# As little as a planner can be.
+PLANNER = """\
+#include <pybind11/numpy.h>
+PYBIND11_MODULE(_planner, m) {
+  m.def("total", [](const pybind11::array_t<double>& x) { return *x.data() + x.size(); });
+}
 """
 HEADER = "inline float twice(float x) { return x + x; }\n"
 
@@ -153,6 +162,31 @@ class TestLibrary:
         assert built == Path("freewire", "libfreewire_cpu.so")
         assert loaded == Path(_library.__file__).parent / built.name
         assert Path(command.get_ext_filename(build.CUDA_LIBRARY)).name == _library.CUDA_LIBRARY.name
+
+    @pytest.mark.parametrize("command", ["_planner", "freewire._planner"])
+    def test_the_planner_is_a_python_module(self, build: types.ModuleType, command: str) -> None:
+        """Setuptools asks with the package and without."""
+        distribution = Distribution({"name": "x", "ext_modules": [build.planner_module()]})
+        builder = build.build_commands()["build_ext"](distribution)
+        builder.ensure_finalized()
+        assert Path(builder.get_ext_filename(command)).name == MODULE
+        assert builder.get_export_symbols(build.planner_module()) == ["PyInit__planner"]
+        assert builder.get_export_symbols(build.cpu_library()) == []
+        assert Path(_planner.__file__).name == MODULE
+
+    def test_the_planner_needs_no_torch(self) -> None:
+        assert b"torch" not in Path(_planner.__file__).read_bytes()
+
+    def test_pybind11_from_torch(
+        self, build: types.ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Where nothing can be installed, torch's copy of the headers serves; a torch without is told of."""
+        monkeypatch.setitem(sys.modules, "pybind11", None)
+        assert Path(build.pybind11_include(), "pybind11", "numpy.h").is_file()
+        assert "freewire: pybind11 is not installed: building the planner with" in capsys.readouterr().err
+        monkeypatch.setattr("torch.utils.cpp_extension.include_paths", lambda: ["/gone"])
+        with pytest.raises(BuildError, match=r"^pybind11: expected it in .* got neither\. Run `pip install 'pybind11"):
+            build.pybind11_include()
 
     @pytest.mark.parametrize("name", [b"PyInit", b"_Py", b"libpython", b"libtorch_python", b"libc10"])
     def test_needs_no_python_and_only_the_stable_abi(self, name: bytes) -> None:
@@ -280,6 +314,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "csrc/library.cpp": SCHEMA,
         "csrc/twice.h": HEADER,
         "csrc/cpu/twice.cpp": KERNEL,
+        "csrc/planner/total.cpp": PLANNER,
+        "freewire/_planner.pyi": "",
     }
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -304,12 +340,27 @@ def wheel(checkout: Path) -> Path:
 class TestWheel:
     def content(self, wheel: Path) -> set[str]:
         names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-        expected = {"__init__.py", "libfreewire_cpu.so", "py.typed", *(f"{module}.py" for module in MODULES)}
+        expected = {
+            "__init__.py",
+            "libfreewire_cpu.so",
+            "py.typed",
+            "_planner.pyi",
+            MODULE,
+            *(f"{module}.py" for module in MODULES),
+        }
         assert {f"freewire/{name}" for name in expected} <= names
         return {name.removeprefix("freewire/") for name in names} - expected
 
-    def test_fits_every_python(self, wheel: Path) -> None:
-        assert wheel.name.split("-")[2:4] == ["py3", "none"]
+    def test_is_of_one_python(self, wheel: Path) -> None:
+        """The planner is a module of the Python that built it; the libraries would fit every one."""
+        version = f"cp{sys.version_info.major}{sys.version_info.minor}"
+        assert wheel.name.split("-")[2:4] == [version, f"{version}{sys.abiflags}"]
+
+    def test_planner_runs(self, wheel: Path, tmp_path: Path) -> None:
+        zipfile.ZipFile(wheel).extract(f"freewire/{MODULE}", tmp_path)
+        script = "import numpy, _planner; print(_planner.total(numpy.full(2, 0.5)))"
+        done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path / "freewire", capture_output=True, text=True)
+        assert done.stdout.strip() == "2.5", done.stderr
 
     def test_carries_the_sources_of_the_cuda_library(self, wheel: Path) -> None:
         sources = {"twice.h", *tools.SOURCES} - {"cuda/kernel.h"}  # which was there before
@@ -340,8 +391,8 @@ class TestWheel:
         project = (checkout / "pyproject.toml").read_text()
         if command == ("in_place",):
             (checkout / "pyproject.toml").write_text("[project]\nlicense = 3\n")
-        for library in (checkout / "freewire").glob("libfreewire_*.so"):
-            library.unlink()
+        for library in (*(checkout / "freewire").glob("libfreewire_*.so"), checkout / "freewire" / MODULE):
+            library.unlink(missing_ok=True)
         (checkout / "csrc" / "cuda" / "kernel.h").write_text(tools.SOURCES["cuda/kernel.h"])
         with pytest.MonkeyPatch.context() as environment:
             tools.clear_environment(environment)
@@ -351,6 +402,7 @@ class TestWheel:
         (checkout / "pyproject.toml").write_text(project)
         assert done.returncode == 0, done.stderr
         assert (checkout / "freewire" / "libfreewire_cpu.so").is_file()
+        assert (checkout / "freewire" / MODULE).is_file()
         stamp = cuda_build.read_stamp(checkout / "freewire" / "libfreewire_cuda.so")
         assert stamp is not None
         assert stamp.sources == cuda_build.source_hash(checkout / "csrc")

@@ -22,12 +22,17 @@ ROOT = Path(__file__).parents[1]
 #: Floor -> its modules, lowest first: a module may import those before it. Floor 6 is examples/ and benchmarks/.
 HOUSE = {
     0: ("errors", "_toolchain"),
-    1: ("_arguments", "_levels", "_networkx", "_files", "graph", "_draws", "_dags", "generators"),
+    1: (
+        *("_planner", "_compiled", "_arguments", "_canonical", "_edges", "_networkx", "_files", "graph"),
+        *("_draws", "_dags", "generators"),
+    ),
     2: ("plan", "metrics", "_csv_graph", "_graphml", "graph_files"),
     3: ("_reference", "_cuda_build", "_cuda_cache", "_library", "ops"),
     4: ("network",),
     5: ("io",),
 }
+#: A module that is compiled stands in freewire/ as its stub.
+KINDS = (".py", ".pyi")
 #: What a floor may import from outside, beside the standard library and what the floors below it may.
 GUESTS = {0: (), 1: ("numpy", "networkx"), 2: (), 3: ("torch",), 4: (), 5: ("safetensors",)}
 ORDER = [module for floor in sorted(HOUSE) for module in HOUSE[floor]]
@@ -38,7 +43,10 @@ TORCH_BOUND = {"library.cpp", "checks.h", "cpu/forward.cpp", "cpu/backward.cpp",
 TORCH_BOUND |= {"cuda/forward.cpp", "cuda/backward.cpp", "cuda/torch_stream.h", "testing/simt_torch.cpp"}
 #: Without nvcc, CUDA sources run on the CPU through this one door.
 SHIM_DOOR = ("cuda/device.h", "testing/simt.h")
-TORCH_HEADER = re.compile(r"(torch|ATen|c10|pybind11|Python\.h)\b")
+TORCH_HEADER = re.compile(r"(torch|ATen|c10)\b")
+#: The one that speaks Python.
+PYTHON_BOUND = {"planner/module.cpp"}
+PYTHON_HEADER = re.compile(r"(pybind11|Python\.h)\b")
 
 
 # ---------------------------------------------------------------------------------- Python
@@ -60,14 +68,24 @@ def imported(source: str) -> Iterator[tuple[str, str | None]]:
             waiting.extend(ast.iter_child_nodes(node))
 
 
+def modules_of(root: Path) -> set[str]:
+    """The package's modules but for its ``__init__``."""
+    return {path.stem for path in (root / "freewire").iterdir() if path.suffix in KINDS} - {"__init__"}
+
+
+def file_of(root: Path, module: str) -> Path:
+    (path,) = (path for kind in KINDS if (path := root / "freewire" / f"{module}{kind}").is_file())
+    return path
+
+
 def python_breaks(root: Path) -> list[str]:
     """What freewire/*.py imports against the rules, a sentence each."""
     found = []
-    modules = {path.stem for path in (root / "freewire").glob("*.py")} - {"__init__"}
+    modules = modules_of(root)
     found += [f"freewire/{m}.py has no floor: give it one in tests/test_floors.py" for m in modules - set(ORDER)]
     for module in sorted(modules & set(ORDER)):
         guests = {guest for floor in range(FLOOR[module] + 1) for guest in GUESTS[floor]}
-        for origin, name in imported((root / "freewire" / f"{module}.py").read_text()):
+        for origin, name in imported(file_of(root, module).read_text()):
             top, _, rest = origin.partition(".")
             if top != "freewire":
                 if top not in guests and top not in sys.stdlib_module_names:
@@ -157,13 +175,14 @@ def cpp_breaks(csrc: Path) -> list[str]:
     for name, path in sorted(files.items()):
         folder = name.partition("/")[0] if "/" in name else ""
         for bracket, other in included(path):
-            if TORCH_HEADER.match(other) and name not in TORCH_BOUND:
+            foreign = (TORCH_HEADER, TORCH_BOUND), (PYTHON_HEADER, PYTHON_BOUND)
+            if any(header.match(other) and name not in bound for header, bound in foreign):
                 found.append(f"csrc/{name} is raw and includes {other}")
             elif bracket == '"' and other not in files:
                 found.append(f'csrc/{name} includes "{other}", no file of csrc/')
         for other in own[name]:
             target = other.partition("/")[0] if "/" in other else ""
-            allowed = {"": {""}, "testing": {"", "cpu", "cuda", "testing"}}.get(folder, {"", folder})
+            allowed = {"": {""}, "testing": {"", "cpu", "cuda", "planner", "testing"}}.get(folder, {"", folder})
             if target not in allowed and (name, other) != SHIM_DOOR:
                 found.append(f"csrc/{name} includes {other}, of a folder above or beside it")
             if other.endswith((".cpp", ".cu")):
@@ -188,7 +207,7 @@ class TestHouse:
         assert python_breaks(ROOT) == []
 
     def test_every_place_in_the_house_is_taken(self):
-        assert sorted(ORDER) == sorted(p.stem for p in (ROOT / "freewire").glob("*.py") if p.stem != "__init__")
+        assert sorted(ORDER) == sorted(modules_of(ROOT))
 
     def test_examples_and_benchmarks_use_public_names(self):
         assert user_breaks(ROOT) == []
@@ -199,6 +218,8 @@ class TestHouse:
     def test_files_that_speak_torch_do(self):
         for name in TORCH_BOUND:  # or the list would hide a file that became raw
             assert any(TORCH_HEADER.match(other) for _, other in included(ROOT / "csrc" / name)), name
+        for name in PYTHON_BOUND:
+            assert any(PYTHON_HEADER.match(other) for _, other in included(ROOT / "csrc" / name)), name
 
     def test_the_public_face_is_small(self):
         text = (ROOT / "freewire" / "__init__.py").read_text()
@@ -253,7 +274,7 @@ class TestBreaksAreCaught:
             ("graph", "from freewire import generators", "freewire/graph.py, floor 1, imports generators, floor 1"),
             ("plan", "import freewire.ops", "freewire/plan.py, floor 2, imports ops, floor 3"),
             ("plan", "from . import network", "freewire/plan.py, floor 2, imports network, floor 4"),
-            ("_levels", "from .graph import Graph", "freewire/_levels.py, floor 1, imports graph, floor 1"),
+            ("_edges", "from .graph import Graph", "freewire/_edges.py, floor 1, imports graph, floor 1"),
             (
                 "_reference",
                 "def f():\n    import freewire.ops",
@@ -297,8 +318,8 @@ class TestBreaksAreCaught:
             ("from freewire.graph import ACTIVATIONS", []),
             ("import freewire as fw\nfw.graph.ACTIVATIONS, fw.plan.make_plan, fw.Graph.union", []),
             (
-                "import freewire as fw\nfw.graph.levels(fw.plan._MAGIC)",
-                ["takes freewire.graph.levels", "takes freewire.plan._MAGIC"],
+                "import freewire as fw\nfw.graph.canonical(fw.plan._MAGIC)",
+                ["takes freewire.graph.canonical", "takes freewire.plan._MAGIC"],
             ),
         ],
     )
@@ -343,6 +364,21 @@ class TestBreaksAreCaught:
                 "csrc/cpu/dispatch.cpp includes the source cpu/isa_base.cpp",
             ),
             ("cpu/vec.h", '#include "tile.h"', 'csrc/cpu/vec.h includes "tile.h", no file of csrc/'),
+            (
+                "planner/order.cpp",
+                "#include <pybind11/numpy.h>",
+                "csrc/planner/order.cpp is raw and includes pybind11/numpy.h",
+            ),
+            (
+                "library.cpp",
+                "#include <pybind11/pybind11.h>",
+                "csrc/library.cpp is raw and includes pybind11/pybind11.h",
+            ),
+            (
+                "planner/module.cpp",
+                "#include <torch/csrc/stable/ops.h>",
+                "csrc/planner/module.cpp is raw and includes torch/csrc/stable/ops.h",
+            ),
             ("platform.h", '#include "platform.h"', "csrc/ includes itself in a circle: "),
         ],
     )

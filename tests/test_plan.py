@@ -176,7 +176,7 @@ class TestPlan:
     def test_arrays_are_read_only_and_typed(self, name):
         plan = make_plan(CASES[name])
         arrays = {field: value for field, value in vars(plan).items() if isinstance(value, np.ndarray)}
-        assert len(arrays) == 14
+        assert len(arrays) == 15
         wide = {"slot_node", "level_ptr", "in_begin", "in_end", "out_ptr", "out_split", "out_edge"}
         for field, array in arrays.items():
             assert array.dtype == (np.int64 if field in wide else np.int32), field

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// Rows of the tape for inference; see rows.h.
+#include "planner/rows.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "planner/check.h"
+
+namespace freewire::planner {
+
+void assign_rows(std::span<const int64_t> level_ptr, int64_t num_inputs, std::span<const int64_t> out_ptr,
+                 std::span<const int64_t> out_split, std::span<const int32_t> out_dst, std::span<const bool> is_output,
+                 std::span<int32_t> row) {
+  const auto num_slots = static_cast<int64_t>(row.size()), num_edges = static_cast<int64_t>(out_dst.size());
+  require(num_slots <= int64_t{1} << 31, "row: expected at most 2^31 slots, got more.");
+  require(num_inputs >= 0 && num_inputs <= num_slots, "num_inputs: expected at most one a slot, got another number.");
+  require(static_cast<int64_t>(out_ptr.size()) == num_slots + 1, "out_ptr: expected one a slot and one more.");
+  require(out_split.size() == row.size(), "out_split: expected one a slot, got another number.");
+  require(is_output.size() == row.size(), "is_output: expected one a slot, got another number.");
+  require(
+      level_ptr.size() >= 2 && level_ptr.front() == 0 && level_ptr[1] >= num_inputs && level_ptr.back() == num_slots,
+      "level_ptr: expected the inputs on level 0 and all slots on some level, got others.");
+  require(std::is_sorted(level_ptr.begin(), level_ptr.end()), "level_ptr: expected ascending numbers, got others.");
+
+  // The rows that each slot is the last to read, as linked lists of slots; last_reader as a list's end is -1. What
+  // nobody reads (an input) is free from level 1 on.
+  constexpr int32_t kNone = -1;
+  std::vector<int32_t> first_done(num_slots, kNone), next_done(num_slots, kNone), free;
+  for (int64_t s = num_slots - 1; s >= 0; --s) {  // backwards, so that the lists are in order of slots
+    if (is_output[s]) continue;
+    const int64_t begin = out_ptr[s], split = out_split[s], end = out_ptr[s + 1];
+    require(0 <= begin && begin <= split && split <= end && end <= num_edges,
+            "out_ptr: expected ascending numbers up to that of edges, got others.");
+    int64_t reader = kNone;  // both parts of a row of edges are in order of destinations
+    if (split > begin) reader = out_dst[split - 1];
+    if (end > split) reader = std::max<int64_t>(reader, out_dst[end - 1]);
+    if (reader == kNone) {
+      if (s < num_inputs) free.push_back(static_cast<int32_t>(s));
+      continue;
+    }
+    require(reader > s && reader < num_slots, "out_dst: expected later slots, got others.");
+    next_done[s] = first_done[reader];
+    first_done[reader] = static_cast<int32_t>(s);
+  }
+
+  auto num_rows = static_cast<int32_t>(num_inputs);
+  for (int32_t s = 0; s < num_rows; ++s) row[s] = s;
+  const auto num_levels = static_cast<int64_t>(level_ptr.size()) - 1;
+  for (int64_t level = 0; level < num_levels; ++level) {
+    if (level) {
+      for (int64_t reader = level_ptr[level - 1]; reader < level_ptr[level]; ++reader) {
+        for (int32_t s = first_done[reader]; s != kNone; s = next_done[s]) free.push_back(row[s]);
+      }
+    }
+    for (int64_t s = std::max(level_ptr[level], num_inputs); s < level_ptr[level + 1]; ++s) {
+      if (level == 0 || free.empty()) {
+        row[s] = num_rows++;
+      } else {
+        row[s] = free.back();
+        free.pop_back();
+      }
+    }
+  }
+}
+
+}  // namespace freewire::planner

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+// The planner over random graphs, to be compiled with a sanitizer; tests/sanitize.py does.
+//
+// Enters: nothing, or "--plant short_level", which gives the planner a room shorter than it says. Leaves: a line that
+// says what ran; the exit status is 1, with one sentence on stderr, where a result breaks a rule. Its results are held
+// against plain Python in tests/test_planner.py; here every array ends where its memory does, and those that do not fit
+// must be refused before anything outside of them is touched.
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "planner/edge_lists.h"
+#include "planner/order.h"
+#include "planner/reach.h"
+#include "planner/rows.h"
+#include "planner/twins.h"
+
+namespace freewire::testing {
+namespace {
+
+using namespace planner;
+using Numbers = std::vector<int64_t>;
+
+void expect(bool holds, const char* rule) {
+  if (!holds) throw std::runtime_error(rule);
+}
+
+// Fresh memory a result, so that its end is guarded.
+struct Graph {
+  Graph(const Numbers& src, const Numbers& dst, int64_t num_nodes)
+      : level(num_nodes), in_degree(num_nodes), out_degree(num_nodes) {
+    to_src.resize(src.size());
+    to_dst.resize(src.size());
+    position.resize(src.size());
+    num_stuck = order(src, dst, {level, in_degree, out_degree, to_src, to_dst, position});
+  }
+
+  Numbers level, in_degree, out_degree, to_src, to_dst, position;
+  int64_t num_stuck;
+};
+
+struct Flags {  // std::vector<bool> has no span
+  explicit Flags(int64_t count) : size(count), values(new bool[count]()) {}
+  std::span<bool> span() { return {values.get(), static_cast<size_t>(size)}; }
+
+  int64_t size;
+  std::unique_ptr<bool[]> values;
+};
+
+void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random) {
+  const auto num_nodes = static_cast<int64_t>(graph.level.size());
+  Numbers inputs;
+  Flags live(num_nodes), linear(num_nodes);
+  for (int64_t node = 0; node < num_nodes; ++node) {
+    linear.span()[node] = random() % 2;
+    live.span()[node] = random() % 4 == 0;
+    if (!graph.in_degree[node] && static_cast<int64_t>(inputs.size()) < num_inputs) inputs.push_back(node);
+  }
+  spread(graph.to_src, graph.to_dst, true, live.span());
+  for (const int64_t node : inputs) live.span()[node] = false;
+
+  EdgeLists lists(graph.level, inputs, live.span(), linear.span());
+  Numbers in_begin(lists.num_computed()), in_end(lists.num_computed());
+  std::vector<int32_t> in_src(graph.to_src.size());
+  const int64_t num_live = lists.by_destination(graph.to_src, graph.to_dst, in_begin, in_end, in_src);
+  Numbers out_ptr(lists.num_slots() + 1), out_split(lists.num_slots()), out_edge(num_live);
+  std::vector<int32_t> out_dst(num_live), row(lists.num_slots());
+  lists.by_source(in_begin, in_end, in_src, out_ptr, out_split, out_dst, out_edge);
+  expect(out_ptr.back() == num_live, "out_ptr: expected it to end with the live edges.");
+  Flags is_output(lists.num_slots());
+  for (bool& each : is_output.span()) each = random() % 8 == 0;
+  assign_rows(lists.level_ptr(), static_cast<int64_t>(inputs.size()), out_ptr, out_split, out_dst, is_output.span(),
+              row);
+  for (const int32_t each : row) expect(each >= 0 && each < lists.num_slots(), "row: expected at most one a slot.");
+  const int64_t twins =
+      count_twin_edges(lists.level_ptr(), static_cast<int64_t>(inputs.size()), in_begin, in_end, in_src);
+  expect(twins >= 0 && twins <= num_live, "twins: expected edges among the live ones.");
+}
+
+// Wrong numbers in one array at a time: refused, or borne.
+void plan_nonsense(Graph graph, std::mt19937_64& random, int64_t* refused) {
+  Numbers* const arrays[] = {&graph.level, &graph.to_src, &graph.to_dst};
+  Numbers& array = *arrays[random() % 3];
+  for (int64_t i = 0; i < 3 && !array.empty(); ++i) {
+    const int64_t wrong[] = {-1,
+                             INT64_MAX,
+                             INT64_MIN,
+                             static_cast<int64_t>(graph.level.size()),
+                             int64_t{1} << 31,
+                             static_cast<int64_t>(random() % (graph.level.size() + 1))};
+    array[random() % array.size()] = wrong[random() % 6];
+  }
+  try {
+    plan(graph, 5, random);
+  } catch (const std::invalid_argument&) {
+    ++*refused;
+  }
+}
+
+void run() {
+  int64_t ordered = 0, stuck = 0, refused = 0;
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    std::mt19937_64 random(seed);
+    const auto num_nodes = static_cast<int64_t>(random() % 200 + 1), num_edges = static_cast<int64_t>(random() % 900);
+    const bool acyclic = seed % 4 != 0;
+    Numbers number(num_nodes), src, dst;
+    for (int64_t node = 0; node < num_nodes; ++node) number[node] = node;
+    std::shuffle(number.begin(), number.end(), random);
+    for (int64_t e = 0; e < num_edges; ++e) {
+      auto from = static_cast<int64_t>(random() % num_nodes), to = static_cast<int64_t>(random() % num_nodes);
+      if (acyclic && from == to) continue;
+      if (acyclic && from > to) std::swap(from, to);
+      src.push_back(number[from]);
+      dst.push_back(number[to]);
+    }
+    const Graph graph(src, dst, num_nodes);
+    expect(!acyclic || !graph.num_stuck, "order: expected levels for all nodes of a graph without cycles.");
+    if (graph.num_stuck) {
+      ++stuck;
+      continue;
+    }
+    ++ordered;
+    for (size_t e = 0; e < src.size(); ++e) {
+      const int64_t at = graph.position[e];
+      expect(graph.to_src.at(at) == src[e] && graph.to_dst.at(at) == dst[e], "position: expected the edge itself.");
+      expect(graph.level[src[e]] < graph.level[dst[e]], "level: expected a source's below its reader's.");
+    }
+    plan(graph, static_cast<int64_t>(random() % 20), random);
+    for (int64_t i = 0; i < 5; ++i) plan_nonsense(graph, random, &refused);
+    if (src.empty()) continue;
+    src[random() % src.size()] = random() % 2 ? -1 : num_nodes;
+    try {
+      const Graph nonsense(src, dst, num_nodes);
+      throw std::runtime_error("order: expected a refusal of a number out of range, got none.");
+    } catch (const std::invalid_argument&) {
+      ++refused;
+    }
+  }
+  expect(ordered > 100 && stuck > 20 && refused > 500, "graphs: expected many of each kind.");
+  std::printf("planner; %ld graphs, %ld with cycles, %ld refusals\n", static_cast<long>(ordered),
+              static_cast<long>(stuck), static_cast<long>(refused));
+}
+
+// A chain, and one entry of level less than promised.
+void plant() {
+  Numbers src{0, 1, 2}, dst{1, 2, 3}, level(3), in_degree(4), out_degree(4), to_src(3), to_dst(3), position(3);
+  order(src, dst, {std::span(level.data(), 4), in_degree, out_degree, to_src, to_dst, position});
+}
+
+}  // namespace
+}  // namespace freewire::testing
+
+int main(int count, char** arguments) {
+  try {
+    if (count == 3 && std::string(arguments[1]) == "--plant" && std::string(arguments[2]) == "short_level") {
+      freewire::testing::plant();
+    } else {
+      freewire::testing::run();
+    }
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "planner: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
