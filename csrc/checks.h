@@ -13,6 +13,7 @@
 #include <optional>
 #include <vector>
 
+#include "number.h"
 #include "plan_view.h"
 
 namespace freewire {
@@ -80,18 +81,33 @@ inline PlanView checked_backward(const torch::stable::Tensor& grad_y, const torc
   return plan;
 }
 
-// Calls body(T{}) with T float or double, as the tensor's type says.
+// Calls body(T{}) with the type that the tensor's numbers are stored in.
 template <class Body>
 void with_float_type(const torch::stable::Tensor& tensor, Body&& body) {
   using torch::headeronly::ScalarType;
-  const ScalarType type = tensor.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double,
-                  "x: expected float32 or float64, got another type. Convert it, or the network.");
-  if (type == ScalarType::Float) {
-    body(float{});
-  } else {
-    body(double{});
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float:
+      return body(float{});
+    case ScalarType::Double:
+      return body(double{});
+    case ScalarType::BFloat16:
+      return body(BFloat16{});
+    case ScalarType::Half:
+      return body(Half{});
+    default:
+      STD_TORCH_CHECK(
+          false, "x: expected float32, float64, bfloat16 or float16, got another type. Convert it, or the network.");
   }
+}
+
+// A tensor's numbers as a type of number.h, which torch's typed pointers do not know.
+template <class T>
+const T* numbers(const torch::stable::Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+template <class T>
+T* mutable_numbers(const torch::stable::Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
 }  // namespace freewire

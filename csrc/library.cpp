@@ -4,9 +4,9 @@
 //
 // They carry no autograd: call them through freewire/ops.py, or their gradients are silently missing.
 //
-// B samples, I inputs, O outputs, E edges, N computed nodes (biases), R tape rows; T the type of x, float or
-// double. plan is Plan.pack(), int64, on x's device; header is its first kPlanHeader words where that is not the
-// CPU, since launches are sized on the host, and empty on the CPU.
+// B samples, I inputs, O outputs, E edges, N computed nodes (biases), R tape rows; T the type of x: float,
+// double, bfloat16 or half. plan is Plan.pack(), int64, on x's device; header is its first kPlanHeader words where that
+// is not the CPU, since launches are sized on the host, and empty on the CPU.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(freewire, m) {

@@ -14,7 +14,7 @@
 namespace freewire {
 
 // "freewir" and the layout's version.
-constexpr int64_t kPlanMagic = 0x7269776565726600 | 1;
+constexpr int64_t kPlanMagic = 0x7269776565726600 | 2;
 
 constexpr int64_t kGroupEdges = 32;
 
@@ -34,6 +34,7 @@ struct PlanView {
   int64_t level_width;  // the most computed nodes of one level
   int64_t num_presets;  // P
   int64_t num_groups;   // G
+  int64_t num_rows;     // rows of the tape where nothing is kept: S, or fewer where they are used again
 
   const int64_t* level_ptr;     // [L + 1] the first slot of each level
   const int64_t* in_begin;      // [C] the first in-edge of each computed node, in canonical order
@@ -54,13 +55,18 @@ struct PlanView {
   const int32_t* output_of_slot;  // [S] which output the slot is, or -1
   const int32_t* group_node;  // [G] in-edges in groups of at most kGroupEdges: their node, one group at least a node
   const int64_t* group_edge;  // [G] and the first of them
+  // Where rows are used again (num_rows < S; else both are absent): an input's row is its slot's number, an output's is
+  // nobody else's, and a row that level l reads last is written again on a later level only.
+  const int32_t* slot_row;  // [S] the row of each slot
+  const int32_t* row_src;   // [E] the row of each edge's source; 0 for a dead edge
 
   constexpr int64_t num_computed() const { return num_slots - num_inputs; }
+  constexpr bool reuses_rows() const { return num_rows < num_slots; }
 };
 
 // The header: the sizes, then each section's first word and length, in PlanView's order.
-constexpr int64_t kPlanSizes = 16;
-constexpr int64_t kPlanSections = 19;
+constexpr int64_t kPlanSizes = 17;
+constexpr int64_t kPlanSections = 21;
 constexpr int64_t kPlanHeader = kPlanSizes + 2 * kPlanSections;
 
 // Reads a header of kPlanHeader numbers, of a plan whose count words stand at words; false where it is no header of
@@ -82,9 +88,11 @@ inline bool read_plan(const int64_t* header, const int64_t* words, int64_t count
   plan->level_width = header[13];
   plan->num_presets = header[14];
   plan->num_groups = header[15];
+  plan->num_rows = header[16];
   for (int64_t i = 2; i < kPlanSizes; ++i) {
     if (header[i] < 0) return false;
   }
+  if (plan->num_rows > plan->num_slots) return false;
   if (plan->row_bytes != 64 && plan->row_bytes != 128 && plan->row_bytes != 256) return false;
 
   const int64_t* table = header + kPlanSizes;
@@ -119,6 +127,8 @@ inline bool read_plan(const int64_t* header, const int64_t* words, int64_t count
   plan->output_of_slot = narrow(slots);
   plan->group_node = narrow(plan->num_groups);
   plan->group_edge = wide(plan->num_groups);
+  plan->slot_row = narrow(plan->reuses_rows() ? slots : 0);
+  plan->row_src = narrow(plan->reuses_rows() ? plan->num_edges : 0);
   return fits;
 }
 

@@ -13,6 +13,7 @@ from freewire.errors import FileFormatError as FileFormatError
 from freewire.errors import FreewireError as FreewireError
 from freewire.errors import GraphError as GraphError
 from freewire.errors import InputError as InputError
+from freewire.errors import OutOfMemoryError as OutOfMemoryError
 from freewire.graph import Graph as Graph
 from freewire.graph_files import read_graph as read_graph
 from freewire.graph_files import write_graph as write_graph

@@ -24,5 +24,9 @@ class FileFormatError(FreewireError, ValueError):
     """A file that is not a whole freewire file."""
 
 
+class OutOfMemoryError(FreewireError, MemoryError):
+    """A call that would take more memory than there is; told before anything is allocated."""
+
+
 class BuildError(FreewireError, ImportError):
     """The compiled kernels are missing, or were built for another freewire."""

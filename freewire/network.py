@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from freewire import _library
+from freewire import _library, _memory
 from freewire._networkx import write_networkx
 from freewire._reference import check_features
-from freewire.errors import GraphError, InputError
+from freewire.errors import GraphError, InputError, OutOfMemoryError
 from freewire.graph import Graph
 from freewire.ops import evaluate
 from freewire.plan import Plan, make_plan, plan_header
@@ -28,8 +28,9 @@ from freewire.plan import Plan, make_plan, plan_header
 __all__ = ["Network"]
 
 Initialiser = Callable[[Tensor, Graph], Any]
-_DTYPES = (torch.float32, torch.float64)
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _DEVICES = ("cpu", "cuda", "meta")
+_LARGE = 1 << 28  # values on the tape: from here on a call asks first what memory is left
 
 
 class Network(nn.Module):
@@ -49,7 +50,7 @@ class Network(nn.Module):
         checkpoint: Keep no activations for the backward, which then runs the forward once more: less memory, a third
             more time.
         device: Of the parameters.
-        dtype: float32 or float64; left out: torch's default type.
+        dtype: float32, float64, bfloat16 or float16; left out: torch's default type.
 
     Attributes:
         weight: Parameter ``[E]``, in the graph's canonical edge order.
@@ -165,10 +166,12 @@ class Network(nn.Module):
         """Run the network.
 
         Args:
-            x: ``[..., I]``, any leading shape, of the parameters' type and device; under autocast any floating type.
+            x: ``[..., I]``, any leading shape, of the parameters' type and device. Under autocast x and the parameters
+                are cast, as those of ``nn.Linear`` are; float64 is left alone.
 
         Returns:
-            ``[..., O]``; under autocast in its type, computed in the parameters'.
+            ``[..., O]`` of the type computed in. bfloat16 and float16 hold x, parameters, node values and results;
+            sums, activations and the gradients of nodes are float32.
 
         Raises:
             InputError: The shape, type or device does not fit.
@@ -179,13 +182,16 @@ class Network(nn.Module):
         return self._run(x, placed)
 
     def _run(self, x: Tensor, plan: _Placed) -> Tensor:
-        weight, bias = self.weight, self.bias
-        words, header, num_inputs, num_outputs, tape_rows = plan
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
+        words, header, num_inputs, num_outputs, tape_rows, _ = plan
         if not isinstance(x, Tensor):
             check_features(x, num_inputs)
-        result_type, kind = None, x.device.type
-        if kind != "meta" and torch.is_autocast_enabled(kind) and x.is_floating_point() and x.dtype != torch.float64:
-            result_type, x = torch.get_autocast_dtype(kind), x.to(weight.dtype)
+        kind = x.device.type
+        if kind != "meta" and torch.is_autocast_enabled(kind):  # out here, so that autograd casts gradients back
+            target = torch.get_autocast_dtype(kind)
+            x, weight = _autocast(x, target), _autocast(weight, target)
+            bias = None if bias is None else _autocast(bias, target)
         if (
             x.dtype != weight.dtype
             or x.device != weight.device
@@ -198,10 +204,12 @@ class Network(nn.Module):
         shape = x.shape
         if len(shape) != 2:
             x = x.reshape(math.prod(shape[:-1]), num_inputs)
+        if not torch.compiler.is_compiling() and x.shape[0] * tape_rows > _LARGE:
+            self._check_memory(x, plan.plan)
         y = evaluate(x, weight, bias, words, header, num_outputs, tape_rows, self.checkpoint)
         if len(shape) != 2:
             y = y.reshape(*shape[:-1], num_outputs)
-        return y if result_type is None else y.to(result_type)
+        return y
 
     def _explain(self, x: Tensor, weight: Tensor) -> None:
         """Say what is wrong with x; called only when something is."""
@@ -221,6 +229,36 @@ class Network(nn.Module):
             f"x: expected a tensor on the CPU or on a CUDA GPU, got one on {x.device}. This version has no kernels for "
             f'{x.device.type}: use net.to("cpu") and x.to("cpu").'
         )
+
+    def memory(self, batch: int, training: bool = True) -> int:
+        """Peak memory of one call in bytes, beside x and the parameters: what `forward` raises by.
+
+        Args:
+            batch: Samples.
+            training: Forward and backward with gradients of x and of all parameters; else a forward under
+                ``torch.no_grad()``, which uses rows of the tape again.
+
+        Example:
+            >>> import freewire as fw
+            >>> net = fw.Network(fw.generators.mlp([8, 16, 4]))
+            >>> net.memory(1000) > net.memory(1000, training=False)
+            True
+        """
+        return _call_bytes(self._plan, batch, self.weight, training)
+
+    def _check_memory(self, x: Tensor, plan: Plan) -> None:
+        """Raise before the allocation where a call cannot fit; asked of large calls only, since it takes a while."""
+        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
+        if x.device.type == "meta":
+            return
+        needed, left = _call_bytes(plan, x.shape[0], x, training), _available_bytes(x.device)
+        if left is not None and needed > left:
+            what = "a training step" if training else "a forward"
+            raise OutOfMemoryError(
+                f"x: expected a batch that fits into the {left / 2**30:,.1f} GiB left on {x.device}, got "
+                f"{x.shape[0]:,} samples, for which {what} takes {needed / 2**30:,.1f} GiB. "
+                "Use smaller batches; net.memory(batch) tells what one takes."
+            )
 
     def activations(self, x: Tensor) -> dict[Hashable, Tensor]:
         """Every node's value, inputs and nodes that reach no output included; differentiable.
@@ -329,11 +367,12 @@ class _Placed(NamedTuple):
     num_inputs: int
     num_outputs: int
     tape_rows: int
+    plan: Plan
 
 
 def _pack(plan: Plan) -> _Placed:
     with torch.inference_mode(False):  # or no backward could keep it
-        return _Placed(torch.from_numpy(plan.pack()), (), plan.num_inputs, plan.num_outputs, plan.tape_rows)
+        return _Placed(torch.from_numpy(plan.pack()), (), plan.num_inputs, plan.num_outputs, plan.tape_rows, plan)
 
 
 def _place(plan: _Placed, device: torch.device) -> _Placed:
@@ -345,13 +384,35 @@ def _place(plan: _Placed, device: torch.device) -> _Placed:
     return plan._replace(words=words, header=plan_header(plan.words.numpy()) if device.type == "cuda" else ())
 
 
+def _call_bytes(plan: Plan, batch: int, like: Tensor, training: bool) -> int:
+    itemsize = like.dtype.itemsize
+    if like.device.type == "cuda":
+        # Not among the names that torch's types know.
+        shared = torch.cuda.get_device_properties(like.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
+        return _memory.gpu_call_bytes(plan, batch, itemsize, training=training, shared_bytes=shared)
+    return _memory.call_bytes(plan, batch, itemsize, training=training, threads=torch.get_num_threads())
+
+
+def _available_bytes(device: torch.device) -> int | None:
+    """What may still be allocated there. Of a GPU what torch has cached counts; other processes' memory does not."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return _memory.available_bytes()
+
+
 def check_dtype(dtype: torch.dtype, what: str) -> None:
     """Raise unless there are kernels for the type."""
     if dtype not in _DTYPES:
         raise InputError(
-            f"{what}: expected torch.float32 or torch.float64, got {dtype}. "
-            "This version has kernels for those two: convert with net.float()."
+            f"{what}: expected torch.float32, torch.float64, torch.bfloat16 or torch.float16, got {dtype}. "
+            "There are kernels for those four: convert with net.float()."
         )
+
+
+def _autocast(tensor: Tensor, target: torch.dtype) -> Tensor:
+    """What autocast makes of an argument: float64 and what is no floating-point number stay."""
+    return tensor.to(target) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
 
 
 def _deviation(init: Any, graph: Graph) -> Any:

@@ -201,8 +201,10 @@ def _reference_of(plan: Tensor) -> Callable[..., Tensor]:
         wiring, outputs = _reference.Wiring.of_plan(plan.cpu().numpy())
 
     def run(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        values = _reference.evaluate(wiring, x, weight, bias)
-        return values.index_select(1, torch.as_tensor(outputs, device=x.device))
+        # Sums are float32 where 16 bits store the numbers, as in the kernels.
+        wide = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
+        values = _reference.evaluate(wiring, x.to(wide), weight.to(wide), None if bias is None else bias.to(wide))
+        return values.index_select(1, torch.as_tensor(outputs, device=x.device)).to(x.dtype)
 
     return run
 
@@ -231,7 +233,7 @@ def evaluate(
     """The network's outputs, ``[B, O]``: one operator call, and one more in the backward.
 
     Args:
-        x: ``[B, I]``, float32 or float64.
+        x: ``[B, I]``, float32, float64, bfloat16 or float16.
         weight: ``[E]``, x's type.
         bias: ``[computed nodes]``, x's type, or None.
         plan: `Plan.pack`'s array as a tensor, on x's device.

@@ -27,13 +27,13 @@ PREACTIVATION_KEPT = ("gelu", "silu", "softplus", "sin", "cos", "gaussian", "abs
 #: Rows are 32-bit numbers.
 _MAX_ROWS = 2**31
 
-_MAGIC = 0x7269776565726600 | 1  # "freewir", layout 1
+_MAGIC = 0x7269776565726600 | 2  # "freewir", layout 2
 _LINEAR = tuple(AGGREGATIONS.index(name) for name in ("sum", "mean"))
 # The widest row: fewest index reads an edge. It won on tapes from 35 kB to 25 MB (docs/design.md has the figures).
 _ROW_BYTES = 256
 
 # What Plan.pack() lays out, in PlanView's order: after the sizes, each section's first word and length.
-_NUM_SIZES = 16
+_NUM_SIZES = 17
 _SECTIONS = (
     ("level_ptr", np.int64),
     ("in_begin", np.int64),
@@ -54,6 +54,8 @@ _SECTIONS = (
     ("output_of_slot", np.int32),
     ("group_node", np.int32),
     ("group_edge", np.int64),
+    ("slot_row", np.int32),
+    ("row_src", np.int32),
 )
 #: In-edges of one node whose gradients a GPU's warp sums up together; kGroupEdges of csrc/plan_view.h.
 _GROUP_EDGES = 32
@@ -150,6 +152,24 @@ class Plan:
         return int(self.inference_row.max(initial=-1)) + 1
 
     @property
+    def scratch_rows(self) -> int:
+        """Rows that a call works in where nothing is kept: `inference_rows` if that saves a quarter of the slots' own.
+
+        Else the slots', since every edge would have to name a second row.
+        """
+        return self.inference_rows if 4 * self.inference_rows <= 3 * self.num_slots else self.num_slots
+
+    @property
+    def gather_edges(self) -> int:
+        """Live edges into nodes whose aggregation is not linear: each receives a gradient of its own."""
+        return int((self.in_end - self.in_begin)[~np.isin(self.aggregation, _LINEAR)].sum())
+
+    @property
+    def product_fan_in(self) -> int:
+        """The largest fan-in of a product."""
+        return int((self.in_end - self.in_begin)[self.aggregation == AGGREGATIONS.index("product")].max(initial=0))
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of a forward pass a sample, an edge counted as two."""
         return 2 * self.num_live_edges + len(self.in_begin)
@@ -170,8 +190,7 @@ class Plan:
     def pack(self) -> IntArray:
         """The plan as one int64 array, laid out as csrc/plan_view.h says; `unpack` reads it back."""
         fan_in = self.in_end - self.in_begin
-        gather_edges = int(fan_in[~np.isin(self.aggregation, _LINEAR)].sum())
-        product_fan_in = fan_in[self.aggregation == AGGREGATIONS.index("product")]
+        gather_edges = self.gather_edges
         out_position = np.zeros(self.num_edges if gather_edges else 0, np.int64)
         if gather_edges:
             out_position[self.out_edge] = np.arange(self.num_live_edges)
@@ -184,6 +203,7 @@ class Plan:
         groups = np.maximum(-(-fan_in // _GROUP_EDGES), 1)  # one at least: it sums up the bias's gradient too
         group_node = np.repeat(np.arange(len(fan_in), dtype=np.int32), groups)
         group_edge = self.in_begin[group_node] + _GROUP_EDGES * _counted(groups)
+        reuses = self.scratch_rows < self.num_slots
         sizes = {
             "magic": _MAGIC,
             "num_words": 0,
@@ -195,12 +215,13 @@ class Plan:
             "num_biases": self.num_computed,
             "tape_rows": self.tape_rows,
             "gather_edges": gather_edges,
-            "product_fan_in": int(product_fan_in.max(initial=0)),
+            "product_fan_in": self.product_fan_in,
             "row_bytes": self.row_bytes,
             "num_levels": self.num_levels,
             "level_width": int(self.level_widths.max(initial=0)),
             "num_presets": len(preset_slot),
             "num_groups": len(group_node),
+            "num_rows": self.scratch_rows,
         }
         made = {
             "out_position": out_position,
@@ -209,6 +230,8 @@ class Plan:
             "output_of_slot": output_of_slot,
             "group_node": group_node,
             "group_edge": group_edge,
+            "slot_row": self.inference_row if reuses else self.inference_row[:0],
+            "row_src": self.inference_row[self.in_src] if reuses else self.in_src[:0],
         }
         sections: list[Any] = [made[name] if name in made else getattr(self, name) for name, _ in _SECTIONS]
         header = len(sizes) + 2 * len(sections)
@@ -243,8 +266,8 @@ class Plan:
                 f"  edges      {self.num_live_edges:,}, fan-in {fan_in.min(initial=fan_in.max(initial=0)):,} to "
                 f"{fan_in.max(initial=0):,}, {self.dense_share:.0%} of them in dense blocks",
                 f"  nodes      {kinds or 'none'}",
-                f"  cost       {self.flops:,} FLOPs a sample; tape {self.num_slots * 4:,} bytes a sample in inference, "
-                f"{self.tape_rows * 4:,} in training (fp32)",
+                f"  cost       {self.flops:,} FLOPs a sample; training keeps {self.tape_rows * 4:,} bytes each (fp32), "
+                f"inference nothing, and works in {self.scratch_rows:,} rows of one tile",
                 f"  kernel     whole network in one call, tiles of up to {self.row_bytes // 4} samples (fp32)",
             )
         )

@@ -33,7 +33,7 @@ from tests.native import ROOT, SANITIZERS
 
 BUILD = ROOT / "build" / "sanitize"
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # as kTypeNames of case_file.h
 ROW_BYTES = (64, 128, 256)
 BATCHES = (0, 1, 15, 16, 17, 33, 64, 65, 130)
 ISAS = ("base", "avx2", "avx512")  # narrowest first, as csrc/cpu/dispatch.cpp lists them
@@ -55,7 +55,8 @@ PLANNER_PLANT = ("short_level", ("AddressSanitizer", "WRITE of size 8", "planner
 
 _RESULT_NAMES = ("y", "grad_x", "grad_weight", "grad_bias")
 # Rounding that a result may show, in units of its type's last place: inputs are moved by as much to see what it does.
-_ROUNDING = 16
+# Where 16 bits store the numbers each is rounded once.
+_ROUNDING, _NARROW_ROUNDING = 16, 4
 
 
 class SanitizeError(native.NativeError):
@@ -87,24 +88,29 @@ class Case:
     def row_bytes_used(self) -> int:
         """As row_bytes() in csrc/cpu/kernels.h decides: halved while one tile would hold the batch."""
         used = self.row_bytes
-        while used > 64 and self.batch * self.dtype.itemsize <= used:
+        while used > 64 and self.batch * self.computed_bytes <= used:
             used //= 2
         return used
 
     @property
+    def computed_bytes(self) -> int:
+        """Bytes of a number in the type that is computed in."""
+        return max(self.dtype.itemsize, 4)
+
+    @property
     def tiles(self) -> int:
-        return -(-self.batch * self.dtype.itemsize // self.row_bytes_used)
+        return -(-self.batch * self.computed_bytes // self.row_bytes_used)
 
     def write(self, path: Path) -> None:
         arguments = _arguments(self.graph, self.dtype, self.batch, self.bias, self.wild)
         nothing = torch.empty(0, dtype=self.dtype)
         results = [] if self.wild else _results(self.graph, self.dtype, self.batch, self.bias)
         with path.open("wb") as file:
-            file.write(b"fwcase01")
-            file.write(struct.pack("<4q", self.dtype.itemsize, self.batch, self.bias, not self.wild))
+            file.write(b"fwcase02")
+            file.write(struct.pack("<4q", DTYPES.index(self.dtype), self.batch, self.bias, not self.wild))
             packed = torch.from_numpy(self.plan.pack())
             for values in (packed, *(nothing if value is None else value for value in arguments)):
-                file.write(struct.pack("<q", values.numel()) + values.numpy().tobytes())
+                file.write(struct.pack("<q", values.numel()) + bytes(values.untyped_storage())[: values.nbytes])
             for tolerance, values in results or [(0.0, torch.empty(0))] * len(_RESULT_NAMES):
                 file.write(struct.pack("<dq", tolerance, values.numel()) + values.numpy().tobytes())
 
@@ -142,7 +148,7 @@ def cases() -> Iterator[Case]:
         for row_bytes in ROW_BYTES:
             name = f"every_kind-{str(dtype)[6:]}-{row_bytes}"
             # 16 groups of tiles share the sums; only past 16 tiles does a group have a second one to add.
-            for i, batch in enumerate((*BATCHES, 16 * row_bytes // dtype.itemsize + 1)):
+            for i, batch in enumerate((*BATCHES, 16 * row_bytes // max(dtype.itemsize, 4) + 1)):
                 yield Case(f"{name}-{batch}", kinds, dtype, row_bytes, batch, bias=i % 3 > 0)
             yield Case(f"{name}-wild", kinds, dtype, row_bytes, 65, wild=True)
         for i, (name, graph) in enumerate(CASES.items()):
@@ -184,7 +190,7 @@ def _results(graph: fw.Graph, dtype: torch.dtype, batch: int, bias: bool) -> lis
     assert x is not None
     assert weight is not None
     assert grad_y is not None
-    eps = torch.finfo(dtype).eps * _ROUNDING
+    eps = torch.finfo(dtype).eps * (_ROUNDING if dtype.itemsize >= 4 else _NARROW_ROUNDING)
     parameters = (x, weight) if biases is None else (x, weight, biases)
     exact = _gradients(graph, parameters, grad_y)
     tolerances = [eps * (1 + float(e.abs().max())) if e.numel() else 0.0 for e in exact]

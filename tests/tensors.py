@@ -2,23 +2,29 @@
 """What the operator and module tests share: where they run, networks with lively parameters, and the yardstick.
 
 The yardstick is the float64 reference. A float32 result may miss it by a few times what the float32 reference itself
-misses it by: rounding is the only excuse, and how much of it there is depends on the graph.
+misses it by: rounding is the only excuse, and how much of it there is depends on the graph. Where 16 bits store the
+numbers the yardstick rounds every node's value too, so that both fall on the same side of a kink.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 
 import freewire as fw
+from freewire import _reference
 
-DTYPES = (torch.float32, torch.float64)
+NARROW = (torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.float64, *NARROW)
 BATCHES = (0, 1, 33, 1025)
 
 ROUNDING = 8.0  # times the reference's own error
+NARROW_ROUNDING = 4.0  # units of 16 bits' rounding: node values agree but for those that fall between two numbers
 
 
 def network(graph: fw.Graph, dtype: torch.dtype = torch.float64, seed: int = 0, **options: Any) -> fw.Network:
@@ -48,11 +54,33 @@ def gradients(run: Callable[[Tensor], Tensor], net: fw.Network, x: Tensor, grad_
     return [y.detach(), *(torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True))]
 
 
+class _Rounded(torch.autograd.Function):
+    """A value as a type stores it; the gradient passes."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, dtype: torch.dtype) -> Tensor:
+        return value.to(dtype).to(value.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+@contextlib.contextmanager
+def stored_as(dtype: torch.dtype) -> Iterator[None]:
+    """While it lasts the reference rounds every node's value to a type of 16 bits, as the tape does."""
+    functions = _reference._FUNCTIONS if dtype in NARROW else {}
+    rounded = {name: lambda z, f=f: _Rounded.apply(f(z), dtype) for name, f in functions.items()}
+    with mock.patch.dict(_reference._FUNCTIONS, rounded):
+        yield
+
+
 def exact(net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
-    """`gradients` of the float64 reference, at the parameters' present values."""
+    """`gradients` of the float64 reference, at the parameters' present values, stored as the network stores them."""
     double = fw.Network(net.graph, bias=net.bias is not None, dtype=torch.float64)
     double.load_state_dict({k: v.double() if v.is_floating_point() else v for k, v in net.state_dict().items()})
-    return gradients(lambda x: fw.reference(double, x), double, x.double(), grad_y.double())
+    with stored_as(net.weight.dtype):
+        return gradients(lambda x: fw.reference(double, x), double, x.double(), grad_y.double())
 
 
 def assert_matches_reference(net: fw.Network, x: Tensor, grad_y: Tensor) -> None:
@@ -73,8 +101,9 @@ def assert_within(got: Tensor, want: Tensor, rough: Tensor, name: str) -> None:
     assert got.shape == want.shape, f"{name}: {list(got.shape)} against {list(want.shape)}"
     if not want.numel():
         return
-    units = (256 if got.dtype == torch.float64 else ROUNDING) * torch.finfo(got.dtype).eps
-    allowed = ROUNDING * (rough.double() - want).abs().max().item() + units * (1 + want.abs().max().item())
+    units = {torch.float64: 256, torch.float32: ROUNDING}.get(got.dtype, NARROW_ROUNDING) * torch.finfo(got.dtype).eps
+    inherent = 0.0 if got.dtype in NARROW else ROUNDING * (rough.double() - want).abs().max().item()
+    allowed = inherent + units * (1 + want.abs().max().item())
     worst = (got.double() - want).abs().max().item()
     assert worst <= allowed, f"{name}: off by {worst:.3g}, allowed {allowed:.3g}"
 

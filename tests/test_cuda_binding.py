@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
 import freewire as fw
+from freewire import network as network_module
 from tests import gpu, gpu_cases, native, simt_torch
 from tests.graphs import CASES
 from tests.tensors import DTYPES, assert_same_bits, assert_within, batch_of, exact, gradients, network
@@ -39,11 +40,11 @@ def everything(net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
     return [y, *gradients(net, net, x, grad_y)]
 
 
-def refused(message: str, graph: str = "random") -> None:
-    """A call raises, with or without gradients, and says so in the one form."""
+def refused(message: str, graph: str = "random", modes: Sequence[bool] = (False, True)) -> None:
+    """A call raises, with and without gradients (or as ``modes`` says), and says so in the one form."""
     net = network(CASES[graph], torch.float32)
     x, _ = batch_of(net, 3)
-    for requires_grad in (False, True):
+    for requires_grad in modes:
         with pytest.raises(RuntimeError, match=message):
             net.requires_grad_(requires_grad)(x)
 
@@ -232,8 +233,11 @@ class TestDevice:
         with simt_torch.device(shared_bytes=16 * slots * 4):  # 16 columns, but nothing else that a block needs
             refused(
                 r"FREEWIRE_CUDA_TILE: expected at most [248] columns, which is what this GPU's shared memory holds of "
-                rf"this network's {slots} rows, got 16\. Set it to 0 to stream, or unset it\."
+                rf"this network's {slots} rows, got 16\. Set it to 0 to stream, or unset it\.",
+                modes=[True],
             )
+            with torch.no_grad():  # nothing is kept, so that rows are used again, and they fit
+                network(CASES["random"], torch.float32)(torch.ones(3, 9))
 
     def test_what_fits_no_block_is_streamed(self, shim: None) -> None:
         net = network(CASES["fan_in_1000"], torch.float32)
@@ -248,8 +252,9 @@ class TestDevice:
         for got, other in zip(found, want, strict=True):
             torch.testing.assert_close(got, other, rtol=1e-4, atol=1e-4)
 
-    def test_out_of_memory(self, shim: None) -> None:
+    def test_out_of_memory(self, shim: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """In torch's words, which those who look for a batch that fits search for."""
+        monkeypatch.setattr(network_module, "_LARGE", 1 << 62)  # or the network would tell before it is tried
         net = network(CASES["diamond"], torch.float32)
         with pytest.raises(RuntimeError, match=rf"CUDA out of memory: expected {4 << 45} bytes to be free on the GPU"):
             net(torch.zeros(1, 1).expand(1 << 45, 1))

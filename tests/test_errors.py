@@ -18,6 +18,7 @@ BUILTINS = {
     "InputError": ValueError,
     "FileFormatError": ValueError,
     "BuildError": ImportError,
+    "OutOfMemoryError": MemoryError,
 }
 
 

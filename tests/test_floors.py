@@ -26,7 +26,7 @@ HOUSE = {
         *("_planner", "_compiled", "_arguments", "_canonical", "_edges", "_networkx", "_files", "graph"),
         *("_draws", "_dags", "generators"),
     ),
-    2: ("plan", "metrics", "_csv_graph", "_graphml", "graph_files"),
+    2: ("plan", "_memory", "metrics", "_csv_graph", "_graphml", "graph_files"),
     3: ("_reference", "_cuda_build", "_cuda_cache", "_library", "ops"),
     4: ("network",),
     5: ("io",),

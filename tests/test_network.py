@@ -471,15 +471,29 @@ class TestConventions:
 
     @pytest.mark.parametrize("target", [torch.bfloat16, torch.float16])
     def test_autocast(self, target: torch.dtype) -> None:
+        """As nn.Linear: x and parameters are cast, float64 is not, and gradients come back in their own type."""
         net = network(GRAPH, torch.float32)
         x = x_of(net, 6).requires_grad_()
         with torch.autocast("cpu", dtype=target):
             y = net(x)
             again = net(x.to(target))
-        assert (y.dtype, again.dtype) == (target, target)
-        torch.testing.assert_close(y, net(x).to(target))
+            values = net.activations(x)
+        narrow = copy.deepcopy(net).to(target)
+        assert_same_bits([y, again], [narrow(x.to(target))] * 2)
+        assert {value.dtype for value in values.values()} == {target}
         y.float().sum().backward()
+        narrow(x.to(target)).float().sum().backward()
         assert (x.grad.dtype, net.weight.grad.dtype) == (torch.float32, torch.float32)
+        assert_same_bits([net.weight.grad, net.bias.grad], [p.grad.float() for p in narrow.parameters()])
+
+    def test_autocast_leaves_float64_alone(self) -> None:
+        net = network(GRAPH)
+        x = x_of(net, 6)
+        want = net(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert_same_bits([net(x)], [want])
+            with pytest.raises(fw.InputError, match=r"x: expected torch\.float64, .* got torch\.bfloat16"):
+                net(x.float())
 
 
 class TestParameters:
@@ -601,13 +615,12 @@ class TestRefused:
             fw.Network(GRAPH)(x)
 
     def test_other_types(self) -> None:
-        net = fw.Network(GRAPH).half()
-        with pytest.raises(
-            fw.InputError, match=r"network: expected torch.float32 or torch.float64, got torch.float16\. This"
-        ):
-            net(torch.zeros(3, 9, dtype=torch.float16))
-        with pytest.raises(fw.InputError, match=r"dtype: expected torch.float32 or torch.float64, got torch.bfloat16"):
-            fw.Network(GRAPH, dtype=torch.bfloat16)
+        known = "expected torch.float32, torch.float64, torch.bfloat16 or torch.float16, got"
+        net = fw.Network(GRAPH).to(torch.float8_e5m2)
+        with pytest.raises(fw.InputError, match=rf"network: {known} torch.float8_e5m2\. There"):
+            net(torch.zeros(3, 9).to(torch.float8_e5m2))
+        with pytest.raises(fw.InputError, match=rf"dtype: {known} torch.complex64"):
+            fw.Network(GRAPH, dtype=torch.complex64)
 
     @pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has CUDA")
     def test_a_gpu_without_a_torch_for_it(self) -> None:

@@ -228,7 +228,8 @@ class TestPlan:
         assert re.search(r"levels +1, up to 2 nodes wide", text)
         assert re.search(r"edges +2, fan-in 0 to 1", text)
         assert re.search(r"nodes +linear 3, sum 3", text)
-        assert re.search(r"cost +7 FLOPs a sample; tape 24 bytes a sample in inference, 24 in training", text)
+        assert "cost       7 FLOPs a sample; training keeps 24 bytes each (fp32), inference nothing" in text
+        assert "inference nothing, and works in 6 rows of one tile" in text
         assert re.search(r"kernel +whole network in one call, tiles of up to 64 samples", text)
         assert "no input   reaches 2 nodes" in str(make_plan(CASES["deaf"]))
         text = str(make_plan(CASES["random"]))
@@ -275,6 +276,7 @@ class TestPack:
         plan = make_plan(g, every_node=every_node)
         sections = unpack(plan.pack())
         made = {"out_position", "share_begin", "preset_slot", "output_of_slot", "group_node", "group_edge"}
+        made |= {"slot_row", "row_src"}
         assert set(vars(plan)) & set(sections) == set(sections) - made
         for name in sections.keys() - made:
             np.testing.assert_array_equal(sections[name], getattr(plan, name), err_msg=name)
@@ -297,10 +299,24 @@ class TestPack:
             "product_fan_in": max((n for n, name in zip(fan_in, kinds, strict=True) if name == "product"), default=0),
             "num_presets": len(presets),
             "num_groups": sum(max(1, -(-n // 32)) for n in fan_in),
+            "num_rows": plan.scratch_rows,
         }
         for name, word in names:
             assert packed[int(word)] == own.get(name, getattr(plan, name, None)), name
         assert packed[1] == len(packed)
+
+    @given(graphs(), either)
+    def test_rows_are_named_where_a_quarter_is_saved(self, g, every_node):
+        plan = make_plan(g, every_node=every_node)
+        sections = unpack(plan.pack())
+        if plan.inference_rows > 0.75 * plan.num_slots:
+            assert plan.scratch_rows == plan.num_slots
+            assert [len(sections[name]) for name in ("slot_row", "row_src")] == [0, 0]
+            return
+        assert plan.scratch_rows == plan.inference_rows
+        assert sections["slot_row"].tolist() == plan.inference_row.tolist()
+        for begin, end in zip(plan.in_begin, plan.in_end, strict=True):
+            assert sections["row_src"][begin:end].tolist() == plan.inference_row[plan.in_src[begin:end]].tolist()
 
     @given(graphs(), either)
     def test_out_position_is_the_inverse_of_out_edge(self, g, every_node):
@@ -370,6 +386,9 @@ class TestPack:
         lengths = {"computed": computed, "slots": sizes["num_slots"], "slots + 1": sizes["num_slots"] + 1}
         lengths |= {f"plan->{name}": size for name, size in sizes.items()}
         lengths["plan->num_levels + 1"] = sizes["num_levels"] + 1
+        reused = sizes["num_rows"] < sizes["num_slots"]
+        lengths["plan->reuses_rows() ? slots : 0"] = sizes["num_slots"] if reused else 0
+        lengths["plan->reuses_rows() ? plan->num_edges : 0"] = sizes["num_edges"] if reused else 0
         lengths["plan->gather_edges ? computed : 0"] = computed if sizes["gather_edges"] else 0
         lengths["plan->gather_edges ? plan->num_edges : 0"] = sizes["num_edges"] if sizes["gather_edges"] else 0
         reads = re.findall(r"plan->(\w+) = (wide|narrow)\((.+?)\);", text)

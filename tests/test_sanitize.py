@@ -27,7 +27,7 @@ class TestCases:
     @pytest.mark.parametrize(("dtype", "row_bytes"), VARIANTS)
     def test_every_kernel(self, dtype: torch.dtype, row_bytes: int) -> None:
         mine = [case for case in CASE_LIST if (case.dtype, case.row_bytes_used) == (dtype, row_bytes)]
-        columns = row_bytes // dtype.itemsize
+        columns = row_bytes // max(dtype.itemsize, 4)
         assert {case.bias for case in mine} == {True, False}
         assert any(case.wild for case in mine)
         assert any(case.batch % columns for case in mine), "no tile is cut short by the batch's end"

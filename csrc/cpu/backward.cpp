@@ -31,11 +31,11 @@ std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& grad_y, const Tens
 
   with_float_type(weight, [&](auto type) {
     using T = decltype(type);
-    const cpu::Gradients<T> gradients{need_x ? grad_x.mutable_data_ptr<T>() : nullptr,
-                                      need_parameters ? grad_weight.mutable_data_ptr<T>() : nullptr,
-                                      need_parameters && num_biases ? grad_bias.mutable_data_ptr<T>() : nullptr};
-    cpu::run_backward(plan, grad_rows.const_data_ptr<T>(), weights.const_data_ptr<T>(), tape_rows.const_data_ptr<T>(),
-                      batch, gradients, cpu::TorchThreads{});
+    const cpu::Gradients<T> gradients{need_x ? mutable_numbers<T>(grad_x) : nullptr,
+                                      need_parameters ? mutable_numbers<T>(grad_weight) : nullptr,
+                                      need_parameters && num_biases ? mutable_numbers<T>(grad_bias) : nullptr};
+    cpu::run_backward(plan, numbers<T>(grad_rows), numbers<T>(weights), numbers<T>(tape_rows), batch, gradients,
+                      cpu::TorchThreads{});
   });
   return {grad_x, grad_weight, grad_bias};
 }

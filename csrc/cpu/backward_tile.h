@@ -17,8 +17,8 @@
 namespace freewire::cpu {
 
 // grad *= act', a row of kColumns; value is the row the derivative is told from.
-template <class G>
-void differentiate_row(Activation code, const typename G::V::Scalar* value, typename G::V::Scalar* grad) {
+template <class G, class T>
+void differentiate_row(Activation code, const T* value, typename G::C* grad) {
   with_activation(code, [&](auto activation) {
     for (int c = 0; c < G::kColumns; c += G::kLanes) {
       const auto slope = derivative<decltype(activation)::value>(G::V::load(value + c));
@@ -29,11 +29,12 @@ void differentiate_row(Activation code, const typename G::V::Scalar* value, type
 
 // The gradient that a node which is not linear sends along each in-edge, added to the sources' rows.
 template <class G, Aggregation A, class T>
-void push(const PlanView& plan, const T* weight, int64_t node, const T* tape, bool first,
-          const BackwardScratch<T>& scratch) {
+void push(const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape, bool first,
+          const BackwardScratch<Compute<T>>& scratch) {
   using V = typename G::V;
+  using C = typename G::C;
   const int64_t begin = plan.in_begin[node], end = plan.in_end[node];
-  const T* delta = scratch.grad + (plan.num_inputs + node) * G::kColumns;
+  const C* delta = scratch.grad + (plan.num_inputs + node) * G::kColumns;
   const auto term = [&](int64_t e, int c) {
     return V(weight[e]) * V::load(tape + int64_t{plan.in_src[e]} * G::kColumns + c);
   };
@@ -41,7 +42,7 @@ void push(const PlanView& plan, const T* weight, int64_t node, const T* tape, bo
   V state[G::kVectors];
   for (int k = 0; k < G::kVectors; ++k) {
     const int c = k * G::kLanes;
-    V running = A == Aggregation::kProduct ? V(T(1)) : term(begin, c);
+    V running = A == Aggregation::kProduct ? V(C(1)) : term(begin, c);
     for (int64_t e = begin; e < end; ++e) {
       if constexpr (A == Aggregation::kProduct) running.store(scratch.products + (e - begin) * G::kColumns + c);
       running = combine<A>(running, term(e, c));
@@ -52,15 +53,15 @@ void push(const PlanView& plan, const T* weight, int64_t node, const T* tape, bo
   // winner is the first edge whose term is the aggregate (or the first NaN), and closes its column.
   typename V::Mask open[G::kVectors];
   for (int k = 0; k < G::kVectors; ++k) {
-    if constexpr (A == Aggregation::kProduct) state[k] = V(T(1));
-    open[k] = V(T(0)) == V(T(0));
+    if constexpr (A == Aggregation::kProduct) state[k] = V(C(1));
+    open[k] = V(C(0)) == V(C(0));
   }
   for (int64_t i = 0; i < end - begin; ++i) {
     const int64_t e = A == Aggregation::kProduct ? end - 1 - i : begin + i;
     const V w(weight[e]);
     const T* value = tape + int64_t{plan.in_src[e]} * G::kColumns;
-    T* grad = scratch.grad + int64_t{plan.in_src[e]} * G::kColumns;
-    V dot(T(0));
+    C* grad = scratch.grad + int64_t{plan.in_src[e]} * G::kColumns;
+    V dot(C(0));
     for (int k = 0; k < G::kVectors; ++k) {
       const int c = k * G::kLanes;
       const V a = V::load(value + c), t = w * a, d = V::load(delta + c);
@@ -71,38 +72,40 @@ void push(const PlanView& plan, const T* weight, int64_t node, const T* tape, bo
       } else {
         const auto wins = open[k] & ((t == state[k]) | (t != t));
         open[k] = open[k] & ~wins;
-        share = select(wins, d, V(T(0)));
+        share = select(wins, d, V(C(0)));
       }
       dot = dot + share * a;
       (V::load(grad + c) + w * share).store(grad + c);
     }
     if (scratch.out_sums) {
-      T& sum = scratch.out_sums[plan.out_position[e]];
+      C& sum = scratch.out_sums[plan.out_position[e]];
       sum = first ? horizontal_sum(dot) : sum + horizontal_sum(dot);
     }
   }
 }
 
 template <class G, class T>
-void push(Aggregation code, const PlanView& plan, const T* weight, int64_t node, const T* tape, bool first,
-          const BackwardScratch<T>& scratch) {
+void push(Aggregation code, const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape, bool first,
+          const BackwardScratch<Compute<T>>& scratch) {
   with_nonlinear(code, [&](auto which) { push<G, decltype(which)::value>(plan, weight, node, tape, first, scratch); });
 }
 
 // One chunk of a slot's gather over its readers [begin, end). kDots: also each edge's dot with the slot's
 // value.
 template <class G, bool kDots, class T>
-FREEWIRE_INLINE void gather(const int32_t* dst, const T* weight, int64_t begin, int64_t end, const T* grad,
-                            const T* value, bool first, T* sums, typename G::V (&total)[G::kChunk]) {
+FREEWIRE_INLINE void gather(const int32_t* dst, const typename G::C* weight, int64_t begin, int64_t end,
+                            const typename G::C* grad, const T* value, bool first, typename G::C* sums,
+                            typename G::V (&total)[G::kChunk]) {
   using V = typename G::V;
-  constexpr int kGroup = kSumGroup<T>;
+  using C = typename G::C;
+  constexpr int kGroup = kSumGroup<C>;
   V own[G::kChunk];
 #pragma GCC unroll 8
   for (int k = 0; k < G::kChunk; ++k) own[k] = V::load(value + k * G::kLanes);
   const auto edge = [&](int64_t e) __attribute__((always_inline)) {
-    const T* row = grad + int64_t{dst[e]} * G::kColumns;
+    const C* row = grad + int64_t{dst[e]} * G::kColumns;
     const V w(weight[e]);
-    V dot(T(0));
+    V dot(C(0));
 #pragma GCC unroll 8
     for (int k = 0; k < G::kChunk; ++k) {
       const V g = V::load(row + k * G::kLanes);
@@ -118,7 +121,7 @@ FREEWIRE_INLINE void gather(const int32_t* dst, const T* weight, int64_t begin, 
 #pragma GCC unroll 4
       for (int i = 0; i < kGroup; ++i) parts[i] = edge(e + i);
       const V dots = block_sums(parts);
-      T lanes[G::kLanes];
+      C lanes[G::kLanes];
       dots.store(lanes);
 #pragma GCC unroll 4
       for (int i = 0; i < kGroup; ++i) sums[e + i] = first ? lanes[i] : sums[e + i] + lanes[i];
@@ -132,20 +135,21 @@ FREEWIRE_INLINE void gather(const int32_t* dst, const T* weight, int64_t begin, 
 
 template <class T, int kVectorBytes, int kRowBytes>
 void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t tile, bool first, const T* tape,
-                   const BackwardScratch<T>& scratch) {
+                   const BackwardScratch<Compute<T>>& scratch) {
   using G = Tile<T, kVectorBytes, kRowBytes>;
   using V = typename G::V;
+  using C = typename G::C;
   const int64_t begin = tile * G::kColumns;
-  const V zero(T(0));
+  const V zero(C(0));
 
   for (int64_t i = 0; i < plan.num_presets; ++i) {
-    T* row = scratch.grad + int64_t{plan.preset_slot[i]} * G::kColumns;
+    C* row = scratch.grad + int64_t{plan.preset_slot[i]} * G::kColumns;
     for (int c = 0; c < G::kColumns; c += G::kLanes) zero.store(row + c);
   }
   for (int64_t i = 0; i < plan.num_outputs; ++i) {
-    T* row = scratch.grad + int64_t{plan.output_slot[i]} * G::kColumns;
+    C* row = scratch.grad + int64_t{plan.output_slot[i]} * G::kColumns;
     for (int c = 0; c < G::kColumns && begin + c < arrays.batch; ++c) {
-      row[c] = arrays.grad_y[(begin + c) * plan.num_outputs + i];
+      row[c] = widened(arrays.grad_y[(begin + c) * plan.num_outputs + i]);
     }
   }
 
@@ -155,12 +159,12 @@ void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_
     const bool starts_from_row = preset >= 0 && plan.preset_slot[preset] == slot;
     if (starts_from_row) --preset;
     const T* value = tape + slot * G::kColumns;
-    T* row = scratch.grad + slot * G::kColumns;
+    C* row = scratch.grad + slot * G::kColumns;
     const auto activation = node < 0 ? Activation::kLinear : static_cast<Activation>(plan.activation[node]);
     const bool in_registers = activation == Activation::kLinear || activation == Activation::kRelu;
     const auto aggregation = node < 0 ? Aggregation::kSum : static_cast<Aggregation>(plan.aggregation[node]);
-    const T fan_in = node < 0 ? T(1) : T(plan.in_end[node] - plan.in_begin[node]);
-    const V scale(aggregation == Aggregation::kMean && fan_in > 0 ? T(1) / fan_in : T(1));
+    const C fan_in = node < 0 ? C(1) : C(plan.in_end[node] - plan.in_begin[node]);
+    const V scale(aggregation == Aggregation::kMean && fan_in > 0 ? C(1) / fan_in : C(1));
     V bias_sum = zero;
 
     for (int chunk = 0; chunk < G::kColumns; chunk += G::kChunk * G::kLanes) {
@@ -173,7 +177,7 @@ void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_
                         first && chunk == 0, scratch.out_sums, grad);
       } else {
         gather<G, false>(plan.out_dst, arrays.out_weight, readers, split, scratch.grad + chunk, value + chunk, false,
-                         static_cast<T*>(nullptr), grad);
+                         static_cast<C*>(nullptr), grad);
       }
       if (in_registers) {
 #pragma GCC unroll 8
@@ -199,7 +203,7 @@ void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_
       }
     }
     if (scratch.bias_sums) {
-      T& sum = scratch.bias_sums[node];
+      C& sum = scratch.bias_sums[node];
       sum = first ? horizontal_sum(bias_sum) : sum + horizontal_sum(bias_sum);
     }
     if (!is_linear(aggregation) && fan_in > 0) {

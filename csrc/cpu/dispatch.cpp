@@ -5,6 +5,10 @@
 
 #include "cpu/kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace freewire::cpu {
 namespace {
 
@@ -14,7 +18,9 @@ constexpr const char* kIsaNames[] = {"base", "avx2", "avx512"};
 Isa detect() {
 #if defined(__x86_64__)
   Isa best = Isa::kBase;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) best = Isa::kAvx2;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const bool converts_halves = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);  // no name in every compiler's list
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_halves) best = Isa::kAvx2;
   if (best == Isa::kAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     best = Isa::kAvx512;
@@ -50,5 +56,7 @@ const Kernels<T>& kernels() {
 }
 template const Kernels<float>& kernels<float>();
 template const Kernels<double>& kernels<double>();
+template const Kernels<BFloat16>& kernels<BFloat16>();
+template const Kernels<Half>& kernels<Half>();
 
 }  // namespace freewire::cpu

@@ -30,13 +30,13 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& weight, co
 
   with_float_type(x, [&](auto type) {
     using T = decltype(type);
-    const cpu::ForwardArrays<T> arrays{x_rows.const_data_ptr<T>(), weights.const_data_ptr<T>(),
-                                       bias ? biases.const_data_ptr<T>() : nullptr, y.mutable_data_ptr<T>(), batch};
-    T* tape = tape_rows ? kept.mutable_data_ptr<T>() : nullptr;
-    cpu::run_forward(plan, arrays, tape, cpu::TorchThreads{});
+    const cpu::ForwardCall<T> call{numbers<T>(x_rows), numbers<T>(weights), bias ? numbers<T>(biases) : nullptr,
+                                   mutable_numbers<T>(y), batch};
+    T* tape = tape_rows ? mutable_numbers<T>(kept) : nullptr;
+    cpu::run_forward(plan, call, tape, cpu::TorchThreads{});
     // Narrow tiles leave the end of the tape unused; an operator's result must not be garbage, even where nobody looks.
     const cpu::Tiling<T> tiling(plan, batch);
-    if (tape) std::fill(tape + tiling.tiles * tiling.columns * tape_rows, tape + kept.numel(), T(0));
+    if (tape) std::fill(tape + tiling.tiles * tiling.columns * tape_rows, tape + kept.numel(), T{});
   });
   return {y, kept};
 }

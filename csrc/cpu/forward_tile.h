@@ -17,18 +17,18 @@
 namespace freewire::cpu {
 
 // to = act(from), a row of kColumns; a loop, not unrolled, since the functions inside are long.
-template <class G>
-void activate_row(Activation code, const typename G::V::Scalar* from, typename G::V::Scalar* to) {
+template <class G, class T>
+void activate_row(Activation code, const typename G::C* from, T* to) {
+  using V = typename G::V;
   with_activation(code, [&](auto activation) {
-    for (int c = 0; c < G::kColumns; c += G::kLanes) {
-      activate<decltype(activation)::value>(G::V::load(from + c)).store(to + c);
-    }
+    for (int c = 0; c < G::kColumns; c += G::kLanes)
+      activate<decltype(activation)::value>(V::load(from + c)).store(to + c);
   });
 }
 
 // One chunk of a node's aggregate. G: the tile's geometry; tape already points at the chunk's first column.
 template <class G, Aggregation A, class T>
-FREEWIRE_INLINE void aggregate(const int32_t* src, const T* weight, int64_t begin, int64_t end, const T* tape,
+FREEWIRE_INLINE void aggregate(const int32_t* src, const Compute<T>* weight, int64_t begin, int64_t end, const T* tape,
                                typename G::V (&total)[G::kChunk]) {
   using V = typename G::V;
   int64_t e = begin;
@@ -55,8 +55,8 @@ FREEWIRE_INLINE void aggregate(const int32_t* src, const T* weight, int64_t begi
 }
 
 template <class G, class T>
-FREEWIRE_INLINE void aggregate(Aggregation code, const int32_t* src, const T* weight, int64_t begin, int64_t end,
-                               const T* tape, typename G::V (&total)[G::kChunk]) {
+FREEWIRE_INLINE void aggregate(Aggregation code, const int32_t* src, const Compute<T>* weight, int64_t begin,
+                               int64_t end, const T* tape, typename G::V (&total)[G::kChunk]) {
   if (is_linear(code)) return aggregate<G, Aggregation::kSum>(src, weight, begin, end, tape, total);
   with_nonlinear(code, [&](auto which) { aggregate<G, decltype(which)::value>(src, weight, begin, end, tape, total); });
 }
@@ -65,26 +65,39 @@ template <class T, int kVectorBytes, int kRowBytes>
 void forward_tile(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t tile, bool keep, T* tape) {
   using G = Tile<T, kVectorBytes, kRowBytes>;
   using V = typename G::V;
+  using C = typename G::C;
   const int64_t begin = tile * G::kColumns;
   G::read(arrays.x, plan.num_inputs, begin, arrays.batch, tape);
 
+  const bool moved = !keep && plan.reuses_rows();  // rows are used again, and inputs keep their own
+  const int32_t* src = moved ? plan.row_src : plan.in_src;
+  const auto row_of = [&](int64_t slot) { return tape + (moved ? plan.slot_row[slot] : slot) * int64_t{G::kColumns}; };
   for (int64_t node = 0; node < plan.num_computed(); ++node) {
     const int64_t first = plan.in_begin[node], last = plan.in_end[node];
     const auto activation = static_cast<Activation>(plan.activation[node]);
+    const bool in_registers = activation == Activation::kRelu || activation == Activation::kLinear;
     const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
     const bool summed = aggregation == Aggregation::kSum;
-    const V bias(arrays.bias ? arrays.bias[plan.bias_index[node]] : T(0));
-    const V scale(aggregation == Aggregation::kMean && last > first ? T(1) / T(last - first) : T(1));
-    T* row = tape + (plan.num_inputs + node) * G::kColumns;
-    // Where the pre-activation goes: to its own row if the backward wants it, else over the value's.
-    T* before = keep && plan.kept_row[node] >= 0 ? tape + plan.kept_row[node] * int64_t{G::kColumns} : row;
+    const V bias(arrays.bias ? arrays.bias[plan.bias_index[node]] : C(0));
+    const V scale(aggregation == Aggregation::kMean && last > first ? C(1) / C(last - first) : C(1));
+    T* row = row_of(plan.num_inputs + node);
+    T* kept = keep && plan.kept_row[node] >= 0 ? tape + plan.kept_row[node] * int64_t{G::kColumns} : nullptr;
+    // Where the activation reads the pre-activation: where it is kept, else in the value's own row; but 16 bits would
+    // round it, so then beside the tape.
+    alignas(64) C aside[kNarrow<T> ? G::kColumns : 1];
+    C* before;
+    if constexpr (kNarrow<T>) {
+      before = aside;
+    } else {
+      before = kept ? kept : row;
+    }
 
     for (int chunk = 0; chunk < G::kColumns; chunk += G::kChunk * G::kLanes) {
       V z[G::kChunk];
 #pragma GCC unroll 8
-      for (int k = 0; k < G::kChunk; ++k) z[k] = summed ? bias : V(T(0));
+      for (int k = 0; k < G::kChunk; ++k) z[k] = summed ? bias : V(C(0));
       if (summed || first < last) {
-        aggregate<G>(aggregation, plan.in_src, arrays.weight, first, last, tape + chunk, z);
+        aggregate<G>(aggregation, src, arrays.weight, first, last, tape + chunk, z);
       }
       if (!summed) {
 #pragma GCC unroll 8
@@ -94,12 +107,21 @@ void forward_tile(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t 
 #pragma GCC unroll 8
         for (int k = 0; k < G::kChunk; ++k) z[k] = activate<Activation::kRelu>(z[k]);
       }
+      if (in_registers) {
+#pragma GCC unroll 8
+        for (int k = 0; k < G::kChunk; ++k) z[k].store(row + chunk + k * G::kLanes);
+        continue;
+      }
 #pragma GCC unroll 8
       for (int k = 0; k < G::kChunk; ++k) z[k].store(before + chunk + k * G::kLanes);
+      if (kNarrow<T> && kept) {
+#pragma GCC unroll 8
+        for (int k = 0; k < G::kChunk; ++k) z[k].store(kept + chunk + k * G::kLanes);
+      }
     }
-    if (activation != Activation::kRelu && activation != Activation::kLinear) activate_row<G>(activation, before, row);
+    if (!in_registers) activate_row<G>(activation, before, row);
   }
-  const auto output = [&](int64_t i) { return tape + int64_t{plan.output_slot[i]} * G::kColumns; };
+  const auto output = [&](int64_t i) { return row_of(plan.output_slot[i]); };
   G::write(output, plan.num_outputs, begin, arrays.batch, arrays.y);
   // Samples past the end must add nothing to weight gradients: their gradients are 0, and so must their values be,
   // since what the last sample repeats may be infinite.

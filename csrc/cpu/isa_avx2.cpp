@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The kernels in 32-byte registers, for x86-64 with AVX2 and FMA.
+// The kernels in 32-byte registers, for x86-64 with AVX2, FMA and F16C.
 //
 // Standard headers come before the target changes: an inline function of theirs compiled for AVX2 could be
 // the copy that the linker keeps for the whole library.
 #if defined(__x86_64__)
+#include <immintrin.h>
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -11,9 +13,9 @@
 #include <utility>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 
 #include "cpu/kernel_table.h"
@@ -22,6 +24,8 @@ namespace freewire::cpu {
 
 template const Kernels<float>& kernel_table<float, 32>();
 template const Kernels<double>& kernel_table<double, 32>();
+template const Kernels<BFloat16>& kernel_table<BFloat16, 32>();
+template const Kernels<Half>& kernel_table<Half, 32>();
 
 }  // namespace freewire::cpu
 

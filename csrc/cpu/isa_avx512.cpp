@@ -4,6 +4,8 @@
 // Standard headers come before the target changes: an inline function of theirs compiled for AVX-512 could be
 // the copy that the linker keeps for the whole library.
 #if defined(__x86_64__)
+#include <immintrin.h>
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -11,10 +13,10 @@
 #include <utility>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), \
                              apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
 #endif
 
 #include "cpu/kernel_table.h"
@@ -23,6 +25,8 @@ namespace freewire::cpu {
 
 template const Kernels<float>& kernel_table<float, 64>();
 template const Kernels<double>& kernel_table<double, 64>();
+template const Kernels<BFloat16>& kernel_table<BFloat16, 64>();
+template const Kernels<Half>& kernel_table<Half, 64>();
 
 }  // namespace freewire::cpu
 

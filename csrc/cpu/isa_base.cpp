@@ -7,5 +7,7 @@ namespace freewire::cpu {
 
 template const Kernels<float>& kernel_table<float, 16>();
 template const Kernels<double>& kernel_table<double, 16>();
+template const Kernels<BFloat16>& kernel_table<BFloat16, 16>();
+template const Kernels<Half>& kernel_table<Half, 16>();
 
 }  // namespace freewire::cpu

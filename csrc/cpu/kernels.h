@@ -3,49 +3,53 @@
 //
 // A kernel takes one tile, a slice of the batch, through the whole network. Tiles are independent, so callers
 // spread them over threads as they like (cpu/forward.cpp by torch's pool, csrc/testing by std::thread). A
-// tile's row holds one node's values for the tile's samples; row_columns() decides how many.
+// tile's row holds one node's values for the tile's samples; row_bytes() decides how many.
+//
+// T is what x, y, their gradients and the tape are stored as. Everything else is Compute<T>: parameters come in it, and
+// gradients of nodes stay in it, so that 16 bits round a value once and a gradient only where it leaves.
 #pragma once
 
 #include <cstdint>
 
+#include "number.h"
 #include "plan_view.h"
 
 namespace freewire::cpu {
 
 template <class T>
 struct ForwardArrays {
-  const T* x;       // [batch, I]
-  const T* weight;  // [E]
-  const T* bias;    // [num_biases], or null
-  T* y;             // [batch, O]
+  const T* x;                // [batch, I]
+  const Compute<T>* weight;  // [E]
+  const Compute<T>* bias;    // [num_biases], or null
+  T* y;                      // [batch, O]
   int64_t batch;
 };
 
 template <class T>
 struct BackwardArrays {
-  const T* grad_y;      // [batch, O]
-  const T* out_weight;  // [M] weights in out_edge's order
-  const T* weight;      // [E]
-  T* grad_x;            // [batch, I], or null
+  const T* grad_y;               // [batch, O]
+  const Compute<T>* out_weight;  // [M] weights in out_edge's order
+  const Compute<T>* weight;      // [E]
+  T* grad_x;                     // [batch, I], or null
   int64_t batch;
 };
 
 // One thread's memory for the backward. The sums are those of one group of tiles.
-template <class T>
+template <class C>
 struct BackwardScratch {
-  T* grad;       // [S, columns] the gradient of each slot
-  T* products;   // [product_fan_in, columns]
-  T* out_sums;   // [M] weight gradient in out_edge's order, or null
-  T* bias_sums;  // [C], or null
+  C* grad;       // [S, columns] the gradient of each slot
+  C* products;   // [product_fan_in, columns]
+  C* out_sums;   // [M] weight gradient in out_edge's order, or null
+  C* bias_sums;  // [C], or null
 };
 
 template <class T>
 struct Kernels {
-  // tape [rows, columns]: rows is plan.tape_rows where keep is set (for a backward), else plan.num_slots.
+  // tape [rows, columns]: rows is plan.tape_rows where keep is set (for a backward), else plan.num_rows.
   using Forward = void (*)(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t tile, bool keep, T* tape);
   // first: the tile is its group's first, so the sums are written and not added to.
   using Backward = void (*)(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t tile, bool first,
-                            const T* tape, const BackwardScratch<T>& scratch);
+                            const T* tape, const BackwardScratch<Compute<T>>& scratch);
   Forward forward[3];  // by row bytes: 64, 128, 256
   Backward backward[3];
 };
@@ -59,9 +63,9 @@ template <class T>
 const Kernels<T>& kernels();
 const char* isa_name();
 
-// Bytes of a tape row for this batch: the plan's choice, halved while that leaves fewer than two tiles to
-// share. A function of plan and batch alone, so that any number of threads splits the batch (and rounds the
-// sums) alike.
+// Bytes of a tape row for this batch, in the type that is computed in: the plan's choice, halved while that leaves
+// fewer than two tiles to share. A function of plan and batch alone, so that any number of threads splits the batch
+// (and rounds the sums) alike.
 inline int64_t row_bytes(const PlanView& plan, int64_t batch, int64_t itemsize) {
   int64_t bytes = plan.row_bytes;
   while (bytes > 64 && batch * itemsize <= bytes) bytes /= 2;

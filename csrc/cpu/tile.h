@@ -9,18 +9,21 @@
 
 #include "cpu/shuffle.h"
 #include "cpu/vec.h"
+#include "number.h"
 
 namespace freewire::cpu {
 
+// T: what rows are stored as. kRowBytes: of a row in the type that is computed in.
 template <class T, int kVectorBytes, int kRowBytes>
 struct Tile {
-  static constexpr int kLanes = kVectorBytes / sizeof(T);
-  static constexpr int kColumns = kRowBytes / sizeof(T);
+  using C = Compute<T>;
+  static constexpr int kLanes = kVectorBytes / sizeof(C);
+  static constexpr int kColumns = kRowBytes / sizeof(C);
   static constexpr int kVectors = kRowBytes / kVectorBytes;
   // Registers of a row that one pass accumulates; SSE2 has 16 in all, so its wide rows take two passes.
   static constexpr int kChunk = kVectors < 8 ? kVectors : 8;
   static_assert(kVectors % kChunk == 0, "a row is a whole number of chunks");
-  using V = Vec<T, kLanes>;
+  using V = Vec<C, kLanes>;
 
   static FREEWIRE_INLINE int64_t clamped(int64_t sample, int64_t batch) { return sample < batch ? sample : batch - 1; }
 
@@ -44,8 +47,8 @@ struct Tile {
     }
   }
 
-  // to[begin + c][i] = row(i)[c] for i in [0, width) and the tile's samples; row(i) is a pointer to a tape
-  // row.
+  // to[begin + c][i] = row(i)[c] for i in [0, width) and the tile's samples; row(i) is a pointer to a row of the tape
+  // or of gradients.
   template <class Row>
   static void write(Row&& row, int64_t width, int64_t begin, int64_t batch, T* to) {
     const int64_t columns = batch - begin < kColumns ? batch - begin : kColumns;
@@ -62,7 +65,7 @@ struct Tile {
         for (int k = 0; k < kLanes; ++k) block[k].store(target + k * width + i);
       }
       for (; i < width; ++i) {
-        for (int64_t k = 0; k < samples; ++k) target[k * width + i] = row(i)[c + k];
+        for (int64_t k = 0; k < samples; ++k) target[k * width + i] = stored_as<T>(row(i)[c + k]);
       }
     }
   }

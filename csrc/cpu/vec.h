@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // One SIMD register of a chosen width, as a value type.
 //
-// Enters: arrays of float or double. Leaves: Vec<T, N>, N lanes in one native register (GCC and Clang vector
-// extensions, so no intrinsics). Why: the kernels are written once and compiled for SSE2 or NEON (16 bytes),
-// AVX2 (32 bytes) and AVX-512 (64 bytes). N differs between those builds, so their template instantiations
-// never share a symbol, and one library can hold all of them.
+// Enters: arrays of float or double, or of 16-bit numbers for lanes of float. Leaves: Vec<T, N>, N lanes in one native
+// register (GCC and Clang vector extensions, so no intrinsics but for halves). Why: the kernels are written once and
+// compiled for SSE2 or NEON (16 bytes), AVX2 (32 bytes) and AVX-512 (64 bytes). N differs between those builds, so
+// their template instantiations never share a symbol, and one library can hold all of them.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "cpu/narrow.h"
 #include "platform.h"
 
 namespace freewire::cpu {
@@ -49,6 +50,20 @@ struct Vec {
     return r;
   }
   FREEWIRE_INLINE void store(T* to) const { std::memcpy(to, &v, sizeof v); }
+
+  // Of numbers stored in 16 bits: the same, rounded as they are stored.
+  template <class S>
+    requires kNarrow<S>
+  static FREEWIRE_INLINE Vec load(const S* from) {
+    typename Narrow<N>::Floats wide;
+    Narrow<N>::load(from, wide);
+    return Vec(same_bits<Native>(wide));
+  }
+  template <class S>
+    requires kNarrow<S>
+  FREEWIRE_INLINE void store(S* to) const {
+    Narrow<N>::store(to, same_bits<typename Narrow<N>::Floats>(v));
+  }
 
   // Friends, not templates, so that a scalar on either side converts.
   friend FREEWIRE_INLINE Vec operator+(Vec a, Vec b) { return Vec(a.v + b.v); }

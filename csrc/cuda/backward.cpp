@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <tuple>
 #include <vector>
 
@@ -31,23 +32,25 @@ std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_y, const Ten
 
   with_float_type(weight, [&](auto type) {
     using T = decltype(type);
-    const int columns = cuda::chosen_tile(plan, batch, sizeof(T), device);
+    using C = Compute<T>;
+    const int columns = cuda::chosen_tile(plan, batch, plan.num_slots, sizeof(C), device);
     const bool streamed = columns == 0;
-    const cuda::Workspace<T> delta(weights, plan.num_computed() * pitch);
-    const cuda::Workspace<T> shares(weights, plan.gather_edges * pitch);
-    const cuda::Workspace<T> rows(weights, streamed ? plan.num_slots * pitch : 0);
-    const cuda::Workspace<cuda::Edge<T>> edges(weights, streamed ? 0 : cuda::backward_edges(plan));
-    const cuda::Workspace<cuda::BackwardSlot<T>> slots(weights, streamed ? 0 : plan.num_slots);
+    const cuda::Workspace<C> delta(weights, plan.num_computed() * pitch);
+    const cuda::Workspace<C> shares(weights, plan.gather_edges * pitch);
+    const cuda::Workspace<C> rows(weights, streamed ? plan.num_slots * pitch : 0);
+    const cuda::Workspace<cuda::Edge<C>> edges(weights, streamed ? 0 : cuda::backward_edges(plan));
+    const cuda::Workspace<cuda::BackwardSlot<C>> slots(weights, streamed ? 0 : plan.num_slots);
     const cuda::Workspace<int32_t> begins(weights, streamed ? 0 : plan.num_slots);
-    const bool partly = need_parameters && slices > 1;
-    const cuda::Workspace<T> partial(weights, partly ? slices * (plan.num_edges + plan.num_biases) : 0);
+    const bool partly = need_parameters && cuda::adds_slices<T>(batch);
+    const cuda::Workspace<C> partial(weights,
+                                     partly ? std::max<int64_t>(slices, 1) * (plan.num_edges + plan.num_biases) : 0);
     const cuda::BackwardArrays<T> arrays{
-        grad_rows.const_data_ptr<T>(),
-        tape_rows.const_data_ptr<T>(),
-        weights.const_data_ptr<T>(),
-        need_x ? grad_x.mutable_data_ptr<T>() : nullptr,
-        need_parameters ? grad_weight.mutable_data_ptr<T>() : nullptr,
-        need_parameters && num_biases ? grad_bias.mutable_data_ptr<T>() : nullptr,
+        numbers<T>(grad_rows),
+        numbers<T>(tape_rows),
+        numbers<T>(weights),
+        need_x ? mutable_numbers<T>(grad_x) : nullptr,
+        need_parameters ? mutable_numbers<T>(grad_weight) : nullptr,
+        need_parameters && num_biases ? mutable_numbers<T>(grad_bias) : nullptr,
         delta.data(),
         shares.data(),
         rows.data(),

@@ -47,27 +47,28 @@ __device__ void share_out(int64_t count, T delta, Term&& term, Share&& share) {
 
 // The same for a node of the plan, from the tape.
 template <class T>
-__device__ void share_out(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch, int64_t node, T delta,
-                          int64_t sample) {
+__device__ void share_out(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch, int64_t node,
+                          Compute<T> delta, int64_t sample) {
+  using C = Compute<T>;
   const int64_t begin = plan.in_begin[node], count = plan.in_end[node] - begin;
   if (count == 0) return;
   const auto term = [&](int64_t k) {
-    return arrays.weight[begin + k] * arrays.tape[plan.in_src[begin + k] * pitch + sample];
+    return widened(arrays.weight[begin + k]) * widened(arrays.tape[plan.in_src[begin + k] * pitch + sample]);
   };
-  const auto share = [&](int64_t k) -> T& { return arrays.shares[(plan.share_begin[node] + k) * pitch + sample]; };
+  const auto share = [&](int64_t k) -> C& { return arrays.shares[(plan.share_begin[node] + k) * pitch + sample]; };
   with_nonlinear(static_cast<Aggregation>(plan.aggregation[node]),
                  [&](auto code) { share_out<decltype(code)::value>(count, delta, term, share); });
 }
 
 // What a slot's readers that are not linear send it.
 template <class T>
-__device__ T gather_shares(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch, int64_t slot,
-                           int64_t sample) {
-  T total = 0;
+__device__ Compute<T> gather_shares(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch, int64_t slot,
+                                    int64_t sample) {
+  Compute<T> total = 0;
 #pragma unroll 1
   for (int64_t k = plan.out_split[slot]; k < plan.out_ptr[slot + 1]; ++k) {
     const int64_t edge = plan.out_edge[k], row = share_row(plan, plan.out_dst[k] - plan.num_inputs, edge);
-    total += arrays.weight[edge] * arrays.shares[row * pitch + sample];
+    total += widened(arrays.weight[edge]) * arrays.shares[row * pitch + sample];
   }
   return total;
 }

@@ -30,18 +30,20 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, const Tensor& weight, c
 
   with_float_type(x, [&](auto type) {
     using T = decltype(type);
-    const int columns = cuda::chosen_tile(plan, batch, sizeof(T), device);
+    using C = Compute<T>;
+    const int64_t num_rows = tape_rows ? plan.num_slots : plan.num_rows;
+    const int columns = cuda::chosen_tile(plan, batch, num_rows, sizeof(T), device);
     const bool streamed = columns == 0;
-    const cuda::Workspace<T> rows(x, streamed && tape_rows == 0 ? plan.num_slots * pitch : 0);
-    const cuda::Workspace<cuda::Edge<T>> edges(x, streamed ? 0 : cuda::forward_edges(plan));
-    const cuda::Workspace<cuda::ForwardNode<T>> nodes(x, streamed ? 0 : plan.num_computed());
+    const cuda::Workspace<T> rows(x, streamed && tape_rows == 0 ? num_rows * pitch : 0);
+    const cuda::Workspace<cuda::Edge<C>> edges(x, streamed ? 0 : cuda::forward_edges(plan));
+    const cuda::Workspace<cuda::ForwardNode<C>> nodes(x, streamed ? 0 : plan.num_computed());
     const cuda::Workspace<int32_t> begins(x, streamed ? 0 : plan.num_computed());
     const cuda::ForwardArrays<T> arrays{
-        x_rows.const_data_ptr<T>(),
-        weights.const_data_ptr<T>(),
-        bias ? biases.const_data_ptr<T>() : nullptr,
-        y.mutable_data_ptr<T>(),
-        tape_rows ? tape.mutable_data_ptr<T>() : nullptr,
+        numbers<T>(x_rows),
+        numbers<T>(weights),
+        bias ? numbers<T>(biases) : nullptr,
+        mutable_numbers<T>(y),
+        tape_rows ? mutable_numbers<T>(tape) : nullptr,
         rows.data(),
         edges.data(),
         nodes.data(),

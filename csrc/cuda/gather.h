@@ -12,10 +12,11 @@
 
 namespace freewire::cuda {
 
-// How a warp covers nodes, edges and columns. kTeamWanted: lanes a node. kEdges: about as many edges as a usual node
-// has, at most kListAlignment.
+// How a warp covers nodes, edges and columns. T: what the tile's rows are stored as. kTeamWanted: lanes a node. kEdges:
+// about as many edges as a usual node has, at most kListAlignment.
 template <class T, int kTile, int kTeamWanted, int kEdges>
 struct Lanes {
+  using C = Compute<T>;
   static constexpr int kColumns = kTile;
   static_assert(kColumns >= 2 && kColumns <= kWarpSize && (kColumns & (kColumns - 1)) == 0 &&
                     (kTeamWanted & (kTeamWanted - 1)) == 0 && kTeamWanted <= kWarpSize,
@@ -26,10 +27,10 @@ struct Lanes {
   static constexpr int kTeams = kWarpSize / kTeam;                                               // nodes a warp
   static constexpr int kRows = kTeam / kAcross;                          // edges a team reads by one instruction
   static constexpr int kKept = kColumns > kTeam ? kColumns / kTeam : 1;  // columns a lane ends with
-  static constexpr int kPair = kRows * 2 <= kEdges ? 16 / int(sizeof(Edge<T>)) : 1;  // edges in one load
+  static constexpr int kPair = kRows * 2 <= kEdges ? 16 / int(sizeof(Edge<C>)) : 1;  // edges in one load
   static constexpr int kStep = kRows * kPair;                                        // edges that a team loads at once
   // At most 8 registers a chunk: three are held at a time.
-  static constexpr int kMostSteps = 32 / (kPair * int(sizeof(Edge<T>)));
+  static constexpr int kMostSteps = 32 / (kPair * int(sizeof(Edge<C>)));
   static constexpr int kSteps = kStep >= kEdges ? 1 : kEdges / kStep < kMostSteps ? kEdges / kStep : kMostSteps;
   static constexpr int kChunk = kStep * kSteps;  // edges in registers at a time
   static_assert(kListAlignment % kChunk == 0, "lists have room for whole chunks");
@@ -51,36 +52,38 @@ __device__ __forceinline__ const T* row_at(const T* tile, int32_t offset) {
 // Edges in registers.
 template <class L, class T>
 class Chunk {
+  using C = Compute<T>;
+
  public:
-  __device__ __forceinline__ void load(const Edge<T>* edges) {
+  __device__ __forceinline__ void load(const Edge<C>* edges) {
 #pragma unroll
     for (int s = 0; s < L::kSteps; ++s) edges_[s] = load_pack<L::kPair>(edges + s * L::kStep + L::row() * L::kPair);
   }
 
   // lane_tile: the tile from the lane's first column on.
-  __device__ __forceinline__ void add_to(T (&sums)[L::kHeld], const T* lane_tile) const {
+  __device__ __forceinline__ void add_to(C (&sums)[L::kHeld], const T* lane_tile) const {
 #pragma unroll
     for (int s = 0; s < L::kSteps; ++s) {
       for (int i = 0; i < L::kPair; ++i) {
-        const Edge<T> edge = edges_[s].v[i];
+        const Edge<C> edge = edges_[s].v[i];
         const auto values = load_pack<L::kHeld>(row_at(lane_tile, edge.offset));
-        for (int c = 0; c < L::kHeld; ++c) sums[c] += edge.weight * values.v[c];
+        for (int c = 0; c < L::kHeld; ++c) sums[c] += edge.weight * widened(values.v[c]);
       }
     }
   }
 
  private:
-  Pack<Edge<T>, L::kPair> edges_[L::kSteps];
+  Pack<Edge<C>, L::kPair> edges_[L::kSteps];
 };
 
 // sums = the sums of count weighted rows, at the lane's columns; chunk holds the first edges already, and is used up.
 // Whole warps only, each team with a count of its own. Two chunks take turns, so that one is on its way while the other
 // is summed up.
 template <class L, class T>
-__device__ __forceinline__ void gather(Chunk<L, T>& chunk, const Edge<T>* edges, int count, const T* tile,
-                                       T (&kept)[L::kKept]) {
+__device__ __forceinline__ void gather(Chunk<L, T>& chunk, const Edge<Compute<T>>* edges, int count, const T* tile,
+                                       Compute<T> (&kept)[L::kKept]) {
   const T* const lane_tile = tile + L::first_column();
-  T sums[L::kHeld] = {};
+  Compute<T> sums[L::kHeld] = {};
   Chunk<L, T> other;
 #pragma unroll 1
   while (true) {

@@ -9,16 +9,18 @@
 
 #include <cstdint>
 
+#include "number.h"
 #include "plan_view.h"
 
 namespace freewire::cuda {
 
-// In double 4 bytes are padding that nobody writes or reads: as part of the offset they would be one load with the
-// rest, but the compiler uses that dead half of a register for other things, and waits for the load to do so.
-template <class T>
-struct alignas(2 * sizeof(T)) Edge {
+// C: the type that is computed in. In double 4 bytes are padding that nobody writes or reads: as part of the offset
+// they would be one load with the rest, but the compiler uses that dead half of a register for other things, and waits
+// for the load to do so.
+template <class C>
+struct alignas(2 * sizeof(C)) Edge {
   int32_t offset;  // bytes from the tile's start to the row it reads
-  T weight;
+  C weight;
 };
 
 constexpr int64_t kListAlignment = 32;  // edges; the longest chunk there is
@@ -29,21 +31,22 @@ inline int64_t forward_edges(const PlanView& plan) { return packed_begin(plan.nu
 inline int64_t backward_edges(const PlanView& plan) { return packed_begin(plan.num_live_edges, plan.num_slots); }
 
 // A computed node of the forward. Networks of more edges than an int counts are streamed.
-template <class T>
+template <class C>
 struct ForwardNode {
   int32_t count;  // edges
   int32_t kind;   // kind_of()
-  T bias;
+  int32_t row;    // of the tile
+  C bias;
 };
 
 // A slot of the backward.
-template <class T>
+template <class C>
 struct BackwardSlot {
   int32_t count;  // edges to readers that are linear
   int32_t kind;
   int32_t told_row;  // the tape row that the derivative is told by; -1: an input
   int32_t output;    // which output it is, or -1
-  T scale;           // 1 / fan-in of a mean, else 1
+  C scale;           // 1 / fan-in of a mean, else 1
 };
 
 // Activation, aggregation, and whether some readers are not linear, in one number.

@@ -18,9 +18,9 @@ void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, in
 template <class T>
 constexpr int kResidentThreads = sizeof(T) == 8 ? 256 : 512;
 
-// Shared memory of a block: a row a slot and one of zeros, then a Path.
-inline int64_t resident_bytes(const PlanView& plan, int64_t columns, int64_t itemsize) {
-  return (plan.num_slots + 1) * columns * itemsize +
+// Shared memory of a block: so many rows and one of zeros, then a Path.
+inline int64_t resident_bytes(const PlanView& plan, int64_t rows, int64_t columns, int64_t itemsize) {
+  return (rows + 1) * columns * itemsize +
          (plan.num_slots + plan.num_levels + 1) * static_cast<int64_t>(sizeof(int32_t));
 }
 

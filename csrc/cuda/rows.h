@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cuda/device.h"
+#include "number.h"
 
 namespace freewire::cuda {
 
@@ -34,7 +35,13 @@ __device__ __forceinline__ void store_pack(T* to, const Pack<T, kCount>& values)
 // The same to global memory, by one instruction: the compiler makes a number of them of the above.
 template <int kCount, class T>
 __device__ __forceinline__ void store_global(T* to, const Pack<T, kCount>& values) {
-  if constexpr (kCount == 4 && sizeof(T) == 4) {
+  if constexpr (kCount == 8 && sizeof(T) == 2) {
+    __stwb(reinterpret_cast<float4*>(to), same_bits<float4>(values));
+  } else if constexpr (kCount == 4 && sizeof(T) == 2) {
+    __stwb(reinterpret_cast<float2*>(to), same_bits<float2>(values));
+  } else if constexpr (kCount == 2 && sizeof(T) == 2) {
+    __stwb(reinterpret_cast<float*>(to), same_bits<float>(values));
+  } else if constexpr (kCount == 4 && sizeof(T) == 4) {
     __stwb(reinterpret_cast<float4*>(to), make_float4(values.v[0], values.v[1], values.v[2], values.v[3]));
   } else if constexpr (kCount == 2 && sizeof(T) == 4) {
     __stwb(reinterpret_cast<float2*>(to), make_float2(values.v[0], values.v[1]));
@@ -43,6 +50,15 @@ __device__ __forceinline__ void store_global(T* to, const Pack<T, kCount>& value
   } else {
     store_pack(to, values);
   }
+}
+
+// From one type to the other, number by number.
+template <class To, class From, int kCount>
+__device__ __forceinline__ Pack<To, kCount> pack_as(const Pack<From, kCount>& values) {
+  Pack<To, kCount> to;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) to.v[i] = stored_as<To>(values.v[i]);
+  return to;
 }
 
 __device__ inline int warp_in_block() { return static_cast<int>(threadIdx.x) / kWarpSize; }

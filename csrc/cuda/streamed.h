@@ -6,7 +6,7 @@
 
 namespace freewire::cuda {
 
-// rows: [at least num_slots, pitch], global memory; the tape where one is kept.
+// rows: global memory, the tape where one is kept, else [num_rows, pitch].
 template <class T>
 void streamed_forward(const PlanView& plan, const ForwardArrays<T>& arrays, T* rows, Stream stream);
 template <class T>

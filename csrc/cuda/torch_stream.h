@@ -59,16 +59,16 @@ inline Device usable_device() {
 }
 
 // tile_columns(), unless $FREEWIRE_CUDA_TILE says how many (0: streamed); raises where those do not fit.
-inline int chosen_tile(const PlanView& plan, int64_t batch, int64_t itemsize, const Device& device) {
+inline int chosen_tile(const PlanView& plan, int64_t batch, int64_t rows, int64_t itemsize, const Device& device) {
   const char* asked = std::getenv("FREEWIRE_CUDA_TILE");
-  if (!asked) return tile_columns(plan, batch, itemsize, device);
+  if (!asked) return tile_columns(plan, batch, rows, itemsize, device);
   const std::string text(asked);
-  const int widest = widest_tile(plan, itemsize, device);
+  const int widest = widest_tile(plan, rows, itemsize, device);
   for (const int columns : {0, 2, 4, 8, 16, 32}) {
     if (text != std::to_string(columns)) continue;
     STD_TORCH_CHECK(columns <= widest, "FREEWIRE_CUDA_TILE: expected at most ", widest,
-                    " columns, which is what this GPU's shared memory holds of this network's ", plan.num_slots,
-                    " rows, got ", columns, ". Set it to 0 to stream, or unset it.");
+                    " columns, which is what this GPU's shared memory holds of this network's ", rows, " rows, got ",
+                    columns, ". Set it to 0 to stream, or unset it.");
     return columns;
   }
   STD_TORCH_CHECK(false, "FREEWIRE_CUDA_TILE: expected 0, 2, 4, 8, 16 or 32, got \"", text, "\". Unset it.");

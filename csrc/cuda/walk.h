@@ -93,8 +93,8 @@ class Round {
 // Two sets of registers take turns. With one set and a copy at the end of the round the compiler places that copy where
 // it likes, and waits there for the load.
 template <bool kRising, class L, class T, class Describe, class Early, class Finish>
-__device__ __forceinline__ void walk(const Path& path, const Edge<T>* edges, const T* tile, Describe&& describe,
-                                     Early&& early, Finish&& finish) {
+__device__ __forceinline__ void walk(const Path& path, const Edge<Compute<T>>* edges, const T* tile,
+                                     Describe&& describe, Early&& early, Finish&& finish) {
   using Here = Round<kRising, L>;
   struct Ahead {
     int32_t begin;
@@ -122,7 +122,7 @@ __device__ __forceinline__ void walk(const Path& path, const Edge<T>* edges, con
     ask(ahead, next, begin);
     if (here.warps()) {
       const auto asked = early(here.slot(), now.description);
-      T sums[L::kKept];
+      Compute<T> sums[L::kKept];
       gather(now.chunk, edges + now.begin, now.description.count, tile, sums);
       if (here.mine()) finish(here.slot(), now.description, asked, sums);
     }

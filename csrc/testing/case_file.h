@@ -2,9 +2,9 @@
 // A network, its arguments and what must come of them, read from a file that tests/sanitize.py wrote.
 //
 // Enters: a path. Leaves: Case<T>, or std::runtime_error in one sentence. The file is little-endian: the
-// eight letters "fwcase01"; int64 each: bytes a number (4 or 8), the batch, 1 if there is a bias, 1 if results
-// are given; then arrays, each after its length as int64: the packed plan (int64), x, weight, bias and grad_y
-// (numbers), and, each after its tolerance, y, grad_x, grad_weight and grad_bias (double). Nothing follows.
+// eight letters "fwcase02"; int64 each: the numbers' type (its place in kTypeNames), the batch, 1 if there is a bias, 1
+// if results are given; then arrays, each after its length as int64: the packed plan (int64), x, weight, bias and
+// grad_y (numbers), and, each after its tolerance, y, grad_x, grad_weight and grad_bias (double). Nothing follows.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,10 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
+#include "number.h"
 #include "plan_view.h"
 #include "testing/exact.h"
 
@@ -71,7 +73,7 @@ class CaseReader {
     throw std::runtime_error(std::string(name) + ": expected more bytes, got the end of the file.");
   }
 
-  const std::string kMagic = "fwcase01";
+  const std::string kMagic = "fwcase02";
   std::string bytes_;
   size_t at_ = 0;
 };
@@ -104,6 +106,8 @@ class SplitPlan {
     own(view_.output_of_slot, slots);
     own(view_.group_node, view_.num_groups);
     own(view_.group_edge, view_.num_groups);
+    own(view_.slot_row, view_.reuses_rows() ? slots : 0);
+    own(view_.row_src, view_.reuses_rows() ? view_.num_edges : 0);
   }
   const PlanView& view() const { return view_; }
 
@@ -128,7 +132,7 @@ struct Expected {
 
 template <class T>
 struct Case {
-  // reader: after the bytes a number, which have told T.
+  // reader: after the type, which has told T.
   explicit Case(CaseReader& reader)
       : batch(reader.number<int64_t>("batch")),
         has_bias(reader.number<int64_t>("has_bias") != 0),
@@ -161,5 +165,30 @@ struct Case {
   Exact<T> x, weight, bias, grad_y;
   Expected y, grad_x, grad_weight, grad_bias;
 };
+
+constexpr const char* kTypeNames[] = {"float", "double", "bfloat16", "half"};
+template <class T>
+constexpr int kTypeOf = std::is_same_v<T, float>      ? 0
+                        : std::is_same_v<T, double>   ? 1
+                        : std::is_same_v<T, BFloat16> ? 2
+                                                      : 3;
+
+// Reads the file and calls body(Case<T>).
+template <class Body>
+void with_case(const std::string& path, Body&& body) {
+  CaseReader reader(path);
+  switch (const auto type = reader.number<int64_t>("type")) {
+    case kTypeOf<float>:
+      return body(Case<float>(reader));
+    case kTypeOf<double>:
+      return body(Case<double>(reader));
+    case kTypeOf<BFloat16>:
+      return body(Case<BFloat16>(reader));
+    case kTypeOf<Half>:
+      return body(Case<Half>(reader));
+    default:
+      throw std::runtime_error("type: expected 0 to 3, got " + std::to_string(type) + ".");
+  }
+}
 
 }  // namespace freewire::testing

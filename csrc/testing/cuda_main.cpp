@@ -28,13 +28,14 @@ template <class T>
 void check(const Case<T>& given, const Thoroughness& how) {
   const PlanView& plan = given.split_plan.view();
   const cuda::Device device = cuda::current_device();
-  const int chosen = cuda::tile_columns(plan, given.batch, sizeof(T), device);
-  if ((plan.num_slots + 1) * chosen * static_cast<int64_t>(sizeof(T)) > device.shared_bytes) {
+  constexpr int64_t kItemBytes = sizeof(Compute<T>);  // the backward's, which is the larger
+  const int chosen = cuda::tile_columns(plan, given.batch, plan.num_slots, kItemBytes, device);
+  if ((plan.num_slots + 1) * chosen * kItemBytes > device.shared_bytes) {
     throw std::runtime_error("tile_columns: expected a tile that fits, got " + std::to_string(chosen) + " columns.");
   }
   for (const int columns : how.columns) {
     if (columns && given.batch > how.resident_batch) continue;
-    if (columns > cuda::widest_tile(plan, sizeof(T), device)) continue;
+    if (columns > cuda::widest_tile(plan, plan.num_slots, kItemBytes, device)) continue;
     std::vector<Result<T>> first;
     for (const uint64_t seed : how.seeds) {
       simt::options().seed = seed;
@@ -47,15 +48,7 @@ void check(const Case<T>& given, const Thoroughness& how) {
 }
 
 void check_file(const std::string& path, const Thoroughness& how) {
-  CaseReader reader(path);
-  const auto itemsize = reader.number<int64_t>("bytes a number");
-  if (itemsize == sizeof(float)) {
-    check(Case<float>(reader), how);
-  } else if (itemsize == sizeof(double)) {
-    check(Case<double>(reader), how);
-  } else {
-    throw std::runtime_error("bytes a number: expected 4 or 8, got " + std::to_string(itemsize) + ".");
-  }
+  with_case(path, [&](const auto& given) { check(given, how); });
 }
 
 }  // namespace

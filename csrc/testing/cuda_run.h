@@ -5,6 +5,7 @@
 // cuda/kernels.h gives it, so that AddressSanitizer sees a step too far.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -26,9 +27,10 @@ inline void expect_launched() {
 template <class T>
 void cuda_forward(const Case<T>& given, int columns, const Exact<T>& y, const Exact<T>* tape) {
   const PlanView& plan = given.split_plan.view();
-  const Exact<T> rows(columns || tape ? 0 : plan.num_slots * cuda::pitch_of(given.batch));
-  const Exact<cuda::Edge<T>> edges(columns ? cuda::forward_edges(plan) : 0);
-  const Exact<cuda::ForwardNode<T>> nodes(columns ? plan.num_computed() : 0);
+  using C = Compute<T>;
+  const Exact<T> rows(columns || tape ? 0 : plan.num_rows * cuda::pitch_of(given.batch));
+  const Exact<cuda::Edge<C>> edges(columns ? cuda::forward_edges(plan) : 0);
+  const Exact<cuda::ForwardNode<C>> nodes(columns ? plan.num_computed() : 0);
   const Exact<int32_t> begins(columns ? plan.num_computed() : 0);
   const cuda::ForwardArrays<T> arrays{
       given.x.data(), given.weight.data(), given.bias.data(), y.data(),      tape ? tape->data() : nullptr,
@@ -40,14 +42,17 @@ void cuda_forward(const Case<T>& given, int columns, const Exact<T>& y, const Ex
 template <class T>
 void cuda_backward(const Case<T>& given, int columns, const Exact<T>& tape, const Exact<T>& grad_x,
                    const Exact<T>& grad_weight, const Exact<T>& grad_bias) {
+  using C = Compute<T>;
   const PlanView& plan = given.split_plan.view();
   const int64_t pitch = cuda::pitch_of(given.batch), slices = cuda::slices_of(given.batch);
-  const Exact<T> delta(plan.num_computed() * pitch), shares(plan.gather_edges * pitch);
-  const Exact<T> rows(columns ? 0 : plan.num_slots * pitch);
-  const Exact<cuda::Edge<T>> edges(columns ? cuda::backward_edges(plan) : 0);
-  const Exact<cuda::BackwardSlot<T>> slots(columns ? plan.num_slots : 0);
+  const Exact<C> delta(plan.num_computed() * pitch), shares(plan.gather_edges * pitch);
+  const Exact<C> rows(columns ? 0 : plan.num_slots * pitch);
+  const Exact<cuda::Edge<C>> edges(columns ? cuda::backward_edges(plan) : 0);
+  const Exact<cuda::BackwardSlot<C>> slots(columns ? plan.num_slots : 0);
   const Exact<int32_t> begins(columns ? plan.num_slots : 0);
-  const Exact<T> partial(slices > 1 && grad_weight.size() ? slices * (plan.num_edges + plan.num_biases) : 0);
+  const Exact<C> partial(cuda::adds_slices<T>(given.batch) && grad_weight.size()
+                             ? std::max<int64_t>(slices, 1) * (plan.num_edges + plan.num_biases)
+                             : 0);
   cuda::run_backward<T>(plan,
                         {given.grad_y.data(), tape.data(), given.weight.data(), grad_x.data(), grad_weight.data(),
                          grad_bias.data(), delta.data(), shares.data(), rows.data(), edges.data(), slots.data(),

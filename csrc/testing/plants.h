@@ -21,13 +21,14 @@ namespace freewire::testing {
 
 // The backward of one tile by the kernel itself. The sums are the caller's.
 template <class T>
-void backward_tile(const Case<T>& given, const Exact<T>& tape, int64_t tile, T* out_sums) {
+void backward_tile(const Case<T>& given, const Exact<T>& tape, int64_t tile, Compute<T>* out_sums) {
+  using C = Compute<T>;
   const PlanView& plan = given.split_plan.view();
   const cpu::Tiling<T> tiling(plan, given.batch);
-  const Exact<T> grad(plan.num_slots * tiling.columns), products(plan.product_fan_in * tiling.columns);
-  const Exact<T> out_weight(plan.num_live_edges);
-  const cpu::BackwardArrays<T> arrays{given.grad_y.data(), out_weight.data(), given.weight.data(), nullptr,
-                                      given.batch};
+  const Exact<C> grad(plan.num_slots * tiling.columns), products(plan.product_fan_in * tiling.columns);
+  const Exact<C> out_weight(plan.num_live_edges);
+  const cpu::Widened<T> weight(given.weight.data(), plan.num_edges, StdThreads{1});
+  const cpu::BackwardArrays<T> arrays{given.grad_y.data(), out_weight.data(), weight.data(), nullptr, given.batch};
   cpu::kernels<T>().backward[tiling.variant](plan, arrays, tile, true,
                                              tape.data() + tile * plan.tape_rows * tiling.columns,
                                              {grad.data(), products.data(), out_sums, nullptr});
@@ -36,7 +37,7 @@ void backward_tile(const Case<T>& given, const Exact<T>& tape, int64_t tile, T* 
 // Two tiles of different groups into the same sums.
 template <class T>
 void race(const Case<T>& given, const Exact<T>& tape) {
-  const Exact<T> sums(given.split_plan.view().num_live_edges);
+  const Exact<Compute<T>> sums(given.split_plan.view().num_live_edges);
   const auto tile = [&](int64_t i) { backward_tile(given, tape, i, sums.data()); };
   std::thread first(tile, 0), second(tile, 1);
   first.join();
@@ -60,19 +61,21 @@ void plant(const std::string& bug, const Case<T>& given) {
     const Exact<int32_t> in_src(plan.in_src, plan.num_edges - 1);
     PlanView cut = plan;
     cut.in_src = in_src.data();
-    const cpu::ForwardArrays<T> arrays{given.x.data(), given.weight.data(), given.bias.data(), y.data(), given.batch};
-    cpu::run_forward(cut, arrays, static_cast<T*>(nullptr), StdThreads{1});
+    const cpu::ForwardCall<T> call{given.x.data(), given.weight.data(), given.bias.data(), y.data(), given.batch};
+    cpu::run_forward(cut, call, static_cast<T*>(nullptr), StdThreads{1});
   } else if (bug == "race") {
     race(given, tape);
   } else if (bug == "overflow") {
-    const cpu::ForwardArrays<T> arrays{given.x.data(), given.weight.data(), given.bias.data(), y.data(), given.batch};
+    const cpu::Widened<T> weight(given.weight.data(), plan.num_edges, StdThreads{1});
+    const cpu::ForwardArrays<T> arrays{given.x.data(), weight.data(), nullptr, y.data(), given.batch};
     const cpu::Tiling<T> tiling(plan, given.batch);
     cpu::kernels<T>().forward[tiling.variant](plan, arrays, std::numeric_limits<int64_t>::max(), true, tape.data());
   } else if (bug == "wrong_number" || bug == "thread_count") {
     const auto one = run(given, 1), many = run(given, kManyThreads);
     const Exact<T>& spoilt = (bug == "wrong_number" ? one : many).back().values;
     T& last = spoilt[spoilt.size() - 1];
-    last = bug == "wrong_number" ? last + 1 : std::nextafter(last, T(1));
+    if (bug == "wrong_number") last = narrowed<T>(widened(last) + 1);
+    if (bug == "thread_count") *reinterpret_cast<unsigned char*>(&last) ^= 1;
     expect_close(one);
     expect_same_bits(one, many, kThreadCounts);
   } else {

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -18,7 +17,7 @@
 namespace freewire::testing {
 namespace {
 
-int64_t ran[2][3] = {};  // cases by type (float, double) and row (64, 128, 256 bytes)
+int64_t ran[4][3] = {};  // cases by type (kTypeNames) and row (64, 128, 256 bytes)
 
 template <class T>
 void check(const Case<T>& given, const std::string& bug) {
@@ -26,19 +25,11 @@ void check(const Case<T>& given, const std::string& bug) {
   const auto one = run(given, 1), many = run(given, kManyThreads);
   if (given.has_results) expect_close(one);
   expect_same_bits(one, many, kThreadCounts);
-  ++ran[sizeof(T) == 8][cpu::Tiling<T>(given.split_plan.view(), given.batch).variant];
+  ++ran[kTypeOf<T>][cpu::Tiling<T>(given.split_plan.view(), given.batch).variant];
 }
 
 void check_file(const std::string& path, const std::string& bug) {
-  CaseReader reader(path);
-  const auto itemsize = reader.number<int64_t>("bytes a number");
-  if (itemsize == sizeof(float)) {
-    check(Case<float>(reader), bug);
-  } else if (itemsize == sizeof(double)) {
-    check(Case<double>(reader), bug);
-  } else {
-    throw std::runtime_error("bytes a number: expected 4 or 8, got " + std::to_string(itemsize) + ".");
-  }
+  with_case(path, [&](const auto& given) { check(given, bug); });
 }
 
 }  // namespace
@@ -63,9 +54,9 @@ int main(int count, char** arguments) {
     }
   }
   std::printf("%s", cpu::isa_name());
-  for (int type = 0; type < 2 && !paths.empty(); ++type) {
+  for (int type = 0; type < 4 && !paths.empty(); ++type) {
     const auto& rows = testing::ran[type];
-    std::printf("; %s rows of 64, 128, 256 bytes: %ld, %ld, %ld cases", type ? "double" : "float",
+    std::printf("; %s rows of 64, 128, 256 bytes: %ld, %ld, %ld cases", testing::kTypeNames[type],
                 static_cast<long>(rows[0]), static_cast<long>(rows[1]), static_cast<long>(rows[2]));
   }
   std::printf("\n");

@@ -46,8 +46,8 @@ int64_t tape_size(const Case<T>& given) {
 
 template <class T>
 void forward(const Case<T>& given, int threads, const Exact<T>& y, const Exact<T>* tape) {
-  const cpu::ForwardArrays<T> arrays{given.x.data(), given.weight.data(), given.bias.data(), y.data(), given.batch};
-  cpu::run_forward(given.split_plan.view(), arrays, tape ? tape->data() : nullptr, StdThreads{threads});
+  const cpu::ForwardCall<T> call{given.x.data(), given.weight.data(), given.bias.data(), y.data(), given.batch};
+  cpu::run_forward(given.split_plan.view(), call, tape ? tape->data() : nullptr, StdThreads{threads});
 }
 
 template <class T>
