@@ -13,7 +13,7 @@ gradients more loosely, since a relu within rounding of its kink may fall to the
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 import freewire as fw
 
-__all__ = ["WrongResultError", "Yardstick", "check"]
+__all__ = ["DTYPES", "ROWS", "Gradients", "WrongResultError", "Yardstick", "check"]
 
-_ROWS = 24  # of the batch that the loss reads
+DTYPES = (torch.float64, torch.float32)
+ROWS = 24  # of the batch that the loss reads
 _ROUNDING = 1e-10  # float64, relative
 _FACTOR = 20.0  # float32 outputs: times the reference's own error
 _FLIPPED = 2e-2  # float32 gradients, relative
@@ -50,14 +51,14 @@ class Yardstick:
     rounded: dict[str, Tensor]
 
     @classmethod
-    def of(cls, net: fw.Network, batch: int) -> Yardstick:
-        """Run the reference on a random batch."""
+    def of(cls, net: fw.Network, batch: int, rows: int = ROWS) -> Yardstick:
+        """Run the reference on a random batch, of which the loss reads ``rows`` or all if they are fewer."""
         x = torch.randn(batch, len(net.graph.inputs), generator=_generator(1)).double()
-        rows = torch.linspace(0, batch - 1, min(batch, _ROWS)).round().long().unique()
+        read = torch.linspace(0, batch - 1, min(batch, rows)).round().long().unique()
         exact, rounded = (
-            _reference(copy.deepcopy(net).to(dtype), x[rows].to(dtype)) for dtype in (torch.float64, torch.float32)
+            _reference(copy.deepcopy(net).to(dtype), x[read].to(dtype)) for dtype in (torch.float64, torch.float32)
         )
-        return cls(net, x, rows, exact, rounded)
+        return cls(net, x, read, exact, rounded)
 
     def allowed(self, what: str, dtype: torch.dtype) -> float:
         """The largest relative error of a quantity."""
@@ -69,18 +70,21 @@ class Yardstick:
 def check(
     label: str,
     make: Callable[[fw.Network], nn.Module],
-    gradients: Gradients,
+    gradients: Gradients | None,
     yardstick: Yardstick,
     device: torch.device | str = "cpu",
+    dtypes: Sequence[torch.dtype] = DTYPES,
 ) -> None:
-    """Compare one candidate with the reference, in float64 and float32.
+    """Compare one candidate with the reference.
 
     Args:
         label: Of the candidate, for the message.
         make: Builds the candidate for a network.
         gradients: Of the built candidate after a backward: of the weights ``[E]`` and biases in freewire's order.
+            None: it computes none, and only its outputs are compared.
         yardstick: What to compare with.
         device: Where the candidate runs.
+        dtypes: What it is compared in, of `DTYPES`; one that knows no float64 may leave that out.
 
     Raises:
         WrongResultError: Outputs or a gradient differ.
@@ -88,11 +92,14 @@ def check(
     rows = yardstick.rows
     unread = torch.ones(len(yardstick.x), dtype=torch.bool)
     unread[rows] = False
-    for dtype in (torch.float64, torch.float32):
+    for dtype in dtypes:
         candidate = make(copy.deepcopy(yardstick.net).to(device, dtype))
         x = yardstick.x.to(device, dtype, copy=True).requires_grad_()
         with torch.no_grad():
             inference = candidate(x)
+        _compare(label, yardstick, dtype, {"outputs": inference[rows]})
+        if gradients is None:
+            continue
         y = candidate(x)
         _loss(y[rows]).backward()
         assert x.grad is not None
@@ -101,19 +108,19 @@ def check(
                 f"{label}: expected zero gradients of samples that the loss does not read, got others."
             )
         grad_weight, grad_bias = gradients(candidate)
-        for what, value in (
-            ("outputs", y[rows]),
-            ("outputs", inference[rows]),
-            ("gradient of x", x.grad[rows]),
-            ("gradient of weight", grad_weight),
-            ("gradient of bias", grad_bias),
-        ):
-            error, allowed = _error(value, yardstick.exact[what]), yardstick.allowed(what, dtype)
-            if not error <= allowed:  # a NaN fails too
-                raise WrongResultError(
-                    f"{label}: expected the reference's {what} within {allowed:.1e} in {dtype}, got a relative "
-                    f"error of {error:.1e}. Nothing is timed until they agree."
-                )
+        found = {"outputs": y[rows], "gradient of x": x.grad[rows]}
+        found |= {"gradient of weight": grad_weight, "gradient of bias": grad_bias}
+        _compare(label, yardstick, dtype, found)
+
+
+def _compare(label: str, yardstick: Yardstick, dtype: torch.dtype, found: dict[str, Tensor]) -> None:
+    for what, value in found.items():
+        error, allowed = _error(value, yardstick.exact[what]), yardstick.allowed(what, dtype)
+        if not error <= allowed:  # a NaN fails too
+            raise WrongResultError(
+                f"{label}: expected the reference's {what} within {allowed:.1e} in {dtype}, got a relative "
+                f"error of {error:.1e}. Nothing is timed until they agree."
+            )
 
 
 def _generator(seed: int) -> torch.Generator:

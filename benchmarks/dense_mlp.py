@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import freewire as fw
-from benchmarks.machine import describe, load
+from benchmarks.health import conclude
+from benchmarks.machine import describe
 from benchmarks.memory import peak_bytes
 from benchmarks.run import write_json
 from benchmarks.timing import interleave
@@ -190,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds, epochs, rounds, hidden = 1, 1, 2, 40
     rows = compare(models(hidden), seeds=seeds, epochs=epochs, rounds=rounds, threads=options.threads)
     _print(rows, seeds)
-    machine["load_at_end"] = load()
+    conclude(machine)
     write_json(
         options.json,
         {"quick": options.quick, "machine": machine, "seeds": seeds, "epochs": epochs, "rows": rows},

@@ -18,7 +18,6 @@ All numbers are drawn on the CPU: a capture that failed can leave torch's genera
 from __future__ import annotations
 
 import argparse
-import itertools
 import re
 import sys
 import time
@@ -28,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import freewire as fw
 from benchmarks.correctness import WrongResultError
-from benchmarks.machine import describe, describe_gpu, load
+from benchmarks.dense_layers import DENSE
+from benchmarks.health import conclude
+from benchmarks.machine import describe, describe_gpu
 from benchmarks.peers.csr import CsrPeer
-from benchmarks.peers.layout import Layout
 from benchmarks.peers.masked import MaskedPeer
 from benchmarks.peers.sequential import SequentialPeer
 from benchmarks.run import Candidate, Task, measure, own, peer, reason, write_json
@@ -55,19 +54,7 @@ Prepared = dict[str, Task | str]
 
 def competing() -> list[Candidate]:
     """The library first, then what a GPU has."""
-    dense = Candidate("dense MLP", _dense, None, _dense_refusal)
-    return [own(), *map(peer, (CsrPeer, MaskedPeer, SequentialPeer)), dense]
-
-
-def _dense(net: fw.Network) -> nn.Module:
-    """Dense layers of as many neurons as the wiring's levels have."""
-    levels = Layout.of(net.graph).levels
-    hidden = [level.end - level.begin for level in levels[:-1]]
-    sizes = [len(net.graph.inputs), *hidden, len(net.graph.outputs)]
-    layers: list[nn.Module] = []
-    for before, after in itertools.pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*layers[:-1]).to(net.weight.device, net.weight.dtype)
+    return [own(), *map(peer, (CsrPeer, MaskedPeer, SequentialPeer)), replace(DENSE, refusal=_dense_refusal)]
 
 
 def _dense_refusal(net: fw.Network) -> str | None:
@@ -200,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prepare=prepare_on_gpu if options.device == "cuda" else prepare_on_cpu,
             forgiven=() if options.device == "cpu" else (RuntimeError, WrongResultError),
         )
-        machine["load_at_end"] = load()
+        conclude(machine)
         if options.device == "cuda":
             machine["gpu_at_end"] = describe_gpu()
             torch.cuda.empty_cache()

@@ -17,7 +17,7 @@ import torch
 
 import freewire as fw
 
-__all__ = ["describe", "describe_gpu", "load"]
+__all__ = ["cores", "describe", "describe_gpu", "load"]
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def describe(threads: int) -> dict[str, Any]:
     """
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         # freewire takes the widest set it has kernels for and the processor knows, unless FREEWIRE_ISA lowers it.
         "isa": {
             "widest": torch.backends.cpu.get_cpu_capability(),
@@ -43,6 +43,11 @@ def describe(threads: int) -> dict[str, Any]:
         "load": load(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load() -> float | None:

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Time freewire against its peers: ``python -m benchmarks.run [--workloads W1 W2] [--threads N] [--quick]``.
+"""Time freewire against its peers: ``python -m benchmarks.run [--workloads W1 W2 | --all] [--checkout NAME=PATH]``.
 
 Enters: the workloads and the peers. Leaves: a table on the screen and a JSON file. Every candidate is checked against
 the reference before it is timed. "forward" runs without gradients; a "step" clears the gradients and runs
 ``net(x).sum().backward()`` with x requiring one too. The ratio is a candidate's median over freewire's: above 1,
-freewire is faster.
+freewire is faster. A peer that is not there, or cannot run a workload, is listed with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +21,31 @@ import torch
 from torch import Tensor, nn
 
 import freewire as fw
-from benchmarks.correctness import Yardstick, check
-from benchmarks.machine import describe, load
-from benchmarks.peers import PEERS, Peer
+from benchmarks.correctness import DTYPES, ROWS, Gradients, Yardstick, check
+from benchmarks.health import conclude
+from benchmarks.machine import describe
+from benchmarks.peers import CHECKOUTS, PEERS, Peer
 from benchmarks.timing import BLOCK, interleave
 from benchmarks.workloads import WORKLOADS, Workload
 
-__all__ = ["Candidate", "Task", "candidates", "main", "measure", "own", "peer", "reason", "write_json"]
+__all__ = [
+    "Candidate",
+    "Task",
+    "add_destinations",
+    "admit",
+    "candidates",
+    "checkout",
+    "destinations",
+    "header",
+    "main",
+    "measure",
+    "own",
+    "peer",
+    "reason",
+    "spelled",
+    "timed",
+    "write_json",
+]
 
 _ROUNDS = 41
 #: Without being asked: the others take some peers minutes on a CPU.
@@ -37,13 +56,19 @@ USUAL = ("W1", "W4", "W6")
 class Candidate:
     """Something that computes a network: how it is built, and how its gradients are read in freewire's order.
 
-    Where it is another network of that size (``gradients`` is None) only its cost is compared, and nothing checked.
+    Attributes:
+        gradients: None: it has none that could be compared.
+        dtypes: What it is compared in.
+        no_step: Why it computes no gradients; None: it does. With neither these nor ``gradients`` it is another
+            network of that size: only its cost is compared, and nothing checked.
     """
 
     label: str
     make: Callable[[fw.Network], nn.Module]
-    gradients: Callable[[Any], tuple[Tensor, Tensor]] | None
+    gradients: Gradients | None
     refusal: Callable[[fw.Network], str | None] = lambda net: None
+    no_step: str | None = None
+    dtypes: tuple[torch.dtype, ...] = DTYPES
 
 
 @dataclass(frozen=True)
@@ -70,7 +95,8 @@ def own() -> Candidate:
 
 def peer(kind: type[Peer]) -> Candidate:
     """A peer."""
-    return Candidate(kind.label, kind, kind.gradients, kind.refusal)
+    gradients = kind.gradients if kind.no_step is None else None
+    return Candidate(kind.label, kind, gradients, kind.refusal, kind.no_step, kind.dtypes)
 
 
 def measure(
@@ -104,41 +130,103 @@ def measure(
     """
     torch.manual_seed(0)
     net = fw.Network(workload.graph())
-    yardstick = Yardstick.of(net, workload.batch)
+    modules, refusals = admit(net, competing, workload.batch, device=device, forgiven=forgiven)
+    rows = [_row(workload, label, refusal=refusal) for label, refusal in refusals.items()]
     x = torch.randn(workload.batch, len(net.graph.inputs)).to(device)
+    no_step = {candidate.label: candidate.no_step for candidate in competing}
+    for what in workload.measures:
+        able = modules if what == "forward" else {k: module for k, module in modules.items() if no_step[k] is None}
+        rows += [_row(workload, label, measure=what, refusal=no_step[label]) for label in modules if label not in able]
+        found = timed(what, able, x, rounds=rounds, threads=threads, block=block, prepare=prepare)
+        rows += [_row(workload, label, measure=what, **values) for label, values in found.items()]
+    return rows
+
+
+def admit(
+    net: fw.Network,
+    competing: Sequence[Candidate],
+    batch: int,
+    *,
+    rows: int = ROWS,
+    device: torch.device | str = "cpu",
+    forgiven: tuple[type[Exception], ...] = (),
+) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Build the candidates that can run a network, having compared them with the reference.
+
+    Args:
+        net: The network; it goes to ``device`` afterwards.
+        competing: The candidates.
+        batch: Samples of the comparison.
+        rows: Samples that the reference runs: see `Yardstick`.
+        device: Where the candidates run.
+        forgiven: See `measure`.
+
+    Returns:
+        The candidates' modules, and the reasons why the others are left out, by label.
+
+    Raises:
+        WrongResultError: A candidate disagrees with the reference.
+    """
+    yardstick = Yardstick.of(net, batch, rows)
     net.to(device)
     modules: dict[str, nn.Module] = {}
-    rows = []
+    refusals: dict[str, str] = {}
     for candidate in competing:
         refusal = candidate.refusal(net)
         try:
             if refusal is None:
-                if candidate.gradients is not None:
-                    check(candidate.label, candidate.make, candidate.gradients, yardstick, device)
+                if candidate.gradients is not None or candidate.no_step is not None:
+                    check(candidate.label, candidate.make, candidate.gradients, yardstick, device, candidate.dtypes)
                 modules[candidate.label] = candidate.make(net)
         except forgiven as error:
             if candidate is competing[0]:
                 raise
             refusal = reason(error)
         if refusal is not None:
-            rows.append(_row(workload, candidate.label, refusal=refusal))
-    for what in workload.measures:
-        make_task = {"forward": _forward, "step": _step}[what]
-        with torch.set_grad_enabled(what == "step"):
-            prepared = {}
-            for label, module in modules.items():
-                prepared |= prepare(label, make_task(module, x))
-            tasks = {label: task.run for label, task in prepared.items() if isinstance(task, Task)}
-            timings = interleave(tasks, rounds=rounds, threads=threads, block=block)
-        first = timings[competing[0].label].median
-        for label, task in prepared.items():
-            if isinstance(task, str):
-                rows.append(_row(workload, label, measure=what, refusal=task))
-            else:
-                timing = timings[label]
-                values = {"unit": "s", **asdict(timing), "ratio": timing.median / first}
-                rows.append(_row(workload, label, measure=what, **values))
-    return rows
+            refusals[candidate.label] = refusal
+    return modules, refusals
+
+
+def timed(
+    what: str,
+    modules: dict[str, nn.Module],
+    x: Tensor,
+    *,
+    rounds: int,
+    threads: int,
+    block: float = BLOCK,
+    prepare: Prepare = lambda label, task: {label: task},
+) -> dict[str, dict[str, Any]]:
+    """Time modules in turns; nothing is checked here.
+
+    Args:
+        what: "forward" or "step".
+        modules: By label; the first is what the others are compared with.
+        x: The batch, ``[B, I]``.
+        rounds: See `measure`, as the others.
+        threads: See there.
+        block: See there.
+        prepare: See there.
+
+    Returns:
+        By label what stands in a row of the results: a `Timing` with the ratio to the first, or ``refusal``.
+    """
+    make_task = {"forward": _forward, "step": _step}[what]
+    with torch.set_grad_enabled(what == "step"):
+        prepared: dict[str, Task | str] = {}
+        for label, module in modules.items():
+            prepared |= prepare(label, make_task(module, x))
+        tasks = {label: task.run for label, task in prepared.items() if isinstance(task, Task)}
+        timings = interleave(tasks, rounds=rounds, threads=threads, block=block)
+    first = timings[next(iter(modules))].median
+    found: dict[str, dict[str, Any]] = {}
+    for label, task in prepared.items():
+        if isinstance(task, str):
+            found[label] = {"refusal": task}
+        else:
+            timing = timings[label]
+            found[label] = {"unit": "s", **asdict(timing), "ratio": timing.median / first}
+    return found
 
 
 def reason(error: Exception) -> str:
@@ -170,21 +258,44 @@ def _row(workload: Workload, label: str, **values: Any) -> dict[str, Any]:
     return {**about, "candidate": label, **values}
 
 
+# ---------------------------------------------------------------------------------- the command line
+
+
+def spelled(command: str, arguments: Sequence[str] | None) -> str:
+    """The command line as a reader would type it; paths of checkouts stay out, since results are shared."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    known = {f"{name}=" for name in CHECKOUTS}
+    shown = [next((f"{name}PATH" for name in known if word.startswith(name)), word) for word in given]
+    return " ".join(["python", "-m", command, *shown])
+
+
+def header(machine: dict[str, Any]) -> str:
+    """One line about where this runs."""
+    about = f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} thread(s), torch {machine['torch']}"
+    return f"{about}, freewire {machine['freewire']} ({machine['commit']}), load {machine['load']}"
+
+
 def _print(workload: Workload, rows: Sequence[dict[str, Any]]) -> None:
     scale = {"ms": 1e3, "us": 1e6}[workload.unit]
     print(f"\n{workload.name}  {workload.about}, batch {workload.batch}  ({workload.unit}, median ± half the iqr)")
-    header = "".join(f"{what:>22}{'ratio':>8}" for what in workload.measures)
-    print(f"  {'':<22}{header}")
-    for label in dict.fromkeys(row["candidate"] for row in rows if "measure" in row):
+    print(f"  {'':<22}" + "".join(f"{what:>22}{'ratio':>8}" for what in workload.measures))
+    for label in dict.fromkeys(row["candidate"] for row in rows if "median" in row):
         cells = ""
         for what in workload.measures:
             row = next(r for r in rows if r["candidate"] == label and r.get("measure") == what)
-            time = f"{row['median'] * scale:.3g} ± {row['iqr'] * scale / 2:.2g}"
-            cells += f"{time:>22}{row['ratio']:>7.1f}x"
+            time, ratio = "-", ""
+            if "median" in row:
+                time = f"{row['median'] * scale:.3g} ± {row['iqr'] * scale / 2:.2g}{'!' * bool(row['sick'])}"
+                ratio = f"{row['ratio']:.1f}x"
+            cells += f"{time:>22}{ratio:>8}"
         print(f"  {label:<22}{cells}")
     for row in rows:
         if "refusal" in row:
-            print(f"  {row['candidate']:<22}  left out: {row['refusal']}")
+            of = f", {row['measure']}" if "measure" in row else ""
+            print(f"  {row['candidate']}{of}: left out: {row['refusal']}")
+        elif row["sick"]:
+            share = f"{row['sick']} of {row['runs']} blocks on a disturbed machine"
+            print(f"  ! {row['candidate']}, {row['measure']}: {share} (probe {row['slowdown']:.2f} times its best)")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -194,32 +305,65 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     print(f"\nwritten to {path}")
 
 
+def add_destinations(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the commands whose results stay in the repository, plots included; see `destinations`."""
+    parser.add_argument("--json", type=Path, metavar="PATH", help="left out: in benchmarks/results/")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="left out: docs/img/")
+    parser.add_argument("--quick", action="store_true", help="small and short, into build/: a test of the benchmark")
+
+
+def destinations(options: argparse.Namespace, name: str) -> tuple[Path, Path]:
+    """Where the results go, and in which folder the plots; a quick run's figures must not get among the others."""
+    results, images = ("build", "build") if options.quick else ("benchmarks/results", "docs/img")
+    return options.json or Path(results, f"{name}.json"), options.images or Path(images)
+
+
+def checkout(text: str) -> tuple[str, Path]:
+    """A peer's name and folder, from ``NAME=PATH``."""
+    name, _, path = text.partition("=")
+    if name not in CHECKOUTS or not path or not Path(path).is_dir():
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=PATH with NAME one of {', '.join(CHECKOUTS)} and PATH a folder, got {text!r}. "
+            "Clone the project and give the folder."
+        )
+    return name, Path(path)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Time freewire against its peers.")
-    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=USUAL, metavar="NAME")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=USUAL, metavar="NAME")
+    which.add_argument("--all", action="store_true", help="all workloads, instead of those that take seconds")
+    parser.add_argument(
+        "--checkout",
+        nargs="+",
+        action="extend",
+        type=checkout,
+        default=[],
+        metavar="NAME=PATH",
+        help=f"folders of peers that no package index has: {', '.join(CHECKOUTS)}",
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="blocks a measurement")
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks.json"), metavar="PATH")
     parser.add_argument("--quick", action="store_true", help="small networks, few rounds: a test of the benchmark")
     options = parser.parse_args(arguments)
 
+    CHECKOUTS.update(options.checkout)
     torch.set_num_threads(options.threads)
     machine = describe(options.threads)
-    print(
-        f"{machine['cpu']}, {machine['cores']} cores, {options.threads} thread(s), torch {machine['torch']}, ", end=""
-    )
-    print(f"freewire {machine['freewire']} ({machine['commit']}), load {machine['load']}")
-    rows = []
-    for name in options.workloads:
+    print(header(machine))
+    content = {"quick": options.quick, "machine": machine, "command": spelled("benchmarks.run", arguments), "rows": []}
+    for name in WORKLOADS if options.all else options.workloads:
         workload = WORKLOADS[name].quick() if options.quick else WORKLOADS[name]
         rounds, block = (2, 0.001) if options.quick else (options.rounds, BLOCK)
         found = measure(workload, candidates(), rounds=rounds, threads=options.threads, block=block)
         _print(workload, found)
-        rows += found
-    print(f"\nload at the end: {load()}")
-    machine["load_at_end"] = load()
-    write_json(options.json, {"quick": options.quick, "machine": machine, "rows": rows})
+        content["rows"] += found
+        conclude(machine)
+    print(f"\nload at the end: {machine['load_at_end']}")
+    write_json(options.json, content)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["markdown"]
+__all__ = ["cell", "markdown", "place"]
 
 
 def markdown(content: dict[str, Any]) -> str:
@@ -20,8 +20,10 @@ def markdown(content: dict[str, Any]) -> str:
     lines = ["<!-- SPDX-License-Identifier: MIT -->", f"# {title}", ""]
     if content["quick"]:
         lines += ["A quick run, on small networks: a test of the benchmark, whose figures mean nothing.", ""]
-    lines += [f"{_place(machine)} `{content['command']}`", ""]
+    lines += [f"{place(machine)} `{content['command']}`", ""]
     lines += ["Medians in ms ± half the distance between the quartiles; in brackets the median over freewire's.", ""]
+    if any(row.get("sick") for row in rows):
+        lines += ["!: measured while something else used the machine, as a probe beside it told.", ""]
     lines += _table(rows)
     networks = dict.fromkeys((row["workload"], row["about"]) for row in rows)
     lines += ["", *(f"- {name}: `{about}`" for name, about in networks)]
@@ -35,7 +37,8 @@ def markdown(content: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _place(machine: dict[str, Any]) -> str:
+def place(machine: dict[str, Any]) -> str:
+    """Machine, versions and commit, as a sentence."""
     parts = [machine["cpu"], f"{machine['cores']} cores", f"Python {machine['python']}", f"torch {machine['torch']}"]
     if gpu := machine.get("gpu"):
         at_end = machine.get("gpu_at_end", gpu)
@@ -58,12 +61,15 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
             for row in timed
             if (row["workload"], row["batch"], row["measure"]) == (name, batch, what)
         }
-        cells = [_cell(own.get(label, {})) for label in labels]
+        cells = [cell(own.get(label, {})) for label in labels]
         lines.append(f"| {name} | {batch:,} | {what} | " + " | ".join(cells) + " |")
     return lines
 
 
-def _cell(row: dict[str, Any]) -> str:
+def cell(row: dict[str, Any]) -> str:
+    """A median with its spread and ratio, marked where the machine was disturbed; "-" where nothing was timed."""
     if "median" not in row:
         return "-"
-    return f"{row['median'] * 1e3:.3g} ± {row['iqr'] / row['median'] * 50:.0f} % ({row['ratio']:.3g}x)"
+    mark = " !" if row["sick"] else ""
+    spread = row["iqr"] / row["median"] * 50
+    return f"{row['median'] * 1e3:.3g} ± {spread:.0f} % ({row['ratio']:.3g}x){mark}"

@@ -46,6 +46,14 @@ class Workload:
         return replace(self, about=f"quick: small {self.about}", graph=self.small, batch=self.small_batch)
 
 
+def _population(members: int, num_inputs: int, num_hidden: int, num_outputs: int, fan_in: int) -> fw.Graph:
+    """Random tanh graphs side by side, one a seed."""
+    sizes = (num_inputs, num_hidden, num_outputs, fan_in)
+    return fw.Graph.union(
+        [fw.generators.random_graph(*sizes, "tanh", "tanh", seed=member) for member in range(members)]
+    )
+
+
 WORKLOADS = {
     workload.name: workload
     for workload in (
@@ -79,6 +87,14 @@ WORKLOADS = {
             graph=lambda: fw.generators.mlp([784, 512, 512, 10]),
             small=lambda: fw.generators.mlp([24, 16, 16, 10]),
             batch=256,
+            small_batch=35,
+        ),
+        Workload(
+            name="W5",
+            about='union of 256 random_graph(8, 50, 4, 6, "tanh", "tanh")',
+            graph=lambda: _population(256, 8, 50, 4, 6),
+            small=lambda: _population(5, 4, 12, 2, 3),
+            batch=128,
             small_batch=35,
         ),
         Workload(

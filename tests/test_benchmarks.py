@@ -6,6 +6,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +18,22 @@ from torch import Tensor, nn
 import freewire as fw
 from benchmarks import dense_mlp, run
 from benchmarks.correctness import WrongResultError, Yardstick, check
+from benchmarks.machine import cores
 from benchmarks.memory import peak_bytes
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import CHECKOUTS, PEERS, Peer
 from benchmarks.peers.layout import Layout
+from benchmarks.peers.sequential import SequentialPeer
 from benchmarks.timing import interleave
 from benchmarks.workloads import WORKLOADS
 
 LABELS = [candidate.label for candidate in run.candidates()]
+PEER = {peer.label: peer for peer in PEERS}
+#: Peers without a package are tested where this names their checkouts, as in "tensorneat=../tensorneat".
+CHECKOUTS.update(map(run.checkout, os.environ.get("FREEWIRE_CHECKOUTS", "").split()))
+#: How a refusal of an optional peer ends.
+INSTALL = re.compile(
+    r"(\w+ is not installed: pip install '[\w>=.-]+'|no checkout given: git clone \S+, then --checkout [\w-]+=PATH)$"
+)
 BATCH = 37  # a ragged last tile
 
 
@@ -36,32 +48,59 @@ def mixed_network(seed: int = 0) -> fw.Network:
     return net
 
 
-def layered_network() -> fw.Network:
+def tanh_network() -> fw.Network:
+    """Make three parts of unlike sizes, whose outputs feed nothing."""
+    graphs = [fw.generators.random_graph(3, size, 2, 3, "tanh", "tanh", seed=0) for size in (9, 14, 5)]
     torch.manual_seed(0)
-    net = fw.Network(fw.generators.mlp([5, 7, 6, 3], activation="tanh"))
+    net = fw.Network(fw.Graph.union(graphs))
+    torch.nn.init.normal_(net.bias)
+    return net
+
+
+def layered_network(activation: str = "tanh") -> fw.Network:
+    torch.manual_seed(0)
+    net = fw.Network(fw.generators.mlp([5, 7, 6, 3], activation=activation))
     torch.nn.init.normal_(net.bias)
     return net
 
 
 def runnable(peer: type[Peer]) -> fw.Network:
     """Give a network that the peer can run."""
-    for net in (mixed_network(), layered_network()):
+    for net in (mixed_network(), tanh_network(), layered_network(), layered_network("relu")):
         if peer.refusal(net) is None:
             return net
-    pytest.skip(str(peer.refusal(layered_network())))
+    refusal = str(peer.refusal(layered_network("relu")))
+    assert INSTALL.search(refusal)
+    pytest.skip(refusal)
 
 
 def candidate_of(peer: type[Peer]) -> run.Candidate:
     return next(candidate for candidate in run.candidates() if candidate.label == peer.label)
 
 
-@pytest.mark.slow  # numba compiles
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """As many threads as jax takes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores())
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow  # numba and jax compile
+@pytest.mark.usefixtures("all_cores")
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.label)
 class TestPeers:
     @pytest.mark.parametrize("batch", [1, BATCH, 300])
     def test_computes_the_network(self, peer: type[Peer], batch: int) -> None:
         candidate = candidate_of(peer)
-        check(peer.label, candidate.make, candidate.gradients, Yardstick.of(runnable(peer), batch))
+        check(
+            peer.label,
+            candidate.make,
+            candidate.gradients,
+            Yardstick.of(runnable(peer), batch),
+            dtypes=candidate.dtypes,
+        )
 
     def test_a_wrong_weight_is_caught(self, peer: type[Peer]) -> None:
         def planted(net: fw.Network) -> nn.Module:
@@ -70,7 +109,7 @@ class TestPeers:
             return peer(net)
 
         with pytest.raises(WrongResultError, match=r"expected the reference's outputs within .* got a relative error"):
-            check(peer.label, planted, peer.gradients, Yardstick.of(runnable(peer), BATCH))
+            check(peer.label, planted, peer.gradients, Yardstick.of(runnable(peer), BATCH), dtypes=peer.dtypes)
 
 
 class TestCheck:
@@ -166,10 +205,11 @@ class TestLayout:
         with pytest.raises(ValueError, match=message):
             Layout.of(graph)
         for peer in PEERS:
-            assert message in str(peer.refusal(fw.Network(graph)))
+            refusal = str(peer.refusal(fw.Network(graph)))
+            assert message in refusal or INSTALL.search(refusal)
 
     def test_sequential_runs_chains_only(self) -> None:
-        assert PEERS[-1].refusal(mixed_network()) == "not a chain of fully connected layers"
+        assert SequentialPeer.refusal(mixed_network()) == "not a chain of fully connected layers"
 
 
 def test_tasks_take_turns() -> None:
@@ -204,7 +244,7 @@ def test_a_quick_run_writes_every_row(tmp_path: Path, capsys: pytest.CaptureFixt
         for label in LABELS:
             rows = [r for r in results["rows"] if (r["workload"], r["candidate"]) == (workload.name, label)]
             if "refusal" in rows[0]:
-                assert label == "nn.Sequential" or rows[0]["refusal"] == "numba is not installed"
+                assert rows[0]["refusal"] == str(PEER[label].refusal(fw.Network(workload.quick().graph())))
                 continue
             assert [row["measure"] for row in rows] == list(workload.measures)
             for row in rows:

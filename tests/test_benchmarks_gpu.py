@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import freewire as fw
 from benchmarks import gpu, machine, predict, run
 from benchmarks.correctness import WrongResultError
+from benchmarks.dense_layers import DENSE
 from benchmarks.peers.layout import Layout
 from benchmarks.peers.loop import LoopPeer
 from benchmarks.workloads import WORKLOADS
@@ -94,7 +95,7 @@ class TestGpu:
         assert [layer.out_features for layer in linear[:-1]] == [level.end - level.begin for level in levels[:-1]]
         assert (linear[0].in_features, linear[-1].out_features) == (3, 3)
         with Draws() as draws:  # all on the CPU, as above
-            made = gpu._dense(mixed_network().to("meta", torch.float64))
+            made = DENSE.make(mixed_network().to("meta", torch.float64))
         assert {device.type for _, device in draws.found} == {"cpu"}
         assert {(value.device.type, value.dtype) for value in made.parameters()} == {("meta", torch.float64)}
         assert "see nn.Sequential" in str(gpu.competing()[-1].refusal(layered_network()))

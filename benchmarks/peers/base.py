@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 import freewire as fw
 from benchmarks.peers.layout import Layout
 
-__all__ = ["Peer", "indices", "to_canonical"]
+__all__ = ["FlatPeer", "Peer", "indices", "missing", "to_canonical"]
 
 
 class Peer(nn.Module):
@@ -23,6 +24,10 @@ class Peer(nn.Module):
     """
 
     label: ClassVar[str]
+    #: Why the peer computes no gradients, or None if it does.
+    no_step: ClassVar[str | None] = None
+    #: What it computes in; its results are compared in each.
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float64, torch.float32)
 
     def __init__(self, net: fw.Network) -> None:
         super().__init__()
@@ -65,6 +70,18 @@ class FlatPeer(Peer):
         assert self.weight.grad is not None
         assert self.bias.grad is not None
         return to_canonical(self, self.weight.grad, self.bias.grad)
+
+
+def missing(package: str, install: str) -> str | None:
+    """Why a peer that needs an optional package is left out, or None if the package is there.
+
+    Args:
+        package: As it is imported.
+        install: What pip calls it.
+    """
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return f"{package} is not installed: pip install '{install}'"
 
 
 def indices(array: NDArray[Any], like: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 import freewire as fw
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
 
-__all__ = ["LINEAR", "RELU", "TANH", "Layout", "Level", "activate", "scale_by_derivative"]
+__all__ = ["LINEAR", "RELU", "TANH", "IntArray", "Layout", "Level", "activate", "scale_by_derivative"]
 
 LINEAR, RELU, TANH = (ACTIVATIONS.index(name) for name in ("linear", "relu", "tanh"))
 

@@ -11,7 +11,6 @@ that gathers over the reversed graph, and one that takes four weight gradients a
 
 from __future__ import annotations
 
-import importlib.util
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 import freewire as fw
-from benchmarks.peers.base import FlatPeer
+from benchmarks.peers.base import FlatPeer, missing
 
 __all__ = ["LoopPeer"]
 
@@ -63,8 +62,8 @@ class LoopPeer(FlatPeer):
     @classmethod
     def refusal(cls, net: fw.Network) -> str | None:
         """See `Peer`."""
-        if importlib.util.find_spec("numba") is None:
-            return "numba is not installed"
+        if (absent := missing("numba", "numba>=0.60")) is not None:
+            return absent
         if net.weight.device.type != "cpu":
             return "its loops run on the CPU only"
         return super().refusal(net)
