@@ -96,6 +96,22 @@ def test_an_int_is_noticed(program: native.Program, name: str, tmp_path: Path) -
     assert done.returncode < 0 or where in done.stderr, done.stderr
 
 
+#: All that computes, without torch and Python: each compiled alone, its templates instantiated.
+RAW = sorted({*KERNELS, *native.ROOT.glob("csrc/cpu/isa_*.cpp"), *native.ROOT.glob("csrc/planner/*.cpp")})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "source", [p for p in RAW if p.name != "module.cpp"], ids=lambda p: f"{p.parent.name}/{p.name}"
+)
+def test_no_number_is_cut_off_unasked(source: Path) -> None:
+    """No conversion to a narrower integer but by a cast that says so."""
+    flags = "-fsyntax-only -Wconversion -Wno-sign-conversion -Wno-float-conversion -Werror -Wno-unknown-pragmas"
+    command = [native.compiler(), *native.FLAGS.split(), *flags.split(), f"-I{native.ROOT / 'csrc'}", "-x", "c++"]
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:3000]
+
+
 class TestPlan:
     PLAN = make_plan(fw.generators.random_graph(8, 50, 4, 6, "gelu", seed=0))
 
