@@ -36,6 +36,7 @@ __all__ = [
     "candidates",
     "checkout",
     "destinations",
+    "forward_task",
     "header",
     "main",
     "measure",
@@ -43,6 +44,7 @@ __all__ = [
     "peer",
     "reason",
     "spelled",
+    "step_task",
     "timed",
     "write_json",
 ]
@@ -211,7 +213,7 @@ def timed(
     Returns:
         By label what stands in a row of the results: a `Timing` with the ratio to the first, or ``refusal``.
     """
-    make_task = {"forward": _forward, "step": _step}[what]
+    make_task = {"forward": forward_task, "step": step_task}[what]
     with torch.set_grad_enabled(what == "step"):
         prepared: dict[str, Task | str] = {}
         for label, module in modules.items():
@@ -236,11 +238,13 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
-def _forward(module: nn.Module, x: Tensor) -> Task:
+def forward_task(module: nn.Module, x: Tensor) -> Task:
+    """A call without more; gradients are the caller's to switch off."""
     return Task(lambda: [module(x)], x)
 
 
-def _step(module: nn.Module, x: Tensor) -> Task:
+def step_task(module: nn.Module, x: Tensor) -> Task:
+    """Forward and backward of the sum of the outputs, with gradients of x and of all parameters."""
     x = x.clone().requires_grad_()
     leaves = [x, *module.parameters()]
 

@@ -199,7 +199,7 @@ class PlayedGraph:
 
 
 def task_of(what: str) -> run.Task:
-    plain = {"forward": run._forward, "step": run._step}[what](mixed_network(), torch.randn(BATCH, 3))
+    plain = {"forward": run.forward_task, "step": run.step_task}[what](mixed_network(), torch.randn(BATCH, 3))
 
     def call() -> Sequence[Tensor]:
         results = plain.run()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import freewire as fw
-from benchmarks import density, plots, run, scaling
+from benchmarks import density, number_types, plots, run, scaling
 from benchmarks.correctness import WrongResultError
 from benchmarks.peers.sequential import SequentialPeer
 
@@ -131,3 +131,15 @@ class TestQuickRuns:
             scaling.measure({scaling.Point(100, 3, 1): ["edges"]}, threads=[1], rounds=1, block=1e-4)
         with pytest.raises(WrongResultError):
             density.compare({"small": (3, 2)}, [1.0], rounds=1, threads=1, block=1e-4)
+
+
+def test_number_types(capsys: pytest.CaptureFixture[str]) -> None:
+    number_types.main(["--quick", "--rounds", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| ms, MiB | float32 | bfloat16 | float16 | float64 |"
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| W1", "| W2", "| W3", "| W4"]
+    for line in lines[2:]:
+        cells = [cell.replace(",", " /").split(" / ") for cell in line.strip("| ").split(" | ")[1:]]
+        assert [len(cell) for cell in cells] == [3] * 4
+        memory = [float(cell[2]) for cell in cells]
+        assert memory[1] == memory[2] < memory[0] < memory[3]
