@@ -46,7 +46,7 @@ def canonical(
     num_nodes = len(names)
     if not isinstance(names, range) and all(type(name) is int and name == i for i, name in enumerate(names)):
         names = range(num_nodes)  # nothing to keep, and nothing to write to a file
-    order = planner.order(np.ascontiguousarray(src), np.ascontiguousarray(dst), num_nodes)
+    order = planner.order(np.require(src, np.int64, ["C", "A"]), np.require(dst, np.int64, ["C", "A"]), num_nodes)
     if inputs is None:
         inputs = np.flatnonzero(order["in_degree"] == 0)
     if outputs is None:

@@ -19,7 +19,16 @@ _SLICE = 2048  # samples; kSliceColumns in csrc/cuda/kernels.h
 _LIST_ALIGNMENT = 32  # edges; kListAlignment in csrc/cuda/packed.h
 
 
-def call_bytes(plan: Plan, batch: int, itemsize: int, *, training: bool, threads: int) -> int:
+def call_bytes(
+    plan: Plan,
+    batch: int,
+    itemsize: int,
+    *,
+    training: bool,
+    threads: int,
+    need_x: bool = True,
+    need_parameters: bool = True,
+) -> int:
     """Peak of what one call on the CPU allocates, a training step's backward included; parameters and x are not in it.
 
     Linear in edges + nodes x batch when training; without gradients in edges + (inputs + outputs) x batch and, a
@@ -29,8 +38,10 @@ def call_bytes(plan: Plan, batch: int, itemsize: int, *, training: bool, threads
         plan: What runs.
         batch: Samples.
         itemsize: Bytes of a stored number: 2, 4 or 8.
-        training: A forward that keeps its tape, and the backward with gradients of x and of all parameters.
+        training: A forward that keeps its tape, and its backward.
         threads: That torch may use.
+        need_x: The backward has a gradient of x to compute.
+        need_parameters: It has gradients of parameters to compute.
     """
     wide = max(itemsize, 4)  # what is computed in
     row = plan.row_bytes
@@ -43,15 +54,28 @@ def call_bytes(plan: Plan, batch: int, itemsize: int, *, training: bool, threads
     if not training:
         return outputs + widened + min(threads, tiles) * plan.scratch_rows * columns * itemsize
     groups = min(tiles, _MAX_GROUPS)
-    gradients = (batch * plan.num_inputs + plan.num_edges + plan.num_computed) * itemsize
-    sums = groups * (plan.num_live_edges + plan.num_slots - plan.num_inputs) * wide
+    gradients = _gradient_values(plan, batch, need_x, need_parameters) * itemsize
+    sums = groups * (plan.num_live_edges + plan.num_slots - plan.num_inputs) * wide * need_parameters
     scratch = min(threads, groups) * (plan.num_slots + plan.product_fan_in) * columns * wide
     weights = plan.num_live_edges * wide + (widened if plan.gather_edges else 0)
     # y's gradient stands beside y until the backward has read it.
     return 2 * outputs + plan.tape_bytes(batch, itemsize) + max(widened, gradients + weights + sums + scratch)
 
 
-def gpu_call_bytes(plan: Plan, batch: int, itemsize: int, *, training: bool, shared_bytes: int) -> int:
+def _gradient_values(plan: Plan, batch: int, need_x: bool, need_parameters: bool) -> int:
+    return batch * plan.num_inputs * need_x + (plan.num_edges + plan.num_computed) * need_parameters
+
+
+def gpu_call_bytes(
+    plan: Plan,
+    batch: int,
+    itemsize: int,
+    *,
+    training: bool,
+    shared_bytes: int,
+    need_x: bool = True,
+    need_parameters: bool = True,
+) -> int:
     """The same on a GPU whose blocks have so many bytes of shared memory at most."""
     wide = max(itemsize, 4)
     pitch = -(-batch // _PADDING) * _PADDING
@@ -71,8 +95,9 @@ def gpu_call_bytes(plan: Plan, batch: int, itemsize: int, *, training: bool, sha
         return outputs + (forward if resident(rows, itemsize) else rows * pitch * itemsize)
     fits = resident(plan.num_slots, itemsize)
     slices = -(-batch // _SLICE)
-    gradients = (batch * plan.num_inputs + plan.num_edges + plan.num_computed) * itemsize
-    partial = slices * (plan.num_edges + plan.num_computed) * wide if slices > 1 or itemsize < wide else 0
+    gradients = _gradient_values(plan, batch, need_x, need_parameters) * itemsize
+    adds = need_parameters and (slices > 1 or itemsize < wide)
+    partial = slices * (plan.num_edges + plan.num_computed) * wide if adds else 0
     rows = (computed + plan.gather_edges) * pitch * wide
     if resident(plan.num_slots, wide):
         rows += packed(plan.num_live_edges, plan.num_slots, slot_bytes + 4)
@@ -95,12 +120,25 @@ def available_bytes() -> int | None:
     if "MemAvailable" not in told:
         return None
     left = told["MemAvailable"] + told.get("SwapFree", 0)
-    group = Path("/sys/fs/cgroup")  # version 2, as a container sees its own
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        if limit != "max":
-            left = min(left, int(limit) - int(used) + int(cached.get("file", 0)))
-    except (OSError, ValueError):
-        pass  # no such group, or another version's: the machine's figure stands
+    for group in _control_groups():
+        try:
+            limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+            kinds = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            if limit != "max":
+                reclaimable = sum(int(kinds.get(name, 0)) for name in ("active_file", "inactive_file"))
+                left = min(left, int(limit) - int(used) + reclaimable)
+        except (OSError, ValueError):
+            continue  # the root has no limit, another version no such files: the rest stands
     return left
+
+
+def _control_groups() -> list[Path]:
+    """The process's control group of version 2 and those it lies in, innermost first, as far as they can be seen."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return [root]
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    inner = root / own
+    return [inner, *(folder for folder in inner.parents if folder.is_relative_to(root))]

@@ -109,7 +109,31 @@ class Wiring:
         return wiring, plan["output_slot"].astype(np.int64)
 
 
-def evaluate(wiring: Wiring, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+class _Stored(torch.autograd.Function):
+    """A value as another type stores it; derivatives pass."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, dtype: torch.dtype) -> Tensor:
+        return value.to(dtype).to(value.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: Any) -> Tensor:
+        return tangent.view_as(tangent)
+
+
+def evaluate(
+    wiring: Wiring, x: Tensor, weight: Tensor, bias: Tensor | None, stored: torch.dtype | None = None
+) -> Tensor:
     """The value of every row, ``[B, rows]``.
 
     Args:
@@ -117,12 +141,16 @@ def evaluate(wiring: Wiring, x: Tensor, weight: Tensor, bias: Tensor | None) -> 
         x: ``[B, I]``.
         weight: ``[E]``, of x's type and device.
         bias: ``[computed nodes]`` or None.
+        stored: A type that every node's value is rounded to; None: x's.
     """
     values = x
     for begin, end in zip(wiring.level_ptr[:-1].tolist(), wiring.level_ptr[1:].tolist(), strict=True):
         begin = max(begin, wiring.num_inputs)
         if begin < end:
-            values = torch.cat((values, _level(wiring, values, weight, bias, begin, end)), dim=1)
+            level = _level(wiring, values, weight, bias, begin, end)
+            if stored not in (None, x.dtype):
+                level = _Stored.apply(level, stored)
+            values = torch.cat((values, level), dim=1)
     return values
 
 

@@ -16,6 +16,7 @@ import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from freewire import _library, _memory
 from freewire._networkx import write_networkx
@@ -30,7 +31,8 @@ __all__ = ["Network"]
 Initialiser = Callable[[Tensor, Graph], Any]
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _DEVICES = ("cpu", "cuda", "meta")
-_LARGE = 1 << 28  # values on the tape: from here on a call asks first what memory is left
+_LARGE = 1 << 28  # values on the tape and sums: from here on a call asks first what memory is left
+_SUMS_AN_EDGE = 16  # at most: one a group of tiles
 
 
 class Network(nn.Module):
@@ -175,6 +177,7 @@ class Network(nn.Module):
 
         Raises:
             InputError: The shape, type or device does not fit.
+            OutOfMemoryError: The call would take more memory than is left; not told inside ``torch.compile``.
         """
         placed = self._placed
         if placed.words.device != self.weight.device:  # the parameters were replaced without telling the module
@@ -184,10 +187,10 @@ class Network(nn.Module):
     def _run(self, x: Tensor, plan: _Placed) -> Tensor:
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
-        words, header, num_inputs, num_outputs, tape_rows, _ = plan
+        words, header, num_inputs, num_outputs, tape_rows, _, _ = plan
         if not isinstance(x, Tensor):
             check_features(x, num_inputs)
-        kind = x.device.type
+        given, kind = x, x.device.type
         if kind != "meta" and torch.is_autocast_enabled(kind):  # out here, so that autograd casts gradients back
             target = torch.get_autocast_dtype(kind)
             x, weight = _autocast(x, target), _autocast(weight, target)
@@ -200,11 +203,11 @@ class Network(nn.Module):
             or x.dtype not in _DTYPES
             or kind not in _DEVICES
         ):
-            self._explain(x, weight)
+            self._explain(given, self.weight)
         shape = x.shape
         if len(shape) != 2:
             x = x.reshape(math.prod(shape[:-1]), num_inputs)
-        if not torch.compiler.is_compiling() and x.shape[0] * tape_rows > _LARGE:
+        if not torch.compiler.is_compiling() and x.shape[0] > plan.most_unasked:
             self._check_memory(x, plan.plan)
         y = evaluate(x, weight, bias, words, header, num_outputs, tape_rows, self.checkpoint)
         if len(shape) != 2:
@@ -238,26 +241,33 @@ class Network(nn.Module):
             training: Forward and backward with gradients of x and of all parameters; else a forward under
                 ``torch.no_grad()``, which uses rows of the tape again.
 
+        Raises:
+            InputError: ``batch`` is no number of samples.
+
         Example:
             >>> import freewire as fw
             >>> net = fw.Network(fw.generators.mlp([8, 16, 4]))
             >>> net.memory(1000) > net.memory(1000, training=False)
             True
         """
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:
+            raise InputError(f"batch: expected a number of samples, got {batch!r}. Give a whole number of at least 0.")
         return _call_bytes(self._plan, batch, self.weight, training)
 
     def _check_memory(self, x: Tensor, plan: Plan) -> None:
         """Raise before the allocation where a call cannot fit; asked of large calls only, since it takes a while."""
-        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
-        if x.device.type == "meta":
+        if x.device.type == "meta" or isinstance(x, FakeTensor):
             return
-        needed, left = _call_bytes(plan, x.shape[0], x, training), _available_bytes(x.device)
+        need_x, need_parameters = x.requires_grad, any(p.requires_grad for p in self.parameters())
+        training = torch.is_grad_enabled() and (need_x or need_parameters)
+        needed = _call_bytes(plan, x.shape[0], x, training, need_x=need_x, need_parameters=need_parameters)
+        left = _available_bytes(x.device)
         if left is not None and needed > left:
             what = "a training step" if training else "a forward"
             raise OutOfMemoryError(
                 f"x: expected a batch that fits into the {left / 2**30:,.1f} GiB left on {x.device}, got "
                 f"{x.shape[0]:,} samples, for which {what} takes {needed / 2**30:,.1f} GiB. "
-                "Use smaller batches; net.memory(batch) tells what one takes."
+                "Use smaller batches, or torch.no_grad() where no gradient is wanted; net.memory(batch) tells more."
             )
 
     def activations(self, x: Tensor) -> dict[Hashable, Tensor]:
@@ -368,11 +378,14 @@ class _Placed(NamedTuple):
     num_outputs: int
     tape_rows: int
     plan: Plan
+    most_unasked: int  # samples of a call that is too small to ask what memory is left
 
 
 def _pack(plan: Plan) -> _Placed:
     with torch.inference_mode(False):  # or no backward could keep it
-        return _Placed(torch.from_numpy(plan.pack()), (), plan.num_inputs, plan.num_outputs, plan.tape_rows, plan)
+        words = torch.from_numpy(plan.pack())
+    most = (_LARGE - _SUMS_AN_EDGE * plan.num_edges) // max(plan.tape_rows, 1)
+    return _Placed(words, (), plan.num_inputs, plan.num_outputs, plan.tape_rows, plan, most)
 
 
 def _place(plan: _Placed, device: torch.device) -> _Placed:
@@ -384,13 +397,13 @@ def _place(plan: _Placed, device: torch.device) -> _Placed:
     return plan._replace(words=words, header=plan_header(plan.words.numpy()) if device.type == "cuda" else ())
 
 
-def _call_bytes(plan: Plan, batch: int, like: Tensor, training: bool) -> int:
+def _call_bytes(plan: Plan, batch: int, like: Tensor, training: bool, **needed: bool) -> int:
     itemsize = like.dtype.itemsize
     if like.device.type == "cuda":
         # Not among the names that torch's types know.
         shared = torch.cuda.get_device_properties(like.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
-        return _memory.gpu_call_bytes(plan, batch, itemsize, training=training, shared_bytes=shared)
-    return _memory.call_bytes(plan, batch, itemsize, training=training, threads=torch.get_num_threads())
+        return _memory.gpu_call_bytes(plan, batch, itemsize, training=training, shared_bytes=shared, **needed)
+    return _memory.call_bytes(plan, batch, itemsize, training=training, threads=torch.get_num_threads(), **needed)
 
 
 def _available_bytes(device: torch.device) -> int | None:

@@ -153,7 +153,7 @@ class _Backward(torch.autograd.Function):
         need_parameters: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         if tape.shape[0] == 0 and tape_rows:  # checkpointed, or mapped: run the forward once more
-            _, tape = _forward(x, weight, bias, plan, header, num_outputs, tape_rows)
+            tape = _forward(x, weight, bias, plan, header, num_outputs, tape_rows)[1]  # y is freed at once
         num_biases = 0 if bias is None else bias.shape[0]
         return _backward(grad_y, tape, weight, plan, header, x.shape[1], num_biases, need_x, need_parameters)
 
@@ -201,9 +201,10 @@ def _reference_of(plan: Tensor) -> Callable[..., Tensor]:
         wiring, outputs = _reference.Wiring.of_plan(plan.cpu().numpy())
 
     def run(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        # Sums are float32 where 16 bits store the numbers, as in the kernels.
+        # As in the kernels: where 16 bits store the numbers sums are float32, and every node's value is rounded.
         wide = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
-        values = _reference.evaluate(wiring, x.to(wide), weight.to(wide), None if bias is None else bias.to(wide))
+        biases = None if bias is None else bias.to(wide)
+        values = _reference.evaluate(wiring, x.to(wide), weight.to(wide), biases, stored=x.dtype)
         return values.index_select(1, torch.as_tensor(outputs, device=x.device)).to(x.dtype)
 
     return run

@@ -417,6 +417,8 @@ def test_every_requirement_is_pinned() -> None:
             pins[requirement.name] = str(requirement.specifier).removeprefix("==")
     for text in importlib.metadata.requires("freewire") or []:
         requirement = Requirement(text)
+        if "bench-peers" in text:
+            continue  # no target installs them: they are whatever the user compares with
         assert requirement.specifier.contains(pins[requirement.name]), text
 
 

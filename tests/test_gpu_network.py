@@ -139,7 +139,7 @@ class TestDevices:
         """x, weight, bias and plan, each on the CPU or on the GPU, in every combination."""
         net = network(GRAPH, torch.float32).to(device)
         x, _ = batch_of(net, 3)
-        words, header, _, num_outputs, _, _ = net._placed
+        words, header, _, num_outputs, *_ = net._placed
         tensors = [x, net.weight.detach(), net.bias.detach(), words]
         tensors = [tensor.cpu() if elsewhere >> i & 1 else tensor for i, tensor in enumerate(tensors)]
         with pytest.raises(RuntimeError, match=r"(weight|bias|plan): expected (the )?device"):
@@ -150,7 +150,7 @@ class TestDevices:
         net = network(GRAPH, torch.float32).to(device)
         x, grad_y = batch_of(net, 3)
         weight, bias = net.weight.detach(), net.bias.detach()
-        words, header, num_inputs, num_outputs, tape_rows, _ = net._placed
+        words, header, num_inputs, num_outputs, tape_rows, *_ = net._placed
         _, tape = torch.ops.freewire.forward(x, weight, bias, words, header, num_outputs, tape_rows)
         tensors = [grad_y, tape, weight, words]
         tensors = [tensor.cpu() if elsewhere >> i & 1 else tensor for i, tensor in enumerate(tensors)]

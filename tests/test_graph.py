@@ -80,6 +80,14 @@ def slow_order(wiring: Wiring) -> list[int]:
     return sorted(range(len(wiring.src)), key=key)
 
 
+def test_numbers_at_any_address() -> None:
+    """Arrays cut out of a file's bytes need not be aligned."""
+    raw = b"1234" + np.array([0, 1, 0], "<i8").tobytes()
+    src = np.frombuffer(raw, "<i8", offset=4)
+    assert not src.flags.aligned
+    assert fw.Graph.from_edges(src, [2, 2, 1]).edge_index.tolist() == [[0, 0, 1], [1, 2, 2]]
+
+
 class TestOrder:
     """Levels, canonical edge order, and where the caller's edges went."""
 

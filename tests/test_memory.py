@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import freewire as fw
 from benchmarks.memory import peak_bytes
@@ -65,15 +67,15 @@ def test_the_whole_process_takes_what_is_told(dtype: str, mode: str) -> None:
 @pytest.mark.parametrize("tile", ["0", None], ids=["streamed", "resident"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
-@pytest.mark.parametrize("batch", [33, 2500])
+@pytest.mark.parametrize(("case", "batch"), [("random", 33), ("random", 2500), ("mixed_aggregations", 700)])
 def test_a_gpu_takes_what_is_told(
-    batch: int, dtype: torch.dtype, training: bool, tile: str | None, monkeypatch: pytest.MonkeyPatch
+    case: str, batch: int, dtype: torch.dtype, training: bool, tile: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted on the shim, whose operators ask the same allocator for the same."""
     if tile is not None:
         monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
-    net = fw.Network(CASES["random"], dtype=dtype).requires_grad_(training)
-    x = torch.randn(batch, 9).to(dtype).requires_grad_(training)
+    net = fw.Network(CASES[case], dtype=dtype).requires_grad_(training)
+    x = torch.randn(batch, len(net.graph.inputs)).to(dtype).requires_grad_(training)
 
     def call() -> object:
         x.grad = net.weight.grad = net.bias.grad = None
@@ -112,12 +114,13 @@ class TestEstimate:
 class TestTooLarge:
     def test_it_is_told_before_anything_is_allocated(self) -> None:
         net = fw.Network(GRAPH)
-        x = torch.ones(1, 64).expand(WIDE, 64)
+        x = torch.ones(1, 64, requires_grad=True).expand(WIDE, 64)
         gib = net.memory(WIDE) / 2**30
         with pytest.raises(
             fw.OutOfMemoryError,
             match=r"x: expected a batch that fits into the [\d,.]+ GiB left on cpu, got 1,000,000,000,000 samples, for "
-            rf"which a training step takes {gib:,.1f} GiB\. Use smaller batches; net\.memory\(batch\) tells",
+            rf"which a training step takes {gib:,.1f} GiB\. Use smaller batches, or torch\.no_grad\(\) "
+            r"where no gradient is wanted; net\.memory\(batch\) tells more\.",
         ):
             net(x)
         with torch.no_grad(), pytest.raises(MemoryError, match="for which a forward takes"):
@@ -128,7 +131,7 @@ class TestTooLarge:
     def test_what_fits_is_not_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(network, "_LARGE", 100)
         net = fw.Network(GRAPH)
-        x, needed = torch.ones(300, 64), net.memory(300)
+        x, needed = torch.ones(300, 64, requires_grad=True), net.memory(300)
         monkeypatch.setattr(_memory, "available_bytes", lambda: needed)
         net(x).sum().backward()
         monkeypatch.setattr(_memory, "available_bytes", lambda: needed - 1)
@@ -136,12 +139,31 @@ class TestTooLarge:
             net(x)
         with torch.no_grad():
             net(x)
+        net(x.detach())  # no gradient of x is kept room for
+        net.requires_grad_(False)(x)  # nor of parameters
+        net.requires_grad_(True)
         monkeypatch.setattr(_memory, "available_bytes", lambda: None)  # a system that does not tell
         net(x)
 
     def test_a_shape_alone_is_not_refused(self) -> None:
         net = fw.Network(GRAPH, device="meta")
         assert net(torch.empty(WIDE, 64, device="meta")).shape == (WIDE, 10)
+        net = fw.Network(GRAPH)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            assert net(torch.empty(WIDE, 64)).shape == (WIDE, 10)
+
+    def test_edges_count_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A small batch of a network of many edges: their sums are what takes the memory."""
+        monkeypatch.setattr(network, "_LARGE", 16 * GRAPH.num_edges)
+        net = fw.Network(GRAPH)
+        monkeypatch.setattr(_memory, "available_bytes", lambda: 1000)
+        with pytest.raises(fw.OutOfMemoryError, match="got 1 samples"):
+            net(torch.ones(1, 64))
+
+    @pytest.mark.parametrize("batch", [-1, 2.5, "8", True, None])
+    def test_no_number_of_samples(self, batch: Any) -> None:
+        with pytest.raises(fw.InputError, match=r"batch: expected a number of samples, got .*\. Give a whole number"):
+            fw.Network(GRAPH).memory(batch)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="told by Linux's /proc alone")
@@ -158,11 +180,18 @@ class TestAvailable:
             "meminfo": "MemTotal: 1000 kB\nMemAvailable:  900 kB\nSwapFree:  50 kB\n",
             "memory.max": "600000\n",
             "memory.current": "500000\n",
-            "memory.stat": "anon 300000\nfile 200000\n",
+            "memory.stat": "anon 300000\nfile 500000\ninactive_file 150000\nactive_file 50000\nshmem 300000\n",
+            "cgroup": "0::/user.slice/job\n",
         }
-        monkeypatch.setattr(Path, "read_text", lambda path: told[path.name])
+        asked = []
+        monkeypatch.setattr(Path, "read_text", lambda path: asked.append(str(path)) or told[path.name])
         assert _memory.available_bytes() == 300_000
+        assert [path for path in asked if path.endswith("memory.max")] == [
+            f"/sys/fs/cgroup{group}/memory.max" for group in ("/user.slice/job", "/user.slice", "")
+        ]
         told["memory.max"] = "max\n"
+        assert _memory.available_bytes() == 950 << 10
+        told["cgroup"] = "12:memory:/old\n"  # version 1
         assert _memory.available_bytes() == 950 << 10
 
     def test_a_system_that_does_not_tell(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ import freewire as fw
 from freewire import network as network_module
 from freewire.plan import plan_header
 from tests.graphs import CASES, graphs
-from tests.tensors import DTYPES, assert_same_bits, exact, gradients, network
+from tests.tensors import DTYPES, NARROW, assert_same_bits, exact, gradients, network
 
 GRAPH = CASES["random"]  # 9 inputs, 5 outputs
 
@@ -486,13 +486,31 @@ class TestConventions:
         assert (x.grad.dtype, net.weight.grad.dtype) == (torch.float32, torch.float32)
         assert_same_bits([net.weight.grad, net.bias.grad], [p.grad.float() for p in narrow.parameters()])
 
+    @pytest.mark.parametrize("dtype", NARROW, ids=str)
+    def test_other_derivatives_in_16_bits(self, dtype: torch.dtype) -> None:
+        """What the reference stands in for rounds node values as the kernels do, so that kinks fall alike."""
+        graph = fw.generators.random_graph(8, 300, 4, 6, seed=3)  # 300 ReLUs, rounded on the way
+        net = network(graph, dtype)
+        x, tangent = torch.randn(16, 8).to(dtype), torch.randn(16, 8).to(dtype)
+        y, forwards = torch.func.jvp(net, (x,), (tangent,))
+        wanted = net(x)
+        few = 4 * torch.finfo(dtype).eps * (1 + wanted.abs().max())
+        assert (y - wanted).abs().max() <= few
+        leaf = x.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(net(leaf).sum(), leaf, create_graph=True)
+        torch.testing.assert_close((grad.float() * tangent).sum(), forwards.float().sum(), rtol=0.05, atol=0.05)
+        weight = torch.autograd.grad(grad.float().square().sum(), net.weight)[0]
+        assert weight.dtype == dtype
+        assert weight.isfinite().all()
+        assert weight.any()
+
     def test_autocast_leaves_float64_alone(self) -> None:
         net = network(GRAPH)
         x = x_of(net, 6)
         want = net(x)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert_same_bits([net(x)], [want])
-            with pytest.raises(fw.InputError, match=r"x: expected torch\.float64, .* got torch\.bfloat16"):
+            with pytest.raises(fw.InputError, match=r"x: expected torch\.float64, .* got torch\.float32"):
                 net(x.float())
 
 

@@ -134,7 +134,7 @@ class TestForward:
         net = network(CASES[case]).to(device)
         x, _ = batch_of(net, 5)
         rows = net.plan.tape_rows if keep else 0
-        words, header, _, num_outputs, _, _ = net._placed
+        words, header, _, num_outputs, *_ = net._placed
         arguments = (x, net.weight.detach(), net.bias.detach(), words, header, num_outputs, rows)
         torch.library.opcheck(torch.ops.freewire.forward.default, arguments)
 
@@ -283,7 +283,7 @@ class TestBackward:
         net = network(CASES[case]).to(device)
         x, grad_y = batch_of(net, 5)
         weight, bias = net.weight.detach(), net.bias.detach()
-        words, header, num_inputs, num_outputs, tape_rows, _ = net._placed
+        words, header, num_inputs, num_outputs, tape_rows, *_ = net._placed
         _, tape = torch.ops.freewire.forward(x, weight, bias, words, header, num_outputs, tape_rows)
         arguments = (grad_y, tape, weight, words, header, num_inputs, len(bias), need_x, need_parameters)
         torch.library.opcheck(torch.ops.freewire.backward.default, arguments)

@@ -3,7 +3,7 @@
 //
 // Enters: a plan, x and parameters. Leaves: the tile's rows of y, and its tape. One thread owns the tile.
 // Nodes run in slot order; a node's sum stays in registers while its in-edges stream by, so an edge moves one
-// row in (64 to 256 bytes, from the cache the tape sits in), 4 bytes of source slot and one weight. Nothing
+// row in (32 to 256 bytes, from the cache the tape sits in), 4 bytes of source slot and one weight. Nothing
 // is shared, every sum has one fixed order: bitwise repeatable.
 #pragma once
 

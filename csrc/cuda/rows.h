@@ -35,9 +35,7 @@ __device__ __forceinline__ void store_pack(T* to, const Pack<T, kCount>& values)
 // The same to global memory, by one instruction: the compiler makes a number of them of the above.
 template <int kCount, class T>
 __device__ __forceinline__ void store_global(T* to, const Pack<T, kCount>& values) {
-  if constexpr (kCount == 8 && sizeof(T) == 2) {
-    __stwb(reinterpret_cast<float4*>(to), same_bits<float4>(values));
-  } else if constexpr (kCount == 4 && sizeof(T) == 2) {
+  if constexpr (kCount == 4 && sizeof(T) == 2) {
     __stwb(reinterpret_cast<float2*>(to), same_bits<float2>(values));
   } else if constexpr (kCount == 2 && sizeof(T) == 2) {
     __stwb(reinterpret_cast<float*>(to), same_bits<float>(values));

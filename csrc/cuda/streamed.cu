@@ -3,7 +3,7 @@
 //
 // A warp does one node for 32 x kHeld samples, a block eight nodes of a level for the same samples; the launches order
 // the levels. Lanes load 32 edges and pass them round by shuffles, eight rows are on their way at a time. Race-free as
-// in the resident regime. An edge moves its slot, its weight and a row's 256 to 512 bytes from L2 or device memory. The
+// in the resident regime. An edge moves its slot, its weight and a row's 128 to 512 bytes from L2 or device memory. The
 // grid is the widest level's: which slots a level has stands on the device only, and asking would be a wait.
 #include "cuda/backward_node.h"
 #include "cuda/fill.h"
@@ -183,12 +183,12 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 // warps.
 template <class T, class Body>
 void with_held(int64_t pitch, Body&& body) {
-  constexpr int kWide = 16 / sizeof(Compute<T>), kNarrow = 2;
-  static_assert(kPitchColumns % (kNarrow * kWarpSize) == 0, "a row is a whole number of narrow warps");
+  constexpr int kWide = 16 / sizeof(Compute<T>), kShort = 2;
+  static_assert(kPitchColumns % (kShort * kWarpSize) == 0, "a row is a whole number of short warps");
   if (pitch % (kWide * kWarpSize) == 0) {
     body(std::integral_constant<int, kWide>{});
   } else {
-    body(std::integral_constant<int, kNarrow>{});
+    body(std::integral_constant<int, kShort>{});
   }
 }
 

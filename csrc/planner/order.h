@@ -4,7 +4,7 @@
 // Enters: edges as the caller has them. Leaves: each node's level (edges on the longest path that ends there) and the
 // edges by their destination's (level, number), then by their source's, then in the caller's order; or which nodes a
 // cycle holds back. No recursion, no sort: time is linear in nodes and edges whatever the graph. Memory beside the
-// results: 24 bytes a node and none an edge, for what is worked on lies where the results will.
+// results: 20 to 28 bytes a node and none an edge, for what is worked on lies where the results will.
 #pragma once
 
 #include <cstdint>

@@ -50,7 +50,7 @@ void cuda_backward(const Case<T>& given, int columns, const Exact<T>& tape, cons
   const Exact<cuda::Edge<C>> edges(columns ? cuda::backward_edges(plan) : 0);
   const Exact<cuda::BackwardSlot<C>> slots(columns ? plan.num_slots : 0);
   const Exact<int32_t> begins(columns ? plan.num_slots : 0);
-  const Exact<C> partial(cuda::adds_slices<T>(given.batch) && grad_weight.size()
+  const Exact<C> partial(cuda::adds_slices<T>(given.batch) && grad_weight.size() + grad_bias.size() > 0
                              ? std::max<int64_t>(slices, 1) * (plan.num_edges + plan.num_biases)
                              : 0);
   cuda::run_backward<T>(plan,
