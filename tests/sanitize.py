@@ -34,6 +34,7 @@ from tests.native import ROOT, SANITIZERS
 BUILD = ROOT / "build" / "sanitize"
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # as kTypeNames of case_file.h
+NARROW = DTYPES[2:]
 ROW_BYTES = (64, 128, 256)
 BATCHES = (0, 1, 15, 16, 17, 33, 64, 65, 130)
 ISAS = ("base", "avx2", "avx512")  # narrowest first, as csrc/cpu/dispatch.cpp lists them
@@ -141,6 +142,11 @@ def every_kind(seed: int = 0) -> fw.Graph:
     )
 
 
+def left_out(dtype: torch.dtype, i: int) -> bool:
+    """The two types of 16 bits share the cases: they differ in how a number is read and written only."""
+    return dtype in NARROW and i % 2 != NARROW.index(dtype)
+
+
 def cases() -> Iterator[Case]:
     """All cases: every kind of node in every kernel at every batch, and each graph of the shared list once a type."""
     kinds = every_kind()
@@ -148,10 +154,15 @@ def cases() -> Iterator[Case]:
         for row_bytes in ROW_BYTES:
             name = f"every_kind-{str(dtype)[6:]}-{row_bytes}"
             # 16 groups of tiles share the sums; only past 16 tiles does a group have a second one to add.
-            for i, batch in enumerate((*BATCHES, 16 * row_bytes // max(dtype.itemsize, 4) + 1)):
+            batches = (*BATCHES, 16 * row_bytes // max(dtype.itemsize, 4) + 1)
+            for i, batch in enumerate(batches):
+                if left_out(dtype, i) and i + 1 < len(batches):
+                    continue
                 yield Case(f"{name}-{batch}", kinds, dtype, row_bytes, batch, bias=i % 3 > 0)
             yield Case(f"{name}-wild", kinds, dtype, row_bytes, 65, wild=True)
         for i, (name, graph) in enumerate(CASES.items()):
+            if left_out(dtype, i):
+                continue
             row_bytes, batch = ROW_BYTES[i % 3], BATCHES[-1 - i % 4]
             yield Case(f"{name}-{str(dtype)[6:]}", graph, dtype, row_bytes, batch, bias=i % 2 == 0)
 

@@ -7,9 +7,13 @@ same in any order of blocks and threads; under AddressSanitizer, UndefinedBehavi
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -22,6 +26,7 @@ from tests.graphs import CASES
 pytestmark = pytest.mark.slow
 
 CUDA = kernels.SOURCES
+Reports = dict[tuple[Path, str], Future[dict[str, kernels.Resources]]]
 SOURCES = ["csrc/testing/cuda_main.cpp", *(str(path.relative_to(native.ROOT)) for path in CUDA)]
 
 
@@ -89,12 +94,20 @@ needs_nvcc = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def reports() -> Iterator[Reports]:
+    """What nvcc says of each source, on the way since the first was asked for: as many at a time as there are cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = product(CUDA, kernels.ARCHITECTURES)
+        yield {job: pool.submit(kernels.compile_report, *job) for job in jobs}
+
+
 @needs_nvcc
 @pytest.mark.parametrize("architecture", kernels.ARCHITECTURES)
 @pytest.mark.parametrize("source", CUDA, ids=lambda path: path.stem)
-def test_nvcc_compiles_without_spills(source: Path, architecture: str) -> None:
+def test_nvcc_compiles_without_spills(source: Path, architecture: str, reports: Reports) -> None:
     """And docs/kernels.md has every kernel, with the registers it has."""
-    found = kernels.compile_report(source, architecture)
+    found = reports[source, architecture].result()
     assert {name.partition("<")[0] for name in found} == simt.kernels([source])
     assert {name for name, resources in found.items() if resources.spilled} == set()
     page = kernels.PAGE.read_text()

@@ -34,8 +34,8 @@ from tests.tensors import (
 )
 
 ROW_BYTES = (64, 128, 256)
-#: The 16-bit types take another way only where numbers are read and written: two batches show it.
-VARIANTS = [(d, b) for d in DTYPES for b in BATCHES if d not in NARROW or b in (33, 1025)]
+#: The 16-bit types take another way only where numbers are read and written: one batch of some tiles shows it.
+VARIANTS = [(d, b) for d in DTYPES for b in (BATCHES if d not in NARROW else (130,))]
 
 
 def raw(net: fw.Network, x: Tensor, grad_y: Tensor, row_bytes: int) -> list[Tensor]:
