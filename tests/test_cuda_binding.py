@@ -145,21 +145,21 @@ class TestMemory:
     @pytest.mark.parametrize("tile", ["0", "8"])
     @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "dead", "no_edges", "fan_in_0"])
     @pytest.mark.parametrize("batch", [0, 1, 65, 2100])
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
     def test_what_nothing_wrote_is_not_read(
-        self, device: str, monkeypatch: pytest.MonkeyPatch, case: str, batch: int, tile: str, dtype: torch.dtype
+        self, device: str, monkeypatch: pytest.MonkeyPatch, case: str, batch: int, tile: str
     ) -> None:
         """Torch's deterministic mode fills fresh memory with NaN, or with the largest integer."""
         monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
-        net = network(CASES[case], dtype).to(device)
-        x, grad_y = batch_of(net, batch)
-        want = everything(net, x, grad_y)
-        torch.use_deterministic_algorithms(True)
-        try:
-            assert_same_bits(everything(net, x, grad_y), want)
-        finally:
-            torch.use_deterministic_algorithms(False)
-        assert all(value.isfinite().all() for value in want)
+        for dtype in (torch.float32, torch.bfloat16) if batch < 2000 else (torch.float32,):
+            net = network(CASES[case], dtype).to(device)
+            x, grad_y = batch_of(net, batch)
+            want = everything(net, x, grad_y)
+            torch.use_deterministic_algorithms(True)
+            try:
+                assert_same_bits(everything(net, x, grad_y), want)
+            finally:
+                torch.use_deterministic_algorithms(False)
+            assert all(value.isfinite().all() for value in want)
 
     @pytest.mark.parametrize("tile", ["0", "8"])
     @pytest.mark.parametrize("how", ["transposed", "strided", "expanded", "offset"])
