@@ -4,9 +4,9 @@
 //
 // They carry no autograd: call them through freewire/ops.py, or their gradients are silently missing.
 //
-// B samples, I inputs, O outputs, E edges, N computed nodes (biases), R tape rows; T the type of x: float,
-// double, bfloat16 or half. plan is Plan.pack(), int64, on x's device; header is its first kPlanHeader words where that
-// is not the CPU, since launches are sized on the host, and empty on the CPU.
+// Networks of neurons: B samples, I inputs, O outputs, E edges, N computed nodes (biases), R tape rows; T the type of
+// x: float, double, bfloat16 or half. plan is Plan.pack(), int64, on x's device; header is its first kPlanHeader words
+// where that is not the CPU, since launches are sized on the host, and empty on the CPU.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(freewire, m) {
@@ -20,4 +20,13 @@ STABLE_TORCH_LIBRARY(freewire, m) {
   m.def(
       "backward(Tensor grad_y, Tensor tape, Tensor weight, Tensor plan, int[] header, int num_inputs, int num_biases, "
       "bool need_x, bool need_parameters) -> (Tensor, Tensor, Tensor)");
+
+  // Networks of blocks, a node's aggregation: xs, F tensors of one shape, type T and layout without gaps, weight [F] in
+  // the type that T is computed in -> sum of sigmoid(weight_i) xs_i, or without weight the mean; with relu no less
+  // than 0.
+  m.def("gated_sum(Tensor[] xs, Tensor? weight, bool relu) -> Tensor");
+  // grad_y like xs -> grad_xs [F], each like xs, and grad_weight [F], empty unless asked for.
+  m.def(
+      "gated_sum_backward(Tensor grad_y, Tensor[] xs, Tensor? weight, bool relu, bool need_weight) -> "
+      "(Tensor[], Tensor)");
 }

@@ -6,6 +6,7 @@ Data flows one way: `Graph` (the wiring) -> `plan` -> `ops` -> kernel, wrapped b
 
 from freewire import generators as generators
 from freewire import metrics as metrics
+from freewire import models as models
 from freewire import plan as plan
 from freewire._reference import reference as reference
 from freewire.errors import BuildError as BuildError

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 INPUT_MARK, OUTPUT_MARK = "freewire_input", "freewire_output"
 
 
+def check_dag(dag: Any) -> None:
+    """Raise `GraphError` unless it is a directed graph of at least one node; a cycle is found later, with its nodes."""
+    if not isinstance(dag, nx.Graph) or not dag.is_directed():
+        raise GraphError(
+            f"dag: expected a networkx DiGraph or MultiDiGraph, got {type(dag).__name__}. "
+            "Give every edge a direction first, say from the smaller to the larger node."
+        )
+    if not len(dag):
+        raise GraphError("dag: expected at least one node, got none. Add nodes.")
+
+
 def read_networkx(
     G: Any,  # noqa: N803 (networkx's own name for it)
     inputs: Iterable[Hashable] | None,

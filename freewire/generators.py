@@ -22,6 +22,7 @@ import numpy as np
 from freewire._arguments import UNSET
 from freewire._dags import barabasi_albert_dag, erdos_renyi_dag, watts_strogatz_dag
 from freewire._draws import Draws, Integers, count, ranges
+from freewire._networkx import check_dag
 from freewire.errors import GraphError
 from freewire.graph import Graph
 
@@ -80,13 +81,7 @@ def attach_io(
         >>> g.edge_index[:, g.edge_position].tolist()
         [[0, 1, 2, 2, 3, 4], [2, 2, 3, 4, 5, 5]]
     """
-    if not isinstance(dag, nx.Graph) or not dag.is_directed():
-        raise GraphError(
-            f"dag: expected a networkx DiGraph or MultiDiGraph, got {type(dag).__name__}. "
-            "Give every edge a direction first, say from the smaller to the larger node."
-        )
-    if not len(dag):
-        raise GraphError("dag: expected at least one node, got none. Add nodes, or use mlp for one layer.")
+    check_dag(dag)
     num_inputs = count("num_inputs", num_inputs, 1, "number of inputs")
     num_outputs = count("num_outputs", num_outputs, 1, "number of outputs")
     if fan_in is not None and count("fan_in", fan_in, 1, "number of inputs a node hears") > num_inputs:

@@ -5,6 +5,7 @@
 
 #include "cpu/backward_tile.h"
 #include "cpu/forward_tile.h"
+#include "cpu/gated_sum_span.h"
 #include "cpu/kernels.h"
 
 namespace freewire::cpu {
@@ -14,6 +15,7 @@ const Kernels<T>& kernel_table() {
   static constexpr Kernels<T> kTable = {
       {forward_tile<T, kVectorBytes, 64>, forward_tile<T, kVectorBytes, 128>, forward_tile<T, kVectorBytes, 256>},
       {backward_tile<T, kVectorBytes, 64>, backward_tile<T, kVectorBytes, 128>, backward_tile<T, kVectorBytes, 256>},
+      {GatedSumSpan<T, kVectorBytes>::forward, GatedSumSpan<T, kVectorBytes>::backward},
   };
   return kTable;
 }

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "cpu/gated_sum_kernels.h"
 #include "number.h"
 #include "plan_view.h"
 
@@ -52,6 +53,7 @@ struct Kernels {
                             const T* tape, const BackwardScratch<Compute<T>>& scratch);
   Forward forward[3];  // by row bytes: 64, 128, 256
   Backward backward[3];
+  GatedSumKernels<T> gated_sum;
 };
 
 // The kernels of one instruction set, compiled in its own translation unit.
