@@ -38,11 +38,14 @@ setup: $(INSTALLED) ## make .venv/, install the pinned packages, build the exten
 demo: $(INSTALLED) ## train a freely wired network on handwritten digits; results in demo/
 	$(BIN)/python examples/digits.py $(ARGS)
 
-test: $(INSTALLED) ## the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+# A file's tests stay in one process: what they build and measure they build once.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test: $(INSTALLED) ## the whole test suite, on all cores
+	$(PYTEST) $(ARGS)
 
 test-fast: $(INSTALLED) ## the tests not marked slow
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 test-sanitize: $(INSTALLED) ## the raw kernels and the planner under ASan, UBSan and TSan
 	$(BIN)/python -m tests.sanitize $(ARGS)

@@ -58,4 +58,11 @@ inline void check_gated_sum(const std::vector<torch::stable::Tensor>& xs,
                   "weight: expected float32, or float64 for tensors of it, on the device of xs.");
 }
 
+inline void check_gated_sum_backward(const torch::stable::Tensor& grad_y, const std::vector<torch::stable::Tensor>& xs,
+                                     const std::optional<torch::stable::Tensor>& weight, bool need_weight) {
+  check_gated_sum(xs, weight);
+  check_alike(grad_y, xs[0], "grad_y");
+  STD_TORCH_CHECK(weight || !need_weight, "need_weight: expected a weight to take the gradient of, got none.");
+}
+
 }  // namespace freewire

@@ -9,6 +9,7 @@ backward, forward mode, transforms of ``torch.func``) runs in plain torch operat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 from typing import Any
 
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-import freewire._library  # noqa: F401 (loading it registers the operators)
+from freewire import _library  # loading it registers the operators
 from freewire.errors import InputError
 
 __all__ = ["gated_sum", "plain_gated_sum"]
 
+_top_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 _forward = torch.ops.freewire.gated_sum.default
 _backward = torch.ops.freewire.gated_sum_backward.default
 
@@ -140,6 +142,36 @@ def _together(xs: Sequence[Tensor]) -> list[Tensor]:
     return [first, *(_laid_out_as(x.to(dtype), first) for x in xs[1:])]
 
 
+def heard_again(
+    heard: Tensor, xs: Sequence[Tensor], weight: Tensor, relu: bool
+) -> AbstractContextManager[object]:
+    """While it lasts nobody keeps ``gated_sum(xs, weight, relu)`` for the backward: it is computed once more there.
+
+    A convolution keeps its input, and a stage has as many of those as nodes, beside the results that they are sums of,
+    which are kept anyway. A second sum costs a few hundredths of a node's time. Hooks that are in force already, those
+    of activation checkpointing for one, are left alone, and so is what somebody has written to.
+
+    Args:
+        heard: The sum.
+        xs: What `gated_sum` was called with.
+        weight: Likewise.
+        relu: Likewise.
+    """
+    if not heard.requires_grad or torch.compiler.is_compiling() or _top_hooks(False) is not None:
+        return nullcontext()
+    place, layout = heard.data_ptr(), (heard.dtype, heard.shape, heard.stride())
+    arguments = [x.detach() for x in xs], weight.detach(), relu
+
+    def pack(tensor: Tensor) -> Any:
+        same = tensor.data_ptr() == place and (tensor.dtype, tensor.shape, tensor.stride()) == layout
+        return arguments if same and tensor._version == 0 else tensor
+
+    def unpack(packed: Any) -> Tensor:
+        return packed if isinstance(packed, Tensor) else gated_sum(*packed)
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+
 def gated_sum(xs: Sequence[Tensor], weight: Tensor | None = None, relu: bool = False) -> Tensor:
     """Sum tensors, each times the sigmoid of its weight: one pass over memory, forward and backward.
 
@@ -173,6 +205,8 @@ def gated_sum(xs: Sequence[Tensor], weight: Tensor | None = None, relu: bool = F
         weight = weight.to(_computed_in(tensors[0].dtype))
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return plain_gated_sum(tensors, weight, relu)
+    if tensors[0].is_cuda and not torch.compiler.is_compiling():
+        _library.load_cuda()
     needs = torch.is_grad_enabled() and (
         any(x.requires_grad for x in tensors) or (weight is not None and weight.requires_grad)
     )

@@ -15,6 +15,7 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
+from freewire import _library
 from freewire._blocks import SeparableConv
 from freewire._gated_sum import gated_sum
 from freewire._networkx import check_dag
@@ -100,6 +101,16 @@ class GraphStage(nn.Module):
         )
         self._removed_nodes: frozenset[int] = frozenset()
         self._removed_edges: frozenset[int] = frozenset()
+        self._load_kernels()
+
+    def _load_kernels(self) -> None:
+        if self.weight.is_cuda:  # here and not where they run, so that torch.compile finds them
+            _library.load_cuda()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GraphStage:
+        super()._apply(fn, recurse)
+        self._load_kernels()
+        return self
 
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """Run the nodes.

@@ -265,9 +265,12 @@ class RandWire(nn.Module):
     def _kept_edges(self) -> list[Tensor]:
         """Of each stage which edges count this time: all, or all but one; without a wait for the GPU."""
         device = next(self.stages.parameters()).device
-        chosen = torch.randint(1 + max(map(max, self._drop_ranks)), (1,), device=device)
+        candidates = sum(rank >= 0 for ranks in self._drop_ranks for rank in ranks)
+        chosen = torch.randint(max(candidates, 1), (1,), device=device)
         spared = torch.rand(1, device=device) >= self.edge_drop
-        return [spared | (torch.tensor(ranks, device=device) != chosen) for ranks in self._drop_ranks]
+        return [
+            spared | (torch.tensor(ranks, dtype=torch.int64, device=device) != chosen) for ranks in self._drop_ranks
+        ]
 
 
 def _dags(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where operators run, and hypothesis settings: no deadline; in CI (``CI`` is set) the same examples every time."""
+"""Where operators run, threads, and hypothesis settings: no deadline; in CI (``CI`` is set) the same examples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # torch's threads wait by spinning, and would fight
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)

@@ -7,6 +7,7 @@ folder of build/, built again only where a source changed, and `Program` to run 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import shutil
@@ -71,10 +72,13 @@ def build(
     for name, (flags, parts) in programs.items():
         lines += [f"build {name}: link {' '.join(parts)}", f"  flags = {flags}"]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "build.ninja").write_text("\n".join(lines) + "\n")
     jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
     command = [sys.executable, "-m", "ninja", "-C", str(folder), "-j", jobs, "--quiet", *wanted]
-    if subprocess.run(command).returncode:
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        (folder / "build.ninja").write_text("\n".join(lines) + "\n")
+        failed = subprocess.run(command).returncode
+    if failed:
         raise NativeError(
             "build: expected a compiler that builds with -fsanitize=address,undefined and -fsanitize=thread, got the "
             "messages above. Install its sanitizer runtimes (libasan, libubsan, libtsan) or set CXX."

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Picks the instruction set once, when the first kernel is asked for.
+//
+// With FREEWIRE_BASE_ONLY there is nothing to pick: for programs in which registers play no part.
 #include <cstdlib>
 #include <cstring>
 
 #include "cpu/kernels.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FREEWIRE_BASE_ONLY)
+#define FREEWIRE_CHOICE 1
 #include <cpuid.h>
 #endif
 
@@ -16,7 +19,7 @@ enum class Isa { kBase, kAvx2, kAvx512 };
 constexpr const char* kIsaNames[] = {"base", "avx2", "avx512"};
 
 Isa detect() {
-#if defined(__x86_64__)
+#if defined(FREEWIRE_CHOICE)
   Isa best = Isa::kBase;
   unsigned a = 0, b = 0, c = 0, d = 0;
   const bool converts_halves = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);  // no name in every compiler's list
@@ -48,7 +51,7 @@ const char* isa_name() { return kIsaNames[static_cast<int>(isa())]; }
 
 template <class T>
 const Kernels<T>& kernels() {
-#if defined(__x86_64__)
+#if defined(FREEWIRE_CHOICE)
   if (isa() == Isa::kAvx512) return kernel_table<T, 64>();
   if (isa() == Isa::kAvx2) return kernel_table<T, 32>();
 #endif

@@ -44,9 +44,7 @@ Tensor gated_sum_cpu(const std::vector<Tensor>& xs, const std::optional<Tensor>&
 std::tuple<std::vector<Tensor>, Tensor> gated_sum_backward_cpu(const Tensor& grad_y, const std::vector<Tensor>& xs,
                                                                const std::optional<Tensor>& weight, bool relu,
                                                                bool need_weight) {
-  check_gated_sum(xs, weight);
-  check_alike(grad_y, xs[0], "grad_y");
-  STD_TORCH_CHECK(weight || !need_weight, "need_weight: expected a weight to take the gradient of, got none.");
+  check_gated_sum_backward(grad_y, xs, weight, need_weight);
   const auto weights = contiguous(weight);
   std::vector<Tensor> grad_xs;
   for (const Tensor& x : xs) grad_xs.push_back(torch::stable::empty_like(x));

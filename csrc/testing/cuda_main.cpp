@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The CUDA kernels over case files, on the CPU by the SIMT shim; tests/test_cuda_kernels.py builds and runs it.
+// The CUDA kernels over gated sums and case files, on the CPU by the SIMT shim; tests/test_cuda_kernels.py builds and
+// runs it.
 //
 // Enters: case files, after "--quick" for fewer widths of tile and one order only (ThreadSanitizer is slow). Leaves:
 // each path as its turn comes, then every kernel that ran and how often; the exit status is 1, with one sentence on
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "testing/case_file.h"
+#include "testing/cuda_gated_sum_run.h"
 #include "testing/cuda_run.h"
 #include "testing/simt.h"
 
@@ -58,6 +60,12 @@ int main(int count, char** arguments) {
   freewire::testing::Thoroughness how;
   const bool quick = count > 1 && std::string(arguments[1]) == "--quick";
   if (quick) how = {{0, 4}, {1}, 40};
+  try {
+    freewire::testing::check_cuda_gated_sums(how.seeds, quick);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
   for (int i = quick ? 2 : 1; i < count; ++i) {
     std::printf("%s\n", arguments[i]);
     std::fflush(stdout);  // a sanitizer's report ends the program

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The raw kernels over case files, to be compiled with a sanitizer; tests/sanitize.py does.
+// The raw kernels over gated sums and case files, to be compiled with a sanitizer; tests/sanitize.py does.
 //
 // Enters: case files, after "--plant BUG" if a bug is to be planted (testing/plants.h); with none, only the
 // instruction set is printed. Leaves: each path as its turn comes, then a line that says what ran; the exit status is
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "testing/case_file.h"
+#include "testing/gated_sum_run.h"
 #include "testing/plants.h"
 #include "testing/sanitize_run.h"
 
@@ -43,6 +44,13 @@ int main(int count, char** arguments) {
     bug = paths[1];
     paths.erase(paths.begin(), paths.begin() + 2);
   }
+  int64_t gated_sums = 0;
+  try {
+    if (!paths.empty() && bug.empty()) gated_sums = testing::check_gated_sums();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", cpu::isa_name(), error.what());
+    return 1;
+  }
   for (const std::string& path : paths) {
     std::printf("%s\n", path.c_str());
     std::fflush(stdout);  // a sanitizer's report ends the program
@@ -59,6 +67,7 @@ int main(int count, char** arguments) {
     std::printf("; %s rows of 64, 128, 256 bytes: %ld, %ld, %ld cases", testing::kTypeNames[type],
                 static_cast<long>(rows[0]), static_cast<long>(rows[1]), static_cast<long>(rows[2]));
   }
+  if (gated_sums) std::printf("; %ld gated sums", static_cast<long>(gated_sums));
   std::printf("\n");
   return 0;
 }
