@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -34,6 +35,8 @@ def _uncounted(module: nn.Module) -> Iterator[None]:
 
 def checkpointed(module: nn.Module, *arguments: Any) -> Tensor:
     """``module(*arguments)``, run again in the backward instead of being kept."""
+    if torch.compiler.is_compiling():  # which knows of no contexts, and counts nothing twice
+        return checkpoint(module, *arguments, use_reentrant=False)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _uncounted(module)

@@ -8,21 +8,23 @@ backward, forward mode, transforms of ``torch.func``) runs in plain torch operat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
 from freewire import _library  # loading it registers the operators
 from freewire.errors import InputError
 
-__all__ = ["gated_sum", "plain_gated_sum"]
+__all__ = ["gated_sum", "heard_again", "plain_gated_sum"]
 
 _top_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+_hooks_allowed = torch._C._autograd._saved_tensors_hooks_is_enabled  # type: ignore[attr-defined]
 _forward = torch.ops.freewire.gated_sum.default
 _backward = torch.ops.freewire.gated_sum_backward.default
 
@@ -67,9 +69,12 @@ class _GatedSum(torch.autograd.Function):
         weight, *xs = ctx.saved_tensors
         need_weight = ctx.needs_input_grad[0]
         # Dynamo cannot trace a Function of any number of arguments inside another, nor derivatives of a backward.
-        twice = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        run = _Backward.apply if twice else _Backward.forward
-        *grad_xs, grad_weight = run(_laid_out_as(grad_y, xs[0]), weight, ctx.relu, need_weight, *xs)
+        run = _Backward.apply
+        if torch.compiler.is_compiling():
+            run = _Backward.forward
+        elif is_legacy_batchedtensor(grad_y):  # many gradients at once: torch loops over no operator that gives a list
+            run = _plain_backward
+        *grad_xs, grad_weight = run(grad_y, weight, ctx.relu, need_weight, *xs)
         return grad_weight if need_weight else None, None, *grad_xs
 
 
@@ -80,7 +85,7 @@ class _Backward(torch.autograd.Function):
     def forward(
         grad_y: Tensor, weight: Tensor | None, relu: bool, need_weight: bool, *xs: Tensor
     ) -> tuple[Tensor, ...]:
-        grad_xs, grad_weight = _backward(grad_y, xs, weight, relu, need_weight)
+        grad_xs, grad_weight = _backward(_laid_out_as(grad_y, xs[0]), xs, weight, relu, need_weight)
         return *grad_xs, grad_weight
 
     @staticmethod
@@ -95,10 +100,7 @@ class _Backward(torch.autograd.Function):
         gates = () if weight is None else (weight,)
 
         def gradients(grad_y: Tensor, *primals: Tensor) -> tuple[Tensor, ...]:
-            def run(*primals: Tensor) -> Tensor:
-                return plain_gated_sum(primals[:count], primals[count] if gates else None, ctx.relu)
-
-            _, pull = torch.func.vjp(run, *primals)  # type: ignore[misc]
+            _, pull = torch.func.vjp(_of_leaves(count, ctx.relu), *primals)  # type: ignore[misc]
             return pull(grad_y)
 
         _, pull = torch.func.vjp(gradients, grad_y, *xs, *gates)  # type: ignore[misc]
@@ -107,6 +109,24 @@ class _Backward(torch.autograd.Function):
             wanted = (*wanted, grads[count] if ctx.need_weight else torch.zeros_like(weight))
         through_grad, *through = pull(wanted)
         return through_grad, through[count] if gates else None, None, None, *through[:count]
+
+
+def _plain_backward(
+    grad_y: Tensor, weight: Tensor | None, relu: bool, need_weight: bool, *xs: Tensor
+) -> tuple[Tensor, ...]:
+    """`_Backward` in plain torch operations."""
+    if relu:
+        grad_y = torch.where(plain_gated_sum(xs, weight) <= 0, 0, grad_y)
+    if weight is None:
+        return *([grad_y / len(xs)] * len(xs)), grad_y.new_zeros(0)
+    gates = weight.sigmoid()
+    dots = torch.stack([(grad_y * x).to(weight.dtype).sum() for x in xs])
+    return *((gate * grad_y).to(grad_y.dtype) for gate in gates), dots * gates * (1 - gates)
+
+
+def _of_leaves(count: int, relu: bool) -> Callable[..., Tensor]:
+    """`plain_gated_sum` of ``count`` tensors, perhaps followed by their weights."""
+    return lambda *leaves: plain_gated_sum(leaves[:count], leaves[count] if len(leaves) > count else None, relu)
 
 
 def _computed_in(dtype: torch.dtype) -> torch.dtype:
@@ -125,7 +145,7 @@ def _is_dense(x: Tensor) -> bool:
 
 
 def _together(xs: Sequence[Tensor]) -> list[Tensor]:
-    """One type, and one layout without gaps: that of the first."""
+    """One type, to which all are promoted; shapes and devices must be one already."""
     first = xs[0]
     for x in xs[1:]:
         if x.shape != first.shape:
@@ -134,17 +154,20 @@ def _together(xs: Sequence[Tensor]) -> list[Tensor]:
                 "Give all nodes the same number of channels, and a stride to those alone that hear the stage's input."
             )
         if x.device != first.device:
-            raise InputError(f"xs: expected tensors on one device, got {first.device} and {x.device}. Move them.")
+            raise InputError(
+                f"xs: expected tensors on one device, got {first.device} and {x.device}. Move them to one."
+            )
     dtype = reduce(torch.promote_types, (x.dtype for x in xs))
-    first = first.to(dtype)
-    if not _is_dense(first):
-        first = first.contiguous()
-    return [first, *(_laid_out_as(x.to(dtype), first) for x in xs[1:])]
+    return [x.to(dtype) for x in xs]
 
 
-def heard_again(
-    heard: Tensor, xs: Sequence[Tensor], weight: Tensor, relu: bool
-) -> AbstractContextManager[object]:
+def _alike(xs: Sequence[Tensor]) -> list[Tensor]:
+    """One layout without gaps: that of the first, if it has none."""
+    first = xs[0] if _is_dense(xs[0]) else xs[0].contiguous()
+    return [first, *(_laid_out_as(x, first) for x in xs[1:])]
+
+
+def heard_again(heard: Tensor, xs: Sequence[Tensor], weight: Tensor, relu: bool) -> AbstractContextManager[object]:
     """While it lasts nobody keeps ``gated_sum(xs, weight, relu)`` for the backward: it is computed once more there.
 
     A convolution keeps its input, and a stage has as many of those as nodes, beside the results that they are sums of,
@@ -157,17 +180,31 @@ def heard_again(
         weight: Likewise.
         relu: Likewise.
     """
-    if not heard.requires_grad or torch.compiler.is_compiling() or _top_hooks(False) is not None:
+    # Neither what torch.fx or a transform has in a tensor's place, nor tensors without memory of their own.
+    plain = type(heard) is Tensor and not torch._C._are_functorch_transforms_active() and heard.device.type != "meta"
+    if not plain or torch.compiler.is_compiling() or not heard.requires_grad:
+        return nullcontext()
+    if not _hooks_allowed() or _top_hooks(False) is not None:
         return nullcontext()
     place, layout = heard.data_ptr(), (heard.dtype, heard.shape, heard.stride())
     arguments = [x.detach() for x in xs], weight.detach(), relu
+    versions = [x._version for x in (*xs, weight)]
 
     def pack(tensor: Tensor) -> Any:
-        same = tensor.data_ptr() == place and (tensor.dtype, tensor.shape, tensor.stride()) == layout
-        return arguments if same and tensor._version == 0 else tensor
+        if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor._version != 0:
+            return tensor
+        same = (tensor.dtype, tensor.shape, tensor.stride()) == layout and tensor.data_ptr() == place
+        return arguments if same else tensor
 
     def unpack(packed: Any) -> Tensor:
-        return packed if isinstance(packed, Tensor) else gated_sum(*packed)
+        if isinstance(packed, Tensor):
+            return packed
+        if [x._version for x in (*arguments[0], arguments[1])] != versions:  # detached, they count alike
+            raise RuntimeError(
+                "backward: expected what a node hears and the edges' weights as they were in the forward, got one that "
+                "was modified in place since. Clone it first, or make the stage with sum_again=False."
+            )
+        return gated_sum(*packed)
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
@@ -196,15 +233,20 @@ def gated_sum(xs: Sequence[Tensor], weight: Tensor | None = None, relu: bool = F
         >>> gated_sum([torch.tensor([2.0, -4.0]), torch.tensor([4.0, 2.0])], torch.zeros(2), relu=True)
         tensor([3., 0.])
     """
+    if isinstance(xs, Tensor):
+        raise InputError("xs: expected a list of tensors, got one tensor. Put it into a list, or use unbind().")
     if not xs:
         raise InputError("xs: expected at least one tensor, got none. Leave the sum out where there is nothing to add.")
     tensors = _together(xs)
     if weight is not None:
         if weight.shape != (len(xs),):
-            raise InputError(f"weight: expected shape [{len(xs)}], a number a tensor, got {list(weight.shape)}.")
+            raise InputError(
+                f"weight: expected shape [{len(xs)}], a number a tensor, got {list(weight.shape)}. Give one for each."
+            )
         weight = weight.to(_computed_in(tensors[0].dtype))
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return plain_gated_sum(tensors, weight, relu)
+    tensors = _alike(tensors)
     if tensors[0].is_cuda and not torch.compiler.is_compiling():
         _library.load_cuda()
     needs = torch.is_grad_enabled() and (

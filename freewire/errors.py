@@ -29,4 +29,4 @@ class OutOfMemoryError(FreewireError, MemoryError):
 
 
 class BuildError(FreewireError, ImportError):
-    """The compiled kernels are missing, or were built for another freewire."""
+    """The compiled kernels are missing, or were built for another freewire; or an optional package is missing."""

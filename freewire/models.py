@@ -18,9 +18,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import torch
+import torch.fx
 from torch import Tensor, nn
 
-from freewire._blocks import AvgPoolConv, Conv, MaxPoolConv, SeparableConv, conv_bn, fold_batch_norms
+from freewire._blocks import AvgPoolConv, Conv, MaxPoolConv, SeparableConv, conv_bn, fold_batch_norms, initialise
 from freewire._checkpoint import checkpointed
 from freewire._dags import barabasi_albert_dag, erdos_renyi_dag, watts_strogatz_dag
 from freewire._draws import Draws
@@ -138,14 +139,13 @@ class RandWire(nn.Module):
     ) -> None:
         super().__init__()
         if regime not in REGIMES:
-            raise InputError(f"regime: expected {' or '.join(map(repr, REGIMES))}, got {regime!r}.")
+            raise InputError(f"regime: expected {' or '.join(map(repr, REGIMES))}, got {regime!r}. Choose one.")
         if channels < 2:
             raise InputError(f"channels: expected at least 2, got {channels}. The first convolution has half of them.")
         for name, value in (("edge_drop", edge_drop), ("dropout", dropout)):
             if not 0 <= value <= 1:
-                raise InputError(f"{name}: expected a probability from 0 to 1, got {value}.")
-        if num_classes < 0:
-            raise InputError(f"num_classes: expected at least 0, got {num_classes}. 0 is a network without classifier.")
+                raise InputError(f"{name}: expected a probability from 0 to 1, got {value}. Give a chance.")
+        _check_classes(num_classes)
         self.num_classes, self.num_features = num_classes, HEAD_CHANNELS
         self.edge_drop, self.features_only, self.checkpoint = edge_drop, features_only, checkpoint
 
@@ -172,19 +172,21 @@ class RandWire(nn.Module):
             self.head = nn.Sequential(OrderedDict(relu=nn.ReLU(), **conv_bn(width, HEAD_CHANNELS, 1)))
             self.pool = nn.AdaptiveAvgPool2d(1)
             self.dropout = nn.Dropout(dropout)
-            self.fc = nn.Linear(HEAD_CHANNELS, num_classes) if num_classes else nn.Identity()
-        self.apply(_initialise)
+            self.fc: nn.Module = nn.Linear(HEAD_CHANNELS, num_classes) if num_classes else nn.Identity()
+        for part in (self.stem, *(() if features_only else (self.head, self.fc))):  # nodes begin as they were made
+            part.apply(initialise)
 
     def _halving(self) -> list[tuple[str, Any]]:
         """The modules that each halve the image, by name."""
         parts = {"stem": self.stem, "stages": self.stages}
         return [(f"{name}.{i}", module) for name, modules in parts.items() for i, module in enumerate(modules)]
 
-    def forward_maps(self, x: Tensor) -> list[Tensor]:
+    def forward_maps(self, x: Tensor, count: int | None = None) -> list[Tensor]:
         """The feature maps after every halving.
 
         Args:
             x: ``[B, in_channels, H, W]``, H and W at least 32 and as different as you like.
+            count: How many of them, from the first on; None: all.
 
         Returns:
             Tensors ``[B, num_chs, ceil(H / reduction), ceil(W / reduction)]``, as `feature_info` says.
@@ -192,24 +194,23 @@ class RandWire(nn.Module):
         Raises:
             InputError: x is no batch of images, or they are too small.
         """
-        least = self.feature_info[-1]["reduction"]
-        if x.dim() != 4 or min(x.shape[2:]) < least:
-            raise InputError(
-                f"x: expected shape [batch, channels, height, width], height and width at least {least}, which is the "
-                f"stride of the last stage, got {list(x.shape)}. Resize the images."
-            )
-        kept = self._kept_edges() if self.training and self.edge_drop else [None] * len(self.stages)
+        x = _checked(x, self.feature_info[-1]["reduction"])
+        kept = _kept_edges(x, self._drop_ranks, self.edge_drop) if self.training and self.edge_drop else None
         maps = []
-        for stem in self.stem:
+        for stem in list(self.stem)[:count]:
             x = stem(x)
             maps.append(x)
-        for stage, edges in zip(self.stages, kept, strict=True):
+        for i, stage in enumerate(self.stages):
+            if len(maps) == count:
+                break
+            edges = None if kept is None else kept[i]
             x = checkpointed(stage, x, edges) if self.checkpoint and torch.is_grad_enabled() else stage(x, edges)
             maps.append(x)
         return maps
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The result of the last convolution, ``[B, 1280, H / 32, W / 32]``, of images ``[B, in_channels, H, W]``."""
+        self._check_head()
         return self.head(self.forward_maps(x)[-1])
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
@@ -236,7 +237,12 @@ class RandWire(nn.Module):
         return fold_batch_norms(self)  # type: ignore[return-value]
 
     def get_classifier(self) -> nn.Module:
-        """The linear layer."""
+        """The linear layer.
+
+        Raises:
+            InputError: There is no head.
+        """
+        self._check_head()
         return self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -247,30 +253,57 @@ class RandWire(nn.Module):
             global_pool: "avg" or None: the mean over the image is all there is.
 
         Raises:
-            InputError: Another pooling.
+            InputError: Another pooling, a negative number of classes, or there is no head.
         """
         if global_pool not in (None, "avg"):
             raise InputError(
                 f"global_pool: expected 'avg', got {global_pool!r}. Pool forward_features' result yourself."
             )
+        self._check_head()
+        _check_classes(num_classes)
         self.num_classes = num_classes
-        like = next(self.head.parameters())
-        self.fc = nn.Linear(HEAD_CHANNELS, num_classes) if num_classes else nn.Identity()
-        self.fc.apply(_initialise).to(like.device, like.dtype)
+        self.fc = self._new_classifier(HEAD_CHANNELS, num_classes)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Turn ``checkpoint`` on or off."""
         self.checkpoint = enable
 
-    def _kept_edges(self) -> list[Tensor]:
-        """Of each stage which edges count this time: all, or all but one; without a wait for the GPU."""
-        device = next(self.stages.parameters()).device
-        candidates = sum(rank >= 0 for ranks in self._drop_ranks for rank in ranks)
-        chosen = torch.randint(max(candidates, 1), (1,), device=device)
-        spared = torch.rand(1, device=device) >= self.edge_drop
-        return [
-            spared | (torch.tensor(ranks, dtype=torch.int64, device=device) != chosen) for ranks in self._drop_ranks
-        ]
+    def _check_head(self) -> None:
+        if self.features_only:
+            raise InputError(
+                "features_only: expected False, got True. Such a network has no head; make one without, and load these "
+                "weights into it with strict=False."
+            )
+
+    def _new_classifier(self, in_features: int, num_classes: int) -> nn.Module:
+        like = next(self.parameters())
+        classifier = nn.Linear(in_features, num_classes) if num_classes else nn.Identity()
+        return classifier.apply(initialise).to(like.device, like.dtype)
+
+
+def _check_classes(num_classes: int) -> None:
+    if num_classes < 0:
+        raise InputError(f"num_classes: expected at least 0, got {num_classes}. 0 is a network without classifier.")
+
+
+@torch.fx.wrap  # a tracer keeps the call, as it cannot follow what depends on a size
+def _checked(x: Tensor, least: int) -> Tensor:
+    """Images that no stage makes vanish, or an `InputError`."""
+    if x.dim() != 4 or min(x.shape[2:]) < least:
+        raise InputError(
+            f"x: expected shape [batch, channels, height, width], height and width at least {least}, which is the "
+            f"stride of the last stage, got {list(x.shape)}. Resize the images."
+        )
+    return x
+
+
+@torch.fx.wrap  # or a tracer would keep one draw
+def _kept_edges(x: Tensor, drop_ranks: Sequence[Sequence[int]], chance: float) -> list[Tensor]:
+    """Of each stage which edges count this time: all, or all but one."""
+    droppable = sum([sum([rank >= 0 for rank in ranks]) for ranks in drop_ranks])
+    chosen = torch.randint(max(1, droppable), (1,), device=x.device)
+    spared = torch.rand(1, device=x.device) >= chance
+    return [spared | (torch.tensor(ranks, dtype=torch.int64, device=x.device) != chosen) for ranks in drop_ranks]
 
 
 def _dags(
@@ -278,12 +311,18 @@ def _dags(
 ) -> Sequence[nx.DiGraph]:
     if isinstance(generator, nx.Graph):
         return [generator] * len(sizes)
+    if isinstance(generator, type):
+        raise InputError(
+            f"generator: expected {generator.__name__}(...), got the class. Give its parameters, or () for the paper's."
+        )
     if callable(generator):
         draws = Draws(seed)
         return [generator(size, draws.one_below(2**32)) for size in sizes]
     dags = list(generator)
     if len(dags) != len(sizes):
-        raise InputError(f"generator: expected {len(sizes)} DAGs, one a stage, got {len(dags)}.")
+        raise InputError(
+            f"generator: expected {len(sizes)} DAGs, one a stage, got {len(dags)}. Give one for each, or a single one."
+        )
     return dags
 
 
@@ -296,16 +335,6 @@ def _drop_ranks(graphs: Sequence[Graph]) -> list[list[int]]:
         ranks.append(np.where(droppable, following + np.cumsum(droppable) - 1, -1).tolist())
         following += int(droppable.sum())
     return ranks
-
-
-@torch.no_grad()
-def _initialise(module: nn.Module) -> None:
-    """He et al. (2015) for convolutions; a small start for the classifier, as Goyal et al. (2017) have it."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)
 
 
 def randwire_ws_small(seed: int = 0, num_classes: int = 1000, **options: Any) -> RandWire:

@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from freewire import _library, _memory
 from freewire._networkx import write_networkx
 from freewire._reference import check_features
+from freewire._wired import Wired
 from freewire.errors import GraphError, InputError, OutOfMemoryError
 from freewire.graph import Graph
 from freewire.ops import evaluate
@@ -35,7 +36,7 @@ _LARGE = 1 << 28  # values on the tape and sums: from here on a call asks first 
 _SUMS_AN_EDGE = 16  # at most: one a group of tiles
 
 
-class Network(nn.Module):
+class Network(Wired):
     """A freely wired network: ``y = net(x)`` runs every node of the graph in one kernel call.
 
     A node's value is ``activation(aggregation over in-edges of (weight * source value) + bias)``.
@@ -73,6 +74,9 @@ class Network(nn.Module):
     weight: nn.Parameter
     bias: nn.Parameter | None
     _placed: _Placed
+
+    _WHAT = "network"
+    _REMEDY = "Build the network from the graph that was trained; fw.save and fw.load keep both together."
 
     def __init__(
         self,
@@ -114,11 +118,6 @@ class Network(nn.Module):
         self._placed = _place(self._packed_plan, self.weight.device)
 
     # ------------------------------------------------------------------ the wiring
-
-    @property
-    def graph(self) -> Graph:
-        """The wiring, as given; weights learnt since stand in `weight`, or in `to_networkx`."""
-        return self._graph
 
     @property
     def plan(self) -> Plan:
@@ -334,27 +333,6 @@ class Network(nn.Module):
         return None if weight is None else weight.detach().double().cpu().numpy(), nodes
 
     # ------------------------------------------------------------------ state
-
-    def get_extra_state(self) -> Tensor:
-        """The wiring's hash, uint8 ``[32]``: a state_dict belongs to one wiring."""
-        return torch.frombuffer(bytearray.fromhex(self._graph.wiring_hash), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Refuse the hash of another wiring."""
-        self._check_wiring(state)
-
-    def _check_wiring(self, state: Any) -> None:
-        own = self.get_extra_state()
-        if not isinstance(state, Tensor) or state.shape != own.shape or not torch.equal(state.cpu(), own):
-            raise InputError(
-                "state_dict: expected one of a network with this wiring, got one of another. "
-                "Build the network from the graph that was trained; fw.save and fw.load keep both together."
-            )
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if prefix + "_extra_state" in state_dict:  # before any weight is copied
-            self._check_wiring(state_dict[prefix + "_extra_state"])
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
         derived = ("_plan", "_placed", "_packed_plan", "_every")

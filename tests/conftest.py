@@ -17,6 +17,15 @@ settings.register_profile("ci", deadline=None, derandomize=True, database=None, 
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+#: Files that take minutes. They begin first, so that no core waits for the last of them.
+LONG = ("test_cuda_kernels", "test_ops", "test_build", "test_cuda_binding", "test_benchmarks", "test_sanitize")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first; every process must find the same order."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 #: Where the operators run. "simt" and "streamed": the CUDA operators on the CPU shim, the network resident in shared
 #: memory wherever it fits, or a level a launch. "cuda" and "cuda_streamed": the same on a GPU.
 DEVICES = ("cpu", "simt", "streamed", "cuda", "cuda_streamed")

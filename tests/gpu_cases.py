@@ -12,17 +12,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 import freewire as fw
+from freewire._gated_sum import gated_sum, plain_gated_sum
 from freewire.plan import plan_header
 from tests.graphs import CASES
-from tests.tensors import assert_within, batch_of, exact, gradients, network
+from tests.tensors import DTYPES, assert_within, batch_of, exact, gradients, network
 
 #: Bug to the tool that must report it, and words of its report.
 PLANTS = {"wild_plan": ("memcheck", "Invalid __global__ read"), "unwritten_tape": ("initcheck", "Uninitialized")}
+
+
+#: Arrays, their length, their type: ragged ends, several blocks, and more arrays than a launch takes.
+GATED_SUMS = [(c, n, d) for d in DTYPES for c, n in ((1, 1), (3, 5000), (70, 1027))]
 
 
 class Case(NamedTuple):
@@ -65,6 +71,25 @@ def run(case: Case, device: str) -> None:
     assert_within(y.cpu(), want[0], rough[0], f"{case}: y without gradients")
 
 
+def run_gated_sum(count: int, length: int, dtype: torch.dtype, device: str) -> None:
+    """One gated sum of so many arrays; results must be plain torch's in float64, within rounding."""
+    generator = torch.Generator().manual_seed(0)
+    *xs, weight, grad_y = (torch.randn(n, generator=generator) for n in (*[length] * count, count, length))
+    xs, grad_y = [x.to(dtype) for x in xs], grad_y.to(dtype)
+    grad_y[plain_gated_sum([x.double() for x in xs], weight.double()).abs() < 1e-4] = 0  # there rounding decides
+
+    def results(function: Any, *leaves: Tensor) -> list[Tensor]:
+        leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
+        y = function(leaves[:-1], leaves[-1], True)
+        return [y.detach(), *torch.autograd.grad(y, leaves, grad_y.to(y))]
+
+    want = results(plain_gated_sum, *(leaf.double() for leaf in (*xs, weight)))
+    found = results(gated_sum, *(leaf.to(device) for leaf in (*xs, weight)))
+    for got, wanted in zip(found, want, strict=True):
+        spread = 4 * torch.finfo(got.dtype).eps * (1 + wanted.abs().max().item()) * 16
+        torch.testing.assert_close(got.cpu().double(), wanted, rtol=0, atol=spread)
+
+
 def plant(bug: str, device: str) -> None:
     """Call the operators wrongly, behind their checks."""
     net = network(CASES["random"], torch.float32)
@@ -93,7 +118,10 @@ def main() -> None:
     everything = list(cases())
     for case in everything:
         run(case, "cuda")
-    print(f"{len(everything)} cases on {torch.cuda.get_device_name()}, freewire {fw.__version__}", flush=True)
+    for gated in GATED_SUMS:
+        run_gated_sum(*gated, "cuda")
+    counted = f"{len(everything)} cases and {len(GATED_SUMS)} gated sums"
+    print(f"{counted} on {torch.cuda.get_device_name()}, freewire {fw.__version__}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from freewire.models import AvgPoolConv, Conv, MaxPoolConv, SeparableConv, fold_batch_norms
 
@@ -54,6 +55,63 @@ def test_average_pooling_counts_no_border() -> None:
     """A constant image stays one."""
     pooled = AvgPoolConv(1, 1).pool(torch.ones(1, 1, 4, 4))
     assert torch.equal(pooled, torch.ones(1, 1, 4, 4))
+
+
+class _Standardised(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class _Active(nn.BatchNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+def _shared_relu() -> nn.Sequential:
+    relu = nn.ReLU()
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), relu, nn.Conv2d(4, 4, 1), relu, nn.BatchNorm2d(4))
+
+
+def _hooked() -> nn.Sequential:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    module[1].register_forward_hook(_doubled)
+    return module
+
+
+def _doubled(module: nn.Module, inputs: object, y: Tensor) -> Tensor:
+    return 2 * y
+
+
+class _Indexed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.parts[2](self.parts[1](self.parts[0](x)))
+
+
+AWKWARD = {
+    "a subclass that convolves otherwise": lambda: nn.Sequential(_Standardised(3, 4, 1), nn.BatchNorm2d(4)),
+    "a subclass that does more": lambda: nn.Sequential(nn.Conv2d(3, 4, 1), _Active(4)),
+    "a relu that runs twice": _shared_relu,
+    "a hook": _hooked,
+    "a parametrisation": lambda: nn.Sequential(weight_norm(nn.Conv2d(3, 4, 1)), nn.BatchNorm2d(4)),
+    "taken by number": _Indexed,
+}
+
+
+@pytest.mark.parametrize("case", AWKWARD)
+def test_folding_leaves_what_it_does_not_understand(case: str) -> None:
+    module, x = lively(AWKWARD[case]()), torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    torch.testing.assert_close(fold_batch_norms(module)(x), module(x))
+
+
+def test_synchronised_batch_norms_are_folded() -> None:
+    module = lively(nn.SyncBatchNorm.convert_sync_batchnorm(SeparableConv(3, 4)))
+    folded = fold_batch_norms(module)
+    assert not any(isinstance(m, nn.SyncBatchNorm) for m in folded.modules())
 
 
 class TestFolding:

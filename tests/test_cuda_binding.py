@@ -292,6 +292,8 @@ class TestGpuTarget:
         assert {case.graph for case in everything} == set(CASES)
         for case in everything[::6]:
             gpu_cases.run(case, "cpu")
+        for gated in gpu_cases.GATED_SUMS:
+            gpu_cases.run_gated_sum(*gated, "cpu")
 
     def test_it_runs_every_test_marked_gpu(self, request: pytest.FixtureRequest) -> None:
         """Of those that this run has collected."""

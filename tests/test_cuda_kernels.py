@@ -35,7 +35,7 @@ def chosen(kind: str, case: sanitize.Case) -> bool:
     every_kind = case.name.startswith("every_kind")
     if every_kind and case.row_bytes != 64:
         return False
-    limit = {"plain": 10**9, "address": 20_000, "thread": 1_500}[kind]
+    limit = {"plain": 10**9, "address": 6_000, "thread": 1_500}[kind]
     if case.dtype in sanitize.NARROW:  # another way only where numbers are read and written
         limit = min(limit // 4, 50_000)
     small = case.graph.num_edges * case.batch < limit

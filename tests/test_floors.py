@@ -28,13 +28,13 @@ HOUSE = {
     ),
     2: ("plan", "_memory", "metrics", "_csv_graph", "_graphml", "graph_files"),
     3: ("_reference", "_cuda_build", "_cuda_cache", "_library", "ops", "_gated_sum"),
-    4: ("network", "_blocks", "_checkpoint", "_stage", "models"),
-    5: ("io",),
+    4: ("_wired", "network", "_blocks", "_checkpoint", "_stage", "models"),
+    5: ("io", "_replay", "studies", "timm"),
 }
 #: A module that is compiled stands in freewire/ as its stub.
 KINDS = (".py", ".pyi")
 #: What a floor may import from outside, beside the standard library and what the floors below it may.
-GUESTS = {0: (), 1: ("numpy", "networkx"), 2: (), 3: ("torch",), 4: (), 5: ("safetensors",)}
+GUESTS = {0: (), 1: ("numpy", "networkx"), 2: (), 3: ("torch",), 4: (), 5: ("safetensors", "matplotlib", "timm")}
 ORDER = [module for floor in sorted(HOUSE) for module in HOUSE[floor]]
 FLOOR = {module: floor for floor, modules in HOUSE.items() for module in modules}
 

@@ -145,6 +145,22 @@ class TestTransforms:
         mapped = torch.func.vmap(torch.func.grad(loss), (None, 0))(weight, many)
         torch.testing.assert_close(mapped, torch.func.vmap(torch.func.grad(plain), (None, 0))(weight, many))
 
+    def test_layouts_that_differ_inside_vmap(self) -> None:
+        a, b = torch.rand(5, 4, 3), torch.rand(3, 4)
+        mapped = torch.func.vmap(lambda one: gated_sum([b, one.t()]))(a)
+        torch.testing.assert_close(mapped, (b + a.transpose(1, 2)) / 2)
+
+    @pytest.mark.parametrize("gated", [False, True])
+    def test_a_batch_of_gradients_at_once(self, gated: bool) -> None:
+        xs, weight, _ = draw((3, 2), 2, torch.float64)
+        leaves = [*xs, *([weight] if gated else [])]
+        grads = torch.randn(4, 3, 2, dtype=torch.float64)
+        y = gated_sum(xs, weight if gated else None, True)
+        found = torch.autograd.grad(y, leaves, grads, is_grads_batched=True, retain_graph=True)
+        for i, grad in enumerate(grads):
+            for got, want in zip(found, torch.autograd.grad(y, leaves, grad, retain_graph=True), strict=True):
+                torch.testing.assert_close(got[i], want)
+
     def test_forward_mode(self) -> None:
         xs, weight, _ = draw((3, 2), 2, torch.float64)
         with torch.autograd.forward_ad.dual_level():
@@ -206,6 +222,8 @@ class TestMessages:
     def test_of_the_function(self) -> None:
         with pytest.raises(fw.InputError, match=r"xs: expected at least one tensor, got none\. Leave"):
             gated_sum([])
+        with pytest.raises(fw.InputError, match=r"xs: expected a list of tensors, got one tensor\. Put"):
+            gated_sum(torch.zeros(2, 3))  # type: ignore[arg-type]
         with pytest.raises(fw.InputError, match=r"xs: expected tensors of one shape, got \[2\] and \[3\]\. Give"):
             gated_sum([torch.zeros(2), torch.zeros(3)])
         with pytest.raises(fw.InputError, match=r"xs: expected tensors on one device, got cpu and meta\. Move"):

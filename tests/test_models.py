@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import freewire as fw
+from freewire import models
 from freewire.models import BA, ER, WS, AvgPoolConv, Conv, GraphStage, MaxPoolConv, RandWire, SeparableConv
 from tests.test_blocks import lively
 
@@ -26,6 +27,10 @@ def small(**options: Any) -> RandWire:
     """A quick one."""
     torch.manual_seed(0)
     return RandWire(**{"generator": WS(4, 0.75), "channels": 6, "regime": "small", "num_classes": 5, **options})
+
+
+def kept_edges(model: RandWire) -> list[Tensor]:
+    return models._kept_edges(torch.zeros(1), model._drop_ranks, model.edge_drop)
 
 
 def multiply_adds(model: nn.Module, size: int) -> int:
@@ -216,6 +221,29 @@ class TestForward:
         compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-4)
 
+    def test_nodes_begin_as_they_were_made(self) -> None:
+        def node(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+            conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            nn.init.constant_(conv.weight, 0.5)
+            return conv
+
+        model = small(node=node, generator=nx.path_graph(2, nx.DiGraph))
+        assert all((m.weight == 0.5).all() for stage in model.stages for m in stage.nodes)
+
+    @pytest.mark.slow
+    def test_checkpointing_compiled(self) -> None:
+        model, x = small(generator=nx.path_graph(3, nx.DiGraph), checkpoint=True), torch.randn(4, 3, 32, 32)
+        twin = copy.deepcopy(model)
+        twin.set_grad_checkpointing(False)
+        torch.compile(model, fullgraph=True, backend="aot_eager")(x).square().sum().backward()
+        twin(x).square().sum().backward()
+        for got, want in zip(
+            [*model.parameters(), *model.buffers()], [*twin.parameters(), *twin.buffers()], strict=True
+        ):
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+        for got, want in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(got.grad, want.grad, rtol=1e-3, atol=1e-3)
+
     def test_copies_and_pickles(self) -> None:
         model, x = small().eval(), torch.randn(1, 3, 32, 32)
         for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -242,7 +270,7 @@ class TestEdgeDrop:
         model = small(edge_drop=1.0, regime="regular").train()
         seen = set()
         for _ in range(300):
-            kept = model._kept_edges()
+            kept = kept_edges(model)
             dropped = [(i, int(e)) for i, k in enumerate(kept) for e in (~k).nonzero()]
             assert len(dropped) == 1
             seen.add(dropped[0])
@@ -254,13 +282,13 @@ class TestEdgeDrop:
     def test_as_often_as_asked(self) -> None:
         model = small(edge_drop=0.1)
         torch.manual_seed(0)
-        often = sum(any(not k.all() for k in model._kept_edges()) for _ in range(1000))
+        often = sum(any(not k.all() for k in kept_edges(model)) for _ in range(1000))
         assert 70 <= often <= 130
 
     def test_only_while_training(self) -> None:
         model, x = small(edge_drop=1.0).eval(), torch.randn(2, 3, 32, 32)
         assert torch.equal(model(x), model(x))
-        with mock.patch.object(model, "_kept_edges", wraps=model._kept_edges) as asked:
+        with mock.patch.object(models, "_kept_edges", wraps=models._kept_edges) as asked:
             model(x)
             assert asked.call_count == 0
             model.train()(x)
@@ -268,7 +296,7 @@ class TestEdgeDrop:
 
     def test_nothing_to_drop(self) -> None:
         model = small(edge_drop=1.0, generator=nx.path_graph(3, nx.DiGraph)).train()
-        assert all(kept.all() for kept in model._kept_edges())
+        assert all(kept.all() for kept in kept_edges(model))
         lone = nx.DiGraph()
         lone.add_node("only")
         model = small(edge_drop=1.0, generator=lone).train()
@@ -305,6 +333,22 @@ class TestErrors:
                 model(torch.zeros(shape))
         with pytest.raises(RuntimeError, match="channels"):  # torch's own
             model(torch.zeros(1, 4, 64, 64))
+
+    def test_of_a_generator_that_was_not_made(self) -> None:
+        with pytest.raises(
+            fw.InputError, match=r"generator: expected ER\(\.\.\.\), got the class\. Give its parameters"
+        ):
+            small(generator=ER)
+
+    def test_where_there_is_no_head(self) -> None:
+        model = small(features_only=True, generator=nx.path_graph(2, nx.DiGraph))
+        for call in (model.get_classifier, lambda: model.reset_classifier(3), lambda: model.forward_features(None)):
+            with pytest.raises(fw.InputError, match=r"features_only: expected False, got True\. Such a network has no"):
+                call()
+
+    def test_of_classes(self) -> None:
+        with pytest.raises(fw.InputError, match=r"num_classes: expected at least 0, got -1\."):
+            small(generator=nx.path_graph(2, nx.DiGraph)).reset_classifier(-1)
 
     def test_of_pooling(self) -> None:
         with pytest.raises(fw.InputError, match=r"global_pool: expected 'avg', got 'max'\."):
