@@ -25,13 +25,20 @@ endif
 PACKAGES  := $(VENV)/.packages
 INSTALLED := $(VENV)/.freewire
 
+# Built from a copy, so that the libraries and objects that .venv/ uses stay, and tested away from the sources.
+# pip insists on the environment: should it vanish meanwhile, by a second run in this folder say, bin/python would be
+# the system's.
+VISION     := .venv-vision
+VISION_PIP := $(VISION)/bin/python -m pip --disable-pip-version-check --require-virtualenv
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
 # Tools that understand make's job server (ninja does) must not take our flags for theirs.
 unexport MAKEFLAGS MFLAGS
 
-.PHONY: setup demo test test-fast test-sanitize test-gpu check format bench bench-gpu gpu clean distclean help FORCE
+.PHONY: setup demo test test-fast test-vision test-sanitize test-gpu check format bench bench-gpu gpu clean distclean \
+    help FORCE
 
 setup: $(INSTALLED) ## make .venv/, install the pinned packages, build the extension
 
@@ -39,13 +46,25 @@ demo: $(INSTALLED) ## train a freely wired network on handwritten digits; result
 	$(BIN)/python examples/digits.py $(ARGS)
 
 # A file's tests stay in one process: what they build and measure they build once.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## the whole test suite, on all cores
 	$(PYTEST) $(ARGS)
 
 test-fast: $(INSTALLED) ## the tests not marked slow
 	$(PYTEST) -m 'not slow' $(ARGS)
+
+test-vision: ## the tests beside torchvision and timm; downloads 5.6 GB, removed afterwards; takes minutes
+	@$(CHECK_PYTHON)
+	@$(PYTHON) setup.py check_compiler
+	@trap 'rm -rf $(VISION)' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; set -ex; \
+	$(PYTHON) -m venv --clear $(VISION); \
+	$(VISION_PIP) install -r constraints-vision.txt; \
+	mkdir $(VISION)/tree; \
+	cp -R csrc freewire tests pyproject.toml setup.py LICENSE README.md $(VISION)/tree; \
+	FREEWIRE_CUDA=0 $(VISION_PIP) install --quiet --no-build-isolation --no-deps ./$(VISION)/tree; \
+	rm -rf $(VISION)/tree/freewire; \
+	(cd $(VISION)/tree; ../bin/python -m pytest -p no:cacheprovider tests/vision $(ARGS))
 
 test-sanitize: $(INSTALLED) ## the raw kernels and the planner under ASan, UBSan and TSan
 	$(BIN)/python -m tests.sanitize $(ARGS)
@@ -75,15 +94,17 @@ clean: ## remove what was built, keep .venv/
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 distclean: clean ## remove .venv/ too
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VISION)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # What cannot be installed from here is looked for first, before anything large is downloaded.
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "freewire needs Python 3.10 or newer, \
+    got " + sys.version.split()[0] + ". Name another: make ... PYTHON=python3.12")'
+
 $(VENV_MADE):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "freewire needs Python 3.10 or newer, got " \
-	    + sys.version.split()[0] + ". Name another: make ... PYTHON=python3.12")'
+	@$(CHECK_PYTHON)
 	@$(PYTHON) setup.py check_compiler
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
