@@ -8,6 +8,7 @@ from freewire import generators as generators
 from freewire import metrics as metrics
 from freewire import models as models
 from freewire import plan as plan
+from freewire import studies as studies
 from freewire._reference import reference as reference
 from freewire.errors import BuildError as BuildError
 from freewire.errors import FileFormatError as FileFormatError
