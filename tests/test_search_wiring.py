@@ -345,9 +345,20 @@ class TestCommand:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         running = []
 
+        def heeding() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
         def start(*options: str) -> subprocess.Popen:
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-            running.append(subprocess.Popen([*command, *options], env=environment, start_new_session=True, **pipes))
+            running.append(
+                subprocess.Popen(
+                    [*command, *options],
+                    env=environment,
+                    start_new_session=True,
+                    preexec_fn=heeding,  # tests that run in the background may be told to ignore SIGINT
+                    **pipes,
+                )
+            )
             return running[-1]
 
         yield start
