@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import randwire_table
 from benchmarks.plots import density_plot, scaling_plot
 from benchmarks.table import cell, place
 
@@ -26,11 +27,13 @@ COMMANDS = {
     "cpu": "python -m benchmarks.run --all --json benchmarks/results/cpu.json",
     "scaling": "python -m benchmarks.scaling",
     "density": "python -m benchmarks.density",
+    "randwire": "python -m benchmarks.randwire --checkout seungwonpark=PATH jiaminren=PATH",
 }
 _TITLES = {
     "cpu": "Beside other ways to run the same network",
     "scaling": "Growth with edges, batch and depth",
     "density": "Where dense layers become faster",
+    "randwire": "RandWire beside plain PyTorch",
 }
 _TITLE = """<!-- SPDX-License-Identifier: MIT -->
 <!-- written by `python -m benchmarks.report`; do not edit -->
@@ -70,7 +73,10 @@ def page(results: Results) -> str:
     """
     share = max((c["machine"]["probe"]["share"] for n, c in results.items() if n in COMMANDS), default=_SHARE)
     parts = [_TITLE.format(share=share * 100)]
-    write: dict[str, Callable[[dict[str, Any]], str]] = {"cpu": _peers, "scaling": _scaling, "density": _density}
+    write: dict[str, Callable[[dict[str, Any]], str]] = {
+        **{"cpu": _peers, "scaling": _scaling, "density": _density},
+        "randwire": randwire_table.section,
+    }
     for name, title in _TITLES.items():
         text = f"Not measured yet: `{COMMANDS[name]}` does it.\n"
         if name in results:

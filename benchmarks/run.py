@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -265,10 +265,10 @@ def _row(workload: Workload, label: str, **values: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------- the command line
 
 
-def spelled(command: str, arguments: Sequence[str] | None) -> str:
+def spelled(command: str, arguments: Sequence[str] | None, names: Collection[str] = CHECKOUTS) -> str:
     """The command line as a reader would type it; paths of checkouts stay out, since results are shared."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    known = {f"{name}=" for name in CHECKOUTS}
+    known = {f"{name}=" for name in names}
     shown = [next((f"{name}PATH" for name in known if word.startswith(name)), word) for word in given]
     return " ".join(["python", "-m", command, *shown])
 
@@ -322,12 +322,12 @@ def destinations(options: argparse.Namespace, name: str) -> tuple[Path, Path]:
     return options.json or Path(results, f"{name}.json"), options.images or Path(images)
 
 
-def checkout(text: str) -> tuple[str, Path]:
-    """A peer's name and folder, from ``NAME=PATH``."""
+def checkout(text: str, names: Collection[str] = CHECKOUTS) -> tuple[str, Path]:
+    """A peer's name, one of ``names``, and folder, from ``NAME=PATH``."""
     name, _, path = text.partition("=")
-    if name not in CHECKOUTS or not path or not Path(path).is_dir():
+    if name not in names or not path or not Path(path).is_dir():
         raise argparse.ArgumentTypeError(
-            f"expected NAME=PATH with NAME one of {', '.join(CHECKOUTS)} and PATH a folder, got {text!r}. "
+            f"expected NAME=PATH with NAME one of {', '.join(names)} and PATH a folder, got {text!r}. "
             "Clone the project and give the folder."
         )
     return name, Path(path)

@@ -14,7 +14,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CHECKOUTS", "SOURCES", "absent", "load"]
+__all__ = ["CHECKOUTS", "SOURCES", "absent", "load", "load_from"]
 
 #: By name, where the projects can be had.
 SOURCES = {
@@ -52,8 +52,19 @@ def load(name: str, folder: str, package: str, module: str) -> Any:
     """
     path = CHECKOUTS[name]
     assert path is not None
+    return load_from(path / folder, package, module)
+
+
+def load_from(folder: Path, package: str, module: str) -> Any:
+    """Import a module that lies in a folder.
+
+    Args:
+        folder: Taken as a package, whether it has an ``__init__.py`` or not; none is run.
+        package: The name to import it under.
+        module: The module, from the package on.
+    """
     if package not in sys.modules:
         bare = types.ModuleType(package)
-        bare.__path__ = [str((path / folder).resolve())]
+        bare.__path__ = [str(folder.resolve())]
         sys.modules[package] = bare
     return importlib.import_module(f"{package}.{module}")
