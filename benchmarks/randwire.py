@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--channels", type=int, help="C of the small regime; left out: 78")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compiler", metavar="BACKEND", help="of torch.compile; left out: inductor, quick: eager")
+    parser.add_argument("--eager", action="store_true", help="without torch.compile, which takes minutes to compile")
     parser.add_argument(
         "--checkout",
         nargs="+",
@@ -191,7 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         machine = describe(options.threads)
         print(header(machine))
-        rows = measure(setup, rounds=rounds, block=block)
+        competing = [one for one in CANDIDATES if not (options.eager and one.compiled)]
+        rows = measure(setup, competing, rounds=rounds, block=block)
     finally:
         torch.set_num_threads(before)
     conclude(machine)

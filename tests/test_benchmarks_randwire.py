@@ -326,3 +326,11 @@ def test_a_quick_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert set(sizes) == {label for label, what in wanted if what == "training"}
     assert len({row["parameters"] for row in sizes.values()}) == 1
     assert randwire_table.table(content) in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_without_compiling(tmp_path: Path) -> None:
+    randwire.main(["--quick", "--eager", "--json", str(tmp_path / "found.json")])
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert len({row["candidate"] for row in rows}) >= 4
+    assert not any("compiled" in row["candidate"] for row in rows)
