@@ -48,3 +48,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
                 yield "cpu"
         else:
             yield "cuda" if "cuda" in request.param else "cpu"
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread, for tests of small tensors; afterwards as before."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -34,13 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRIALS, REPEATS = 8, 2
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Train as a worker does, and leave torch's threads as they were."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Iterator
 
 import matplotlib.figure
 import networkx as nx
@@ -25,12 +24,7 @@ DAG = nx.MultiDiGraph([("a", "c"), ("b", "c"), ("b", "c"), ("a", "d"), ("c", "d"
 CLASSES = 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Head(nn.Sequential):

@@ -31,8 +31,8 @@ struct GatedSumKernels {
   Backward backward;
 };
 
-// Elements of a span: a fixed number, so that the number of threads changes no bit. The pages of one are about what a
-// core's first cache holds.
+// Elements of a span: a fixed number, so that the number of threads changes no bit. Enough to be worth a task, and few
+// enough that a feature map has several.
 constexpr int64_t kSpan = 16384;
 inline int64_t num_spans(int64_t length) { return (length + kSpan - 1) / kSpan; }
 
