@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What nvcc makes of each CUDA kernel: registers, shared memory, spills. No GPU is needed.
 
-``python -m benchmarks.kernels`` writes docs/kernels.md; tests/test_cuda_kernels.py holds that page to the sources.
-Enters: csrc/cuda/*.cu, nvcc. Leaves: `Resources` of every instance of every kernel, and the page.
+``python -m benchmarks.kernels`` writes docs/kernels.md; tests/test_cuda_library.py holds that page to the sources.
+Enters: csrc/cuda/*.cu and nvcc, or what nvcc said with `VERBOSE`. Leaves: `Resources` of every instance of every
+kernel, and the page.
 """
 
 from __future__ import annotations
@@ -16,14 +17,30 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+__all__ = [
+    "ARCHITECTURES",
+    "PAGE",
+    "VERBOSE",
+    "CompileError",
+    "Resources",
+    "compile_reports",
+    "nvcc_version",
+    "page",
+    "read_reports",
+]
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "kernels.md"
-SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
 #: A100; H100 and H200; B200.
-ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+ARCHITECTURES = ("8.0", "9.0", "10.0")
+#: What makes nvcc tell.
+VERBOSE = "-Xptxas -v"
 
-_COMPILE = ("nvcc", "-std=c++20", "-O3", "--expt-relaxed-constexpr", "-Xptxas", "-v", f"-I{ROOT / 'csrc'}")
-_ENTRY = re.compile(r"Compiling entry function '(?P<name>.+?)' for .*?\n(?P<report>(?:.*\n)*?)(?=.*Compiling|.*\Z)")
+_COMPILE = ("nvcc", "-std=c++20", "-O3", "--expt-relaxed-constexpr", *VERBOSE.split(), f"-I{ROOT / 'csrc'}")
+_ENTRY = re.compile(
+    r"Compiling entry function '(?P<name>.+?)' for 'sm_(?P<sm>\d+)\w*'.*\n(?P<report>(?:.*\n)*?)(?=.*Compiling|.*\Z)"
+)
+_WARNING = re.compile(r"\bwarning\b( #[\w-]+)? *:")
 
 
 class Resources(NamedTuple):
@@ -39,20 +56,39 @@ class CompileError(Exception):
     """nvcc refused a source, or warned about it; the message is what it said."""
 
 
-def compile_report(source: Path, architecture: str) -> dict[str, Resources]:
-    """Compile one source alone; every kernel in it by name, without namespaces: ``zero_kernel<float>``.
+def read_reports(said: str) -> dict[str, dict[str, Resources]]:
+    """What nvcc, asked with `VERBOSE`, says of the kernels that it compiles for `ARCHITECTURES`.
+
+    Returns:
+        By architecture each kernel's resources, by its name without namespaces: ``zero_kernel<float>``.
+
+    Raises:
+        CompileError: It warned.
+    """
+    if warning := _WARNING.search(said):
+        raise CompileError(said[max(0, warning.start() - 2000) : warning.end() + 2000])
+    names = subprocess.run(["c++filt"], input=said, capture_output=True, text=True, check=True).stdout
+    reports: dict[str, dict[str, Resources]] = {architecture: {} for architecture in ARCHITECTURES}
+    for found in _ENTRY.finditer(names):
+        architecture = f"{found['sm'][:-1]}.{found['sm'][-1]}"
+        reports[architecture][_short(found["name"])] = _resources(found["report"])
+    return reports
+
+
+def compile_reports(source: Path) -> dict[str, dict[str, Resources]]:
+    """Compile one source alone; see `read_reports`.
 
     Raises:
         CompileError: It does not compile, or not without a warning.
     """
+    numbers = [architecture.replace(".", "") for architecture in ARCHITECTURES]
+    targets = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in numbers]
     with tempfile.TemporaryDirectory() as folder:
-        command = [*_COMPILE, f"-arch={architecture}", "-cubin", "-o", str(Path(folder, "out")), str(source)]
+        command = [*_COMPILE, *targets, "-fatbin", "-o", str(Path(folder, "out")), str(source)]
         done = subprocess.run(command, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    if done.returncode or "warning" in said:
-        raise CompileError(said)
-    names = subprocess.run(["c++filt"], input=said, capture_output=True, text=True, check=True).stdout
-    return {_short(found["name"]): _resources(found["report"]) for found in _ENTRY.finditer(names)}
+    if done.returncode:
+        raise CompileError(done.stdout + done.stderr)
+    return read_reports(done.stdout + done.stderr)
 
 
 def _short(name: str) -> str:
@@ -78,6 +114,7 @@ def nvcc_version() -> str:
 
 def page(reports: Mapping[str, Mapping[str, Resources]], nvcc: str) -> str:
     """docs/kernels.md: reports by architecture, then kernel."""
+    names = [f"sm_{architecture.replace('.', '')}" for architecture in reports]
     lines = [
         "<!-- SPDX-License-Identifier: MIT -->",
         "# The CUDA kernels as compiled",
@@ -87,7 +124,7 @@ def page(reports: Mapping[str, Mapping[str, Resources]], nvcc: str) -> str:
         "kernels have in dynamic shared memory what `resident_bytes` (csrc/cuda/resident.h) says. Stack is scratch of",
         "sin and cos for huge arguments.",
         "",
-        "| kernel | " + " | ".join(reports) + " | shared | stack |",
+        "| kernel | " + " | ".join(names) + " | shared | stack |",
         "|---" * (len(reports) + 3) + "|",
     ]
     first = next(iter(reports.values()))
@@ -100,12 +137,9 @@ def page(reports: Mapping[str, Mapping[str, Resources]], nvcc: str) -> str:
 
 def main() -> None:
     """Compile everything and write the page."""
-    jobs = [(architecture, source) for architecture in ARCHITECTURES for source in SOURCES]
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(lambda job: compile_report(job[1], job[0]), jobs))
-    reports: dict[str, dict[str, Resources]] = {architecture: {} for architecture in ARCHITECTURES}
-    for (architecture, _), report in zip(jobs, done, strict=True):
-        reports[architecture].update(report)
+        done = list(pool.map(compile_reports, sorted((ROOT / "csrc" / "cuda").glob("*.cu"))))
+    reports = {architecture: {k: v for each in done for k, v in each[architecture].items()} for architecture in done[0]}
     spilling = {name for report in reports.values() for name, each in report.items() if each.spilled}
     if spilling:
         sys.exit(f"kernels: expected none to spill registers, got {', '.join(sorted(spilling))}.")

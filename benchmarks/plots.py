@@ -51,7 +51,7 @@ def scaling_plot(content: dict[str, Any], folder: Path) -> Path:
         below.set_xlabel(label)
     axes[0, 0].set_ylabel("ms")
     axes[1, 0].set_ylabel("ns an edge and sample")
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 2].legend(*axes[0, 0].get_legend_handles_labels(), loc="upper right", fontsize=8)  # where no line is
     return _save(figure, folder / "scaling.svg", content)
 
 
@@ -60,8 +60,8 @@ def _slope_one(axis: Any, rows: Sequence[dict[str, Any]], line: str) -> None:
     last = max((row for row in rows if line in row["lines"]), key=lambda row: (row[line], row["median"]))
     first = min(row[line] for row in rows if line in row["lines"])
     ends = [first, last[line]]
-    axis.plot(ends, [last["median"] * 1e3 * end / last[line] for end in ends], color="0.6", linewidth=1, zorder=0)
-    axis.annotate("slope 1", (ends[0], last["median"] * 1e3 * ends[0] / last[line]), color="0.4", fontsize=8)
+    at = [last["median"] * 1e3 * end / last[line] for end in ends]
+    axis.plot(ends, at, color="0.6", linewidth=1, zorder=0, label="slope 1")
 
 
 def density_plot(content: dict[str, Any], folder: Path) -> Path:

@@ -35,9 +35,9 @@ class Prediction(NamedTuple):
 
 
 def predict(plan: fw.plan.Plan, batch: int) -> Prediction:
-    """The model, for one forward of a network that fits a block's shared memory in float32."""
+    """The model, for one forward without gradients of a network that fits a block's shared memory in float32."""
     tile = 32
-    while 4 * ((plan.num_slots + 1) * tile + plan.num_slots + plan.num_levels + 1) > SHARED_BYTES:
+    while 4 * ((plan.scratch_rows + 1) * tile + plan.num_slots + plan.num_levels + 1) > SHARED_BYTES:
         tile //= 2
     while tile > 2 and batch <= tile // 2 * MULTIPROCESSORS:
         tile //= 2

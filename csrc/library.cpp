@@ -29,4 +29,14 @@ STABLE_TORCH_LIBRARY(freewire, m) {
   m.def(
       "gated_sum_backward(Tensor grad_y, Tensor[] xs, Tensor? weight, bool relu, bool need_weight) -> "
       "(Tensor[], Tensor)");
+
+  // The same of feature maps [B, C, H, W], channels_last and on the CPU, and a 3x3 convolution of each channel by
+  // itself that hears the sum, which is never written to memory: kernel [C, 1, 3, 3] of type T, stride 1, a border of
+  // zeros -> y like xs.
+  m.def("gated_depthwise(Tensor[] xs, Tensor weight, bool relu, Tensor kernel) -> Tensor");
+  // grad_y like xs -> grad_xs [F], each like xs; grad_weight [F] and grad_kernel [C, 1, 3, 3], which are empty unless
+  // asked for.
+  m.def(
+      "gated_depthwise_backward(Tensor grad_y, Tensor[] xs, Tensor weight, bool relu, Tensor kernel, bool need_weight, "
+      "bool need_kernel) -> (Tensor[], Tensor, Tensor)");
 }

@@ -12,7 +12,7 @@ from copy import deepcopy
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -39,10 +39,19 @@ class SeparableConv(nn.Sequential):
         torch.Size([1, 16, 3, 3])
     """
 
+    depthwise: nn.Conv2d
+
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False)
         super().__init__(OrderedDict(depthwise=depthwise, **conv_bn(in_channels, out_channels, 1)))
         self.apply(initialise)
+
+    def after_depthwise(self, x: Tensor) -> Tensor:
+        """What follows the 3x3 convolution."""
+        _, *others = self
+        for module in others:
+            x = module(x)
+        return x
 
 
 class Conv(nn.Sequential):

@@ -21,7 +21,7 @@ from torch.autograd import forward_ad
 from freewire import _library  # loading it registers the operators
 from freewire.errors import InputError
 
-__all__ = ["gated_sum", "heard_again", "plain_gated_sum"]
+__all__ = ["computed_in", "gated_sum", "heard_again", "laid_out_as", "plain_gated_sum"]
 
 _top_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 _hooks_allowed = torch._C._autograd._saved_tensors_hooks_is_enabled  # type: ignore[attr-defined]
@@ -47,7 +47,7 @@ def plain_gated_sum(xs: Sequence[Tensor], weight: Tensor | None = None, relu: bo
     if weight is None:
         total = reduce(torch.add, xs) / len(xs)
     else:
-        gates = torch.sigmoid(weight.to(_computed_in(xs[0].dtype)))
+        gates = torch.sigmoid(weight.to(computed_in(xs[0].dtype)))
         total = reduce(torch.add, (gate * x for gate, x in zip(gates, xs, strict=True)))
     return (torch.relu(total) if relu else total).to(xs[0].dtype)
 
@@ -85,7 +85,7 @@ class _Backward(torch.autograd.Function):
     def forward(
         grad_y: Tensor, weight: Tensor | None, relu: bool, need_weight: bool, *xs: Tensor
     ) -> tuple[Tensor, ...]:
-        grad_xs, grad_weight = _backward(_laid_out_as(grad_y, xs[0]), xs, weight, relu, need_weight)
+        grad_xs, grad_weight = _backward(laid_out_as(grad_y, xs[0]), xs, weight, relu, need_weight)
         return *grad_xs, grad_weight
 
     @staticmethod
@@ -129,11 +129,11 @@ def _of_leaves(count: int, relu: bool) -> Callable[..., Tensor]:
     return lambda *leaves: plain_gated_sum(leaves[:count], leaves[count] if len(leaves) > count else None, relu)
 
 
-def _computed_in(dtype: torch.dtype) -> torch.dtype:
+def computed_in(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _laid_out_as(x: Tensor, like: Tensor) -> Tensor:
+def laid_out_as(x: Tensor, like: Tensor) -> Tensor:
     return x if x.stride() == like.stride() else torch.empty_like(like).copy_(x)
 
 
@@ -164,7 +164,7 @@ def _together(xs: Sequence[Tensor]) -> list[Tensor]:
 def _alike(xs: Sequence[Tensor]) -> list[Tensor]:
     """One layout without gaps: that of the first, if it has none."""
     first = xs[0] if _is_dense(xs[0]) else xs[0].contiguous()
-    return [first, *(_laid_out_as(x, first) for x in xs[1:])]
+    return [first, *(laid_out_as(x, first) for x in xs[1:])]
 
 
 def heard_again(heard: Tensor, xs: Sequence[Tensor], weight: Tensor, relu: bool) -> AbstractContextManager[object]:
@@ -243,7 +243,7 @@ def gated_sum(xs: Sequence[Tensor], weight: Tensor | None = None, relu: bool = F
             raise InputError(
                 f"weight: expected shape [{len(xs)}], a number a tensor, got {list(weight.shape)}. Give one for each."
             )
-        weight = weight.to(_computed_in(tensors[0].dtype))
+        weight = weight.to(computed_in(tensors[0].dtype))
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return plain_gated_sum(tensors, weight, relu)
     tensors = _alike(tensors)

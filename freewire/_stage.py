@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from freewire import _library
 from freewire._blocks import SeparableConv
+from freewire._gated_depthwise import gated_depthwise, has_hooks, takes
 from freewire._gated_sum import gated_sum, heard_again
 from freewire._networkx import check_dag
 from freewire._wired import Wired
@@ -57,7 +58,9 @@ class GraphStage(Wired):
         relu: Put a relu before every node.
         weight: That every edge starts with; the paper does not say.
         sum_again: What a node hears is not kept for the backward but summed once more there: three tensors a node
-            instead of four. By saved-tensor hooks, which nodes that use ``torch.func`` inside cannot have: then False.
+            instead of four. `SeparableConv` on the CPU, in channels_last, even runs its 3x3 convolution together with
+            the sum. Other nodes do it by saved-tensor hooks, which those that use ``torch.func`` inside cannot have:
+            then False.
 
     Attributes:
         graph: The `Graph`, whose edge order is that of ``weight``.
@@ -156,9 +159,17 @@ class GraphStage(Wired):
                 continue
             xs, gates = [results[source] for source in sources], weights[sums]
             sums += 1
-            heard = _sum(xs, gates, self.relu, place)
+            separable = self._separable(node, xs)
+            if separable:
+                heard = gated_depthwise(xs, gates, self.relu, separable.depthwise.weight)
+            else:
+                heard = _sum(xs, gates, self.relu, place)
             for source in done:
                 del results[source]
+            if separable:
+                del xs
+                results[node] = separable.after_depthwise(heard)
+                continue
             with heard_again(heard, xs, gates, self.relu) if self.sum_again else nullcontext():
                 del xs  # or the last results would live until the node has run
                 results[node] = self.nodes[node](heard)
@@ -167,6 +178,13 @@ class GraphStage(Wired):
             return torch.zeros_like(results[self._sinks[0]])
         ends = [results[sink] for sink in sinks]
         return ends[0] if len(ends) == 1 else _sum(ends, None, False, "the stage's output")
+
+    def _separable(self, node: int, xs: list[Tensor]) -> SeparableConv | None:
+        """A node whose 3x3 convolution can be run together with the sum that it hears."""
+        module = self.nodes[node]
+        if not self.sum_again or type(module) is not SeparableConv or has_hooks(module):
+            return None
+        return module if takes(xs, module.depthwise) else None
 
     @contextmanager
     def without(self, nodes: Collection[Hashable] = (), edges: Collection[int] = ()) -> Iterator[None]:

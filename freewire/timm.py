@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from freewire.errors import BuildError, InputError
-from freewire.models import WS, RandWire
+from freewire.models import WS, RandWire, _check_classes
 
 try:
     import timm
@@ -221,8 +221,7 @@ class TimmRandWire(RandWire):
         pool = self.global_pool.pool_type if global_pool is None else global_pool
         if pool not in POOLS:
             raise InputError(f"global_pool: expected one of {', '.join(map(repr, POOLS))}, got {pool!r}. Choose one.")
-        if num_classes < 0:
-            raise InputError(f"num_classes: expected at least 0, got {num_classes}. 0 is a network without classifier.")
+        _check_classes(num_classes)
         if num_classes and not pool:
             raise InputError(
                 f"global_pool: expected a pooling before {num_classes} classes, got ''. Give num_classes=0 for feature "

@@ -18,7 +18,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 #: Files that take minutes. They begin first, so that no core waits for the last of them.
-LONG = ("test_cuda_kernels", "test_ops", "test_build", "test_cuda_binding", "test_benchmarks", "test_sanitize")
+LONG = ("test_cuda_kernels", "test_cuda_library", "test_ops", "test_build", "test_cuda_binding", "test_benchmarks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

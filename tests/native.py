@@ -35,6 +35,10 @@ OPTIONS = {
 }
 
 
+#: Name of an object to its source, from the repository's root, and its flags.
+Objects = dict[str, tuple[str, str]]
+
+
 class NativeError(Exception):
     """A program could not be built or run; the message says it all."""
 
@@ -49,7 +53,7 @@ def compiler() -> str:
 
 def build(
     folder: Path,
-    objects: Mapping[str, tuple[str, str]],
+    objects: Objects,
     programs: Mapping[str, tuple[str, Sequence[str]]],
     wanted: Iterable[str] = (),
 ) -> None:

@@ -10,6 +10,8 @@ why). No torch here.
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +19,11 @@ from tests import native
 
 BUILD = native.ROOT / "build" / "simt"
 
-#: Kind of program to the flags of the kernels. "fallback" switches fibers as a CPU other than x86-64 does.
-KINDS = {"plain": "-O2", "fallback": "-O2", **native.SANITIZERS}
+# For a library as well: its symbols must not be those of another one in the same process.
+_PLAIN = "-O2 -fPIC -fvisibility=hidden -fvisibility-inlines-hidden"
+#: Kind of program to its flags. "fallback" switches fibers as a CPU other than x86-64 does.
+KINDS = {"plain": _PLAIN, "fallback": _PLAIN}
+KINDS |= {kind: f"{flags} -DFREEWIRE_TWO_TILES" for kind, flags in native.SANITIZERS.items()}
 # Never compiled for ThreadSanitizer, and without need of the others: one build serves every kind.
 RUNTIME = ("csrc/testing/simt_runtime.cpp", "csrc/testing/simt_launch.cpp")
 KERNEL_FLAGS = "-x c++ -Wpedantic -Wno-unknown-pragmas"
@@ -65,29 +70,71 @@ PLANTS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def build(programs: Mapping[str, Sequence[str]], kinds: Iterable[str], folder: Path = BUILD) -> None:
+def objects(sources: Iterable[str], kind: str) -> native.Objects:
+    """What sources and the shim become for a kind of program, in `BUILD`: compiled once for all that use them."""
+    runtime = {"plain": _PLAIN, "fallback": f"{_PLAIN} -DFREEWIRE_SIMT_UCONTEXT"}
+    of_runtime = kind if kind in runtime else "plain"
+    found = {compiled(source, of_runtime): (source, runtime[of_runtime]) for source in RUNTIME}
+    for source in sources:
+        language = KERNEL_FLAGS if source.endswith(".cu") else ""
+        found[compiled(source, kind)] = (source, f"{KINDS[kind]} {language}")
+    return found
+
+
+def compiled(source: str, kind: str) -> str:
+    """The name of a source's object, from `BUILD`."""
+    return f"{kind}/{Path(*Path(source).parts[1:])}.o"
+
+
+def build(programs: Mapping[str, Sequence[str]], kinds: Iterable[str]) -> None:
     """Build programs (name to sources, from the repository's root) of the kinds named; see `program`."""
-    runtime = {f"runtime/{Path(source).stem}.o": (source, "-O2") for source in RUNTIME}
-    fallback = {f"fallback/{Path(source).stem}.o": (source, "-O2 -DFREEWIRE_SIMT_UCONTEXT") for source in RUNTIME}
-    objects, linked = {**runtime, **fallback}, {}
-    for kind, flags in KINDS.items():
+    every: native.Objects = {}
+    linked = {}
+    for kind in kinds:
         for name, sources in programs.items():
-            parts = {
-                f"{kind}/{name}/{Path(source).stem}.o": (
-                    source,
-                    f"{flags} {KERNEL_FLAGS}" if source.endswith(".cu") else flags,
-                )
-                for source in sources
-            }
-            objects.update(parts)
-            linked[f"{kind}/{name}/{name}"] = (flags, [*parts, *(fallback if kind == "fallback" else runtime)])
-    wanted = [f"{kind}/{name}/{name}" for kind in kinds for name in programs]
-    native.build(folder, objects, linked, wanted)
+            parts = objects(sources, kind)
+            every |= parts
+            linked[_built(name, kind)] = (KINDS[kind], list(parts))
+    native.build(BUILD, every, linked)
 
 
-def program(name: str, kind: str, folder: Path = BUILD) -> native.Program:
+def program(name: str, kind: str) -> native.Program:
     """The program that `build` built."""
-    return native.Program(folder / kind / name / name)
+    return native.Program(BUILD / _built(name, kind))
+
+
+def build_spoilt(
+    sources: Sequence[str], source: str, file: str, right: str, wrong: str, folder: Path
+) -> native.Program:
+    """A plain program with a mistake in it: one source compiled anew where a file of csrc/ has other words.
+
+    Args:
+        sources: The program's.
+        source: The one that reads the file, or is it.
+        file: From csrc/.
+        right: What stands there.
+        wrong: What takes its place.
+        folder: For the copy and the program.
+    """
+    right_objects = objects([each for each in sources if each != source], "plain")
+    native.build(BUILD, right_objects, {})
+    csrc = shutil.copytree(native.ROOT / "csrc", folder / "csrc")
+    text = (csrc / file).read_text()
+    if right not in text:
+        raise native.NativeError(f"{file}: expected {right!r} in it, got none. Name what stands there now.")
+    (csrc / file).write_text(text.replace(right, wrong))
+    language = KERNEL_FLAGS if source.endswith(".cu") else ""
+    flags = f"{native.FLAGS} {_PLAIN} {language} -w".split()
+    made = str(folder / "spoilt.o")
+    command = [native.compiler(), *flags, f"-I{csrc}", "-c", str(folder / source), "-o", made]
+    subprocess.run(command, check=True)
+    parts = [str(BUILD / name) for name in right_objects]
+    subprocess.run([native.compiler(), "-pthread", made, *parts, "-o", str(folder / "spoilt")], check=True)
+    return native.Program(folder / "spoilt")
+
+
+def _built(name: str, kind: str) -> str:
+    return f"{kind}/bin/{name}"
 
 
 def kernels(sources: Iterable[Path]) -> set[str]:

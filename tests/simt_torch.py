@@ -23,6 +23,7 @@ from tests import native, simt
 
 CUDA = native.ROOT / "csrc" / "cuda"
 KERNELS = sorted(CUDA.glob("*.cu"))
+LIBRARY = "torch/libfreewire_simt.so"
 
 
 @cache
@@ -30,16 +31,13 @@ def library() -> ctypes.CDLL:
     """The library, built where a source changed, and loaded into torch: once a process."""
     torch_folder = Path(torch.__file__).parent
     include = torch_folder / "include"
-    flags = "-O2 -fPIC -fvisibility=hidden -fvisibility-inlines-hidden"
-    speaks_torch = f"{flags} -DUSE_CUDA -DTORCH_TARGET_VERSION=0x020b000000000000 -isystem {include}"
-    sources = {str(path.relative_to(native.ROOT)): f"{flags} {simt.KERNEL_FLAGS}" for path in KERNELS}
-    sources |= {str(path.relative_to(native.ROOT)): speaks_torch for path in CUDA.glob("*.cpp")}
-    sources |= {"csrc/testing/simt_torch.cpp": speaks_torch, **dict.fromkeys(simt.RUNTIME, flags)}
-    objects = {f"{Path(source).name}.o": (source, options) for source, options in sources.items()}
+    speaks_torch = f"{simt.KINDS['plain']} -DUSE_CUDA -DTORCH_TARGET_VERSION=0x020b000000000000 -isystem {include}"
+    objects = simt.objects((str(path.relative_to(native.ROOT)) for path in KERNELS), "plain")
+    for source in (*(str(path.relative_to(native.ROOT)) for path in CUDA.glob("*.cpp")), "csrc/testing/simt_torch.cpp"):
+        objects[simt.compiled(source, "torch")] = (source, speaks_torch)
     link = f"-shared -Wl,--no-as-needed -L{torch_folder / 'lib'} -ltorch_cpu"
-    folder = simt.BUILD / "torch"
-    native.build(folder, objects, {"libfreewire_simt.so": (link, list(objects))})
-    loaded = ctypes.CDLL(str(folder / "libfreewire_simt.so"))
+    native.build(simt.BUILD, objects, {LIBRARY: (link, list(objects))})
+    loaded = ctypes.CDLL(str(simt.BUILD / LIBRARY))
     loaded.simt_option.argtypes, loaded.simt_option.restype = (ctypes.c_char_p, ctypes.c_int64), ctypes.c_int64
     loaded.simt_launches.restype = ctypes.c_char_p
     return loaded

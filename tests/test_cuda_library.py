@@ -15,11 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import kernels
 from freewire import _cuda_build as cuda_build
 from freewire import _cuda_cache as cuda_cache
 from freewire import _library, _toolchain, generators, network
 from freewire.errors import BuildError
 from freewire.plan import make_plan
+from tests import simt
+from tests.simt_torch import KERNELS
 
 TORCH = Path(torch.__file__).parent
 
@@ -71,7 +74,7 @@ def nvcc_or_skip() -> _toolchain.Nvcc:
 
 
 class Built:
-    """The library of this repository's sources, for one architecture."""
+    """The library of this repository's sources, for the architectures of docs/kernels.md."""
 
     def __init__(self, folder: Path) -> None:
         self.nvcc = nvcc_or_skip()
@@ -81,11 +84,18 @@ class Built:
         for path in cuda_build.source_files(csrc):
             (self.csrc / path.relative_to(csrc)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, self.csrc / path.relative_to(csrc))
-        self.library = self.build()
+        with pytest.MonkeyPatch.context() as environment:
+            asked = os.environ.get("NVCC_APPEND_FLAGS", "")
+            environment.setenv("NVCC_APPEND_FLAGS", f"{asked} {kernels.VERBOSE}")
+            self.library = self.build()
+        self.reports = kernels.read_reports(self.log.read_text())
+
+    @property
+    def log(self) -> Path:
+        return self.work.with_name("build.log")
 
     def build(self) -> Path:
-        log = self.work.with_name("build.log")
-        return cuda_build.build(self.csrc, TORCH, self.work, log, self.nvcc, ["9.0"])
+        return cuda_build.build(self.csrc, TORCH, self.work, self.log, self.nvcc, kernels.ARCHITECTURES)
 
     def would_build(self) -> set[str]:
         """What another build would make anew."""
@@ -132,7 +142,7 @@ class TestLibrary:
         assert [name for name in shown if "cuda" in name.lower()] == ["freewire_cuda_stamp"]
 
     def test_says_what_it_was_built_from(self, built: Built) -> None:
-        stamp = cuda_build.Stamp(cuda_build.source_hash(built.csrc), built.nvcc.version, ("9.0",))
+        stamp = cuda_build.Stamp(cuda_build.source_hash(built.csrc), built.nvcc.version, kernels.ARCHITECTURES)
         assert cuda_build.read_stamp(built.library) == stamp
 
     def test_registers_the_operators(self, built: Built) -> None:
@@ -165,6 +175,52 @@ print(registered())
         assert {"forward.cpp.o", "drive.cu.o", cuda_build.LIBRARY} <= again
         assert "stamp.cpp.o" not in again
         assert built.would_build() == set()
+
+
+@pytest.mark.slow
+class TestKernels:
+    """As compiled: what docs/kernels.md shows."""
+
+    @pytest.mark.parametrize("architecture", kernels.ARCHITECTURES)
+    def test_no_spills(self, architecture: str, built: Built) -> None:
+        """And the page has every kernel, with the registers it has."""
+        found = built.reports[architecture]
+        assert {name.partition("<")[0] for name in found} == simt.kernels(KERNELS)
+        assert {name for name, resources in found.items() if resources.spilled} == set()
+        page = kernels.PAGE.read_text()
+        column = 2 + kernels.ARCHITECTURES.index(architecture)
+        rows = {cells[1].strip(" `"): cells for line in page.splitlines() if len(cells := line.split("|")) > 3}
+        assert found.keys() <= rows.keys(), "out of date: run `python -m benchmarks.kernels`"
+        if f"nvcc {kernels.nvcc_version()}." in page:  # another one allots registers otherwise
+            told = {name: int(rows[name][column]) for name in found}
+            assert told == {name: resources.registers for name, resources in found.items()}, (
+                "run `python -m benchmarks.kernels`"
+            )
+
+    def test_a_spill_is_noticed(self, tmp_path: Path) -> None:
+        source = """__global__ void __launch_bounds__(1024) greedy(const double* from, double* to) {
+          double held[64];
+          #pragma unroll
+          for (int i = 0; i < 64; ++i) held[i] = from[i * 1024 + threadIdx.x];
+          __syncthreads();
+          #pragma unroll
+          for (int i = 0; i < 64; ++i) to[i * 1024 + threadIdx.x] = held[i] * held[63 - i];
+        }
+        """
+        nvcc_or_skip()
+        (tmp_path / "greedy.cu").write_text(source)
+        reports = kernels.compile_reports(tmp_path / "greedy.cu")
+        assert [report["greedy"].spilled > 0 for report in reports.values()] == [True] * 3
+
+    def test_a_warning_is_an_error(self, tmp_path: Path) -> None:
+        nvcc_or_skip()
+        (tmp_path / "careless.cu").write_text("__global__ void careless() { int never_read = 3; }\n")
+        with pytest.raises(kernels.CompileError, match="never_read"):
+            kernels.compile_reports(tmp_path / "careless.cu")
+
+    def test_the_page_names_no_kernel_that_is_gone(self) -> None:
+        named = {found for found in re.findall(r"^\| `(\w+)", kernels.PAGE.read_text(), re.MULTILINE)}
+        assert named == simt.kernels(KERNELS)
 
 
 class TestLoad:

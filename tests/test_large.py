@@ -6,7 +6,6 @@ csrc/testing/large_main.cpp says how: far indices into memory that is never touc
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -76,22 +75,12 @@ INTS = {
 @pytest.mark.slow
 @pytest.mark.skipif(STRICT, reason=NO_ADDRESSES)
 @pytest.mark.parametrize("name", INTS)
-def test_an_int_is_noticed(program: native.Program, name: str, tmp_path: Path) -> None:
+def test_an_int_is_noticed(name: str, tmp_path: Path) -> None:
     """One source built again with a 32-bit index in it: a wrong result, or a step out of the address range."""
     source, header, right, wrong, where = INTS[name]
-    csrc = shutil.copytree(native.ROOT / "csrc", tmp_path / "csrc")
-    text = (csrc / header).read_text()
-    assert right in text
-    (csrc / header).write_text(text.replace(right, wrong))
-    flags = [*native.FLAGS.split(), "-O2", f"-I{csrc}", *(simt.KERNEL_FLAGS.split() if source.endswith(".cu") else [])]
-    spoilt = tmp_path / "spoilt.o"
-    subprocess.run([native.compiler(), *flags, "-w", "-c", str(csrc / source), "-o", str(spoilt)], check=True)
-    built = simt.BUILD / "plain" / "large"
-    parts = [str(built / f"{Path(part).stem}.o") for part in SOURCES if part != f"csrc/{source}"]
-    parts += [str(simt.BUILD / "runtime" / f"{Path(part).stem}.o") for part in simt.RUNTIME]
-    subprocess.run([native.compiler(), "-pthread", str(spoilt), *parts, "-o", str(tmp_path / "large")], check=True)
+    spoilt = simt.build_spoilt(SOURCES, f"csrc/{source}", header, right, wrong, tmp_path)
     case = written(tmp_path, "random", torch.float32)  # inputs are read on every level
-    done = native.Program(tmp_path / "large").run(case, FREEWIRE_ISA="base")
+    done = spoilt.run(case, FREEWIRE_ISA="base")
     assert done.returncode != 0
     assert done.returncode < 0 or where in done.stderr, done.stderr
 

@@ -27,7 +27,6 @@ WIDE = 10**12  # samples that take no memory: one, shown again and again
 MEASURE = """
 import resource, sys, torch, freewire as fw
 nodes, batch, dtype, mode = int(sys.argv[1]), int(sys.argv[2]), getattr(torch, sys.argv[3]), sys.argv[4]
-torch.set_num_threads(2)
 net = fw.Network(fw.generators.random_graph(64, nodes, 10, 8, seed=0), dtype=dtype, checkpoint=mode == "checkpoint")
 
 def call(x):
@@ -36,16 +35,20 @@ def call(x):
             return net(x)
     net(x).sum().backward()
 
-call(torch.randn(64, 64).to(dtype).requires_grad_())  # everything that is loaded late is there
-net.zero_grad()
-x = torch.randn(batch, 64).to(dtype).requires_grad_()
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")  # the high-water mark starts again
 def status(key):
     return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(key))
-before = status("VmRSS")
-call(x)
-print(status("VmHWM") - before, net.memory(batch, training=mode != "inference"))
+
+x = torch.randn(batch, 64).to(dtype).requires_grad_()
+for threads in (1, 2):
+    torch.set_num_threads(threads)
+    call(x[:64].detach().requires_grad_())  # everything that is loaded late is there
+    net.zero_grad()
+    x.grad = None
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the high-water mark starts again
+    before = status("VmRSS")
+    call(x)
+    print(status("VmHWM") - before, net.memory(batch, training=mode != "inference"))
 """
 
 
@@ -54,14 +57,18 @@ print(status("VmHWM") - before, net.memory(batch, training=mode != "inference"))
 @pytest.mark.parametrize("mode", ["training", "checkpoint", "inference"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_the_whole_process_takes_what_is_told(dtype: str, mode: str) -> None:
-    nodes, batch = (1_000_000, 64) if mode == "inference" else (20_000, 4096)
+    nodes, batch = (1_000_000, 256) if mode == "inference" else (20_000, 4096)
     command = [sys.executable, "-c", MEASURE, str(nodes), str(batch), dtype, mode]
     # Else glibc keeps what was freed for the next call, which then seems to take less.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 17)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    taken, told = map(int, done.stdout.split())
-    assert told > 50 << 20, "too small to see beside the process"
-    assert 0.85 * told < taken < 1.1 * told + (16 << 20), f"{taken / 2**20:.0f} MiB, told {told / 2**20:.0f}"
+    one, two = (tuple(map(int, line.split())) for line in done.stdout.splitlines())
+    for taken, told in (one, two):
+        assert told > 50 << 20, "too small to see beside the process"
+        assert taken < 1.1 * told + (16 << 20), f"{taken / 2**20:.0f} MiB, told {told / 2**20:.0f}"
+    # On a busy machine one of two threads may be done, and its rows freed, before the other has begun.
+    assert one[0] > 0.85 * one[1], f"{one[0] / 2**20:.0f} MiB, told {one[1] / 2**20:.0f}"
+    assert two[1] > one[1]
 
 
 @pytest.mark.parametrize("tile", ["0", None], ids=["streamed", "resident"])

@@ -293,8 +293,8 @@ class TestShim:
         source.parent.mkdir(parents=True, exist_ok=True)
         if not source.exists() or source.read_text() != CHECKS_CU:
             source.write_text(CHECKS_CU)
-        simt.build({"checks": [str(source.relative_to(native.ROOT))]}, [kind], simt.BUILD / "checks")
-        done = simt.program("checks", kind, simt.BUILD / "checks").run()
+        simt.build({"checks": [str(source.relative_to(native.ROOT))]}, [kind])
+        done = simt.program("checks", kind).run()
         assert (done.returncode, done.stderr) == (0, "")
         counts = simt.started(done.stdout)
         assert counts == {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/backward_tile.h"
+#include "cpu/depthwise_rows.h"
 #include "cpu/forward_tile.h"
 #include "cpu/gated_sum_span.h"
 #include "cpu/kernels.h"
@@ -16,6 +17,8 @@ const Kernels<T>& kernel_table() {
       {forward_tile<T, kVectorBytes, 64>, forward_tile<T, kVectorBytes, 128>, forward_tile<T, kVectorBytes, 256>},
       {backward_tile<T, kVectorBytes, 64>, backward_tile<T, kVectorBytes, 128>, backward_tile<T, kVectorBytes, 256>},
       {GatedSumSpan<T, kVectorBytes>::forward, GatedSumSpan<T, kVectorBytes>::backward},
+      {DepthwiseRows<T, kVectorBytes>::forward, DepthwiseRows<T, kVectorBytes>::add_kernel_gradient,
+       DepthwiseRows<T, kVectorBytes>::relu_gradient},
   };
   return kTable;
 }

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "cpu/depthwise_kernels.h"
 #include "cpu/gated_sum_kernels.h"
 #include "number.h"
 #include "plan_view.h"
@@ -54,6 +55,7 @@ struct Kernels {
   Forward forward[3];  // by row bytes: 64, 128, 256
   Backward backward[3];
   GatedSumKernels<T> gated_sum;
+  DepthwiseKernels<T> depthwise;
 };
 
 // The kernels of one instruction set, compiled in its own translation unit.

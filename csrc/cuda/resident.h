@@ -30,7 +30,8 @@ constexpr int kSmallTeam = 8, kWholeWarp = 32;
 constexpr int kFewEdges = 8, kUsualEdges = 32;
 constexpr int64_t kManyEdges = 64;  // from here on a whole warp
 
-// Calls body(Lanes<T, columns, ...>{}).
+// Calls body(Lanes<T, columns, ...>{}). FREEWIRE_TWO_TILES, for the sanitizers' programs, which take minutes to
+// compile, knows the narrowest tile and a wide one.
 template <class T, class Body>
 void with_lanes(const PlanView& plan, int columns, Body&& body) {
   const auto with_columns = [&](auto width) {
@@ -47,14 +48,16 @@ void with_lanes(const PlanView& plan, int columns, Body&& body) {
   switch (columns) {
     case 2:
       return with_columns(std::integral_constant<int, 2>{});
+#if !defined(FREEWIRE_TWO_TILES)
     case 4:
       return with_columns(std::integral_constant<int, 4>{});
     case 8:
       return with_columns(std::integral_constant<int, 8>{});
-    case 16:
-      return with_columns(std::integral_constant<int, 16>{});
-    default:
+    case 32:
       return with_columns(std::integral_constant<int, 32>{});
+#endif
+    default:
+      return with_columns(std::integral_constant<int, 16>{});
   }
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "testing/case_file.h"
+#include "testing/gated_depthwise_run.h"
 #include "testing/gated_sum_run.h"
 #include "testing/plants.h"
 #include "testing/sanitize_run.h"
@@ -46,7 +47,7 @@ int main(int count, char** arguments) {
   }
   int64_t gated_sums = 0;
   try {
-    if (!paths.empty() && bug.empty()) gated_sums = testing::check_gated_sums();
+    if (!paths.empty() && bug.empty()) gated_sums = testing::check_gated_sums() + testing::check_gated_depthwise();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s: %s\n", cpu::isa_name(), error.what());
     return 1;

@@ -43,7 +43,9 @@ namespace simt {
 
 constexpr size_t kStackBytes = 256 << 10;  // a sanitizer's report is written on it too
 constexpr size_t kGuardBytes = 64 << 10;   // beneath a stack
-constexpr size_t kFibers = 16384;          // beyond, teams are used again
+// Stacks begin at different places of a page, or all would want the same few lines of every cache.
+constexpr size_t kShades = 61, kShadeBytes = 1088;
+constexpr size_t kFibers = 16384;  // beyond, teams are used again
 
 // What ThreadSanitizer is asked to tell apart before teams are used again. Its newer runtime has 255 slots for
 // threads; with more of them than that it takes what barriers of a later block order for an order between blocks.
@@ -221,15 +223,15 @@ class Pool {
     return __tsan_create_fiber(0);
   }
   Fiber* make() {
-    ++fibers_;
-    const size_t bytes = kGuardBytes + kStackBytes;
+    const size_t shade = fibers_++ % kShades * kShadeBytes;
+    const size_t bytes = kGuardBytes + kShades * kShadeBytes + kStackBytes;
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED || mprotect(memory, kGuardBytes, PROT_NONE)) {
       std::perror("simt: stack of a fiber");
       std::abort();
     }
     Fiber* fiber = new Fiber;
-    char* stack = static_cast<char*>(memory) + kGuardBytes;
+    char* stack = static_cast<char*>(memory) + kGuardBytes + shade;
     fiber->stack = stack;
     fiber->stack_bytes = kStackBytes;
     fiber->context.prepare(stack);

@@ -109,7 +109,7 @@ Fiber& Worker::draw() {
   random_ ^= random_ << 13;
   random_ ^= random_ >> 7;
   random_ ^= random_ << 17;
-  std::swap(ready_[random_ % ready_.size()], ready_.back());
+  std::swap(ready_[(random_ >> 32) * ready_.size() >> 32], ready_.back());
   Fiber* next = ready_.back();
   ready_.pop_back();
   return *next;
@@ -159,6 +159,10 @@ void Worker::run_thread() {
   leave();
 }
 
+bool same(const Site& one, const Site& other) {
+  return one.line == other.line && (one.file == other.file || std::strcmp(one.file, other.file) == 0);
+}
+
 // ---- barriers ----
 
 void Worker::sync_threads(Site site) {
@@ -177,7 +181,7 @@ void Worker::sync_threads(Site site) {
     block.at_barrier = 0;
     ++block.barriers;
     for (Fiber* other : block.fibers) {
-      if (other->site.line != site.line || std::strcmp(other->site.file, site.file)) fail_missing(self, *other);
+      if (!same(other->site, site)) fail_missing(self, *other);
     }
     for (Fiber* other : block.fibers) make_ready(other);
   }
@@ -250,9 +254,7 @@ void Worker::complete(Fiber* const* lanes, const Fiber& last) {
   uint64_t ballot = 0;
   for (unsigned left = last.mask; left; left &= left - 1) {
     const Fiber& one = *lanes[std::countr_zero(left)];
-    const bool same = one.what == last.what && one.mask == last.mask && one.site.line == last.site.line &&
-                      std::strcmp(one.site.file, last.site.file) == 0;
-    if (!same) fail_missing(last, one);
+    if (one.what != last.what || one.mask != last.mask || !same(one.site, last.site)) fail_missing(last, one);
     if (one.bits) ballot |= 1u << std::countr_zero(left);
   }
   for (unsigned left = last.mask; left; left &= left - 1) {
