@@ -266,8 +266,11 @@ def _row(workload: Workload, label: str, **values: Any) -> dict[str, Any]:
 
 
 def spelled(command: str, arguments: Sequence[str] | None, names: Collection[str] = CHECKOUTS) -> str:
-    """The command line as a reader would type it; paths of checkouts stay out, since results are shared."""
+    """The command line as a reader would type it; where things lie stays out, since results are shared."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if "--json" in given:
+        at = given.index("--json")
+        del given[at : at + 2]
     known = {f"{name}=" for name in names}
     shown = [next((f"{name}PATH" for name in known if word.startswith(name)), word) for word in given]
     return " ".join(["python", "-m", command, *shown])
@@ -366,8 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print(workload, found)
         content["rows"] += found
         conclude(machine)
-    print(f"\nload at the end: {machine['load_at_end']}")
-    write_json(options.json, content)
+        write_json(options.json, content)  # a workload takes minutes: who stops here keeps what there is
+    print(f"load at the end: {machine['load_at_end']}")
 
 
 if __name__ == "__main__":

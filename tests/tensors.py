@@ -9,6 +9,9 @@ numbers the yardstick rounds every node's value too, so that both fall on the sa
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
@@ -112,3 +115,14 @@ def assert_same_bits(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
     """Every tensor of one run equals its twin in the other, bit by bit."""
     for i, (a, b) in enumerate(zip(first, second, strict=True)):
         assert torch.equal(a, b), f"result {i} differs, by up to {(a - b).abs().max().item():.3g}"
+
+
+def assert_passes_with(isa: str, file: str, chosen: str) -> None:
+    """A file's tests that an expression of ``-k`` chooses, on an instruction set that this processor would not choose.
+
+    A set above what it can run changes nothing.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=addopts=", "-k", chosen]
+    environment = {**os.environ, "FREEWIRE_ISA": isa}
+    done = subprocess.run([*command, file], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:]

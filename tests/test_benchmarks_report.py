@@ -184,8 +184,8 @@ class TestAbsentPeers:
         assert f"expected NAME=PATH with NAME one of {names} and PATH a folder, got {given!r}" in said
 
     def test_the_command_that_is_kept_names_no_folder(self) -> None:
-        told = run.spelled("benchmarks.run", ["--all", "--checkout", "tensorneat=/home/me/it", "--json", "a.json"])
-        assert told == "python -m benchmarks.run --all --checkout tensorneat=PATH --json a.json"
+        told = run.spelled("benchmarks.run", ["--all", "--checkout", "tensorneat=/home/me/it", "--json", "/home/a"])
+        assert told == "python -m benchmarks.run --all --checkout tensorneat=PATH"
 
     def test_peers_tell_what_they_cannot_express(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: True)

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +16,7 @@ from freewire import _stage
 from freewire._gated_depthwise import gated_depthwise, takes
 from freewire._gated_sum import gated_sum, plain_gated_sum
 from freewire.models import WS, GraphStage, RandWire, SeparableConv
-from tests.tensors import DTYPES, NARROW, assert_same_bits, assert_within
+from tests.tensors import DTYPES, NARROW, assert_passes_with, assert_same_bits, assert_within
 
 #: Batch, channels, height, width: registers that are not full or overlap, rows shorter than a step, several bands.
 SHAPES = {"one": (1, 1, 1, 1), "thin": (2, 3, 5, 1), "row": (1, 8, 1, 9), "many": (17, 5, 3, 4), "wide": (3, 78, 9, 7)}
@@ -187,11 +184,7 @@ class TestOperator:
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["base", "avx2"])
 def test_other_instruction_sets(isa: str) -> None:
-    """What this processor would not choose; a value above what it can run changes nothing."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=addopts="]
-    command += ["-k", "matches or bit or nan", __file__]
-    done = subprocess.run(command, env={**os.environ, "FREEWIRE_ISA": isa}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert_passes_with(isa, __file__, "matches or bit or nan")
 
 
 class TestTakes:

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -15,7 +12,7 @@ from torch import Tensor
 import freewire as fw
 from freewire._gated_sum import plain_gated_sum
 from freewire.models import gated_sum
-from tests.tensors import DTYPES, NARROW, assert_same_bits, assert_within
+from tests.tensors import DTYPES, NARROW, assert_passes_with, assert_same_bits, assert_within
 
 #: The longest is longer than a CPU's span.
 SHAPES = {"maps": (2, 5, 7, 3), "vector": (1,), "empty": (0, 4), "long": (3, 8, 23, 31)}
@@ -254,11 +251,7 @@ class TestMessages:
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["base", "avx2"])
 def test_other_instruction_sets(isa: str) -> None:
-    """What this processor would not choose; a value above what it can run changes nothing."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=addopts="]
-    command += ["-k", "cpu and (matches or bits or nan)", __file__]
-    done = subprocess.run(command, env={**os.environ, "FREEWIRE_ISA": isa}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert_passes_with(isa, __file__, "cpu and (matches or bits or nan)")
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +21,7 @@ from tests.tensors import (
     DTYPES,
     NARROW,
     assert_matches_reference,
+    assert_passes_with,
     assert_same_bits,
     assert_within,
     batch_of,
@@ -353,13 +351,7 @@ class TestRawChecks:
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["base", "avx2"])
 def test_other_instruction_sets(isa: str) -> None:
-    """The narrower kernels compute the same; the widest this processor has is what every other test runs."""
-    tests = "cpu and (TestForward or TestBackward and (every_row_width or matches or bits))"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", tests]
-    done = subprocess.run(
-        command, env=os.environ | {"FREEWIRE_ISA": isa}, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert_passes_with(isa, __file__, "cpu and (TestForward or TestBackward and (every_row_width or matches or bits))")
 
 
 def smooth(graph: fw.Graph) -> fw.Graph:
