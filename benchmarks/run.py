@@ -271,6 +271,7 @@ def spelled(command: str, arguments: Sequence[str] | None, names: Collection[str
     if "--json" in given:
         at = given.index("--json")
         del given[at : at + 2]
+    given = [word for word in given if not word.startswith("--json=")]
     known = {f"{name}=" for name in names}
     shown = [next((f"{name}PATH" for name in known if word.startswith(name)), word) for word in given]
     return " ".join(["python", "-m", command, *shown])

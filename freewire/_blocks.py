@@ -12,9 +12,11 @@ from copy import deepcopy
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
+
+from freewire._gated_depthwise import is_changed
 
 __all__ = ["AvgPoolConv", "Conv", "MaxPoolConv", "SeparableConv", "conv_bn", "fold_batch_norms", "initialise"]
 
@@ -39,19 +41,10 @@ class SeparableConv(nn.Sequential):
         torch.Size([1, 16, 3, 3])
     """
 
-    depthwise: nn.Conv2d
-
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False)
         super().__init__(OrderedDict(depthwise=depthwise, **conv_bn(in_channels, out_channels, 1)))
         self.apply(initialise)
-
-    def after_depthwise(self, x: Tensor) -> Tensor:
-        """What follows the 3x3 convolution."""
-        _, *others = self
-        for module in others:
-            x = module(x)
-        return x
 
 
 class Conv(nn.Sequential):
@@ -117,8 +110,8 @@ def _can_fold(conv: nn.Module | None, bn: nn.Module | None) -> bool:
     if type(conv) is not nn.Conv2d or type(bn) not in (nn.BatchNorm2d, nn.SyncBatchNorm):
         return False
     assert bn is not None  # for the type checker
-    heard = any(getattr(m, hooks) for m in (conv, bn) for hooks in ("_forward_hooks", "_forward_pre_hooks"))
-    return not heard and not is_parametrized(conv) and bn.running_mean is not None
+    changed = is_changed(conv) or is_changed(bn)
+    return not changed and not is_parametrized(conv) and bn.running_mean is not None
 
 
 @torch.no_grad()

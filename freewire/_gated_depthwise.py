@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 from torch.nn import functional
-from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.flop_counter import register_flop_formula
 
 from freewire import _library  # noqa: F401 (loading it registers the operators)
 from freewire._gated_sum import computed_in, gated_sum, laid_out_as
 
-__all__ = ["gated_depthwise", "has_hooks", "takes"]
+__all__ = ["gated_depthwise", "is_changed", "takes"]
 
 _forward = torch.ops.freewire.gated_depthwise.default
 _backward = torch.ops.freewire.gated_depthwise_backward.default
@@ -52,7 +51,7 @@ def _backward_fake(
 
 @register_flop_formula(torch.ops.freewire.gated_depthwise)
 def _forward_flops(xs: Sequence[Any], *_: Any, **__: Any) -> int:
-    """Of the convolution, as torch's counter counts: what torch runs of a sum it counts at nothing."""
+    """The convolution's; sums count for nothing, as everywhere in torch's counter."""
     return 2 * _TAPS * torch.Size(xs[0]).numel()
 
 
@@ -70,11 +69,14 @@ def takes(xs: Sequence[Tensor], convolution: nn.Module) -> bool:
     """
     if any(type(x) is not Tensor for x in xs):  # nor what torch.fx or torch.export has in its place
         return False
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if tracing or torch.compiler.is_exporting():  # what comes of it may hear other layouts, on other devices
+        return False
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return False
     if torch.is_autocast_enabled("cpu"):
         return False
-    if type(convolution) is not nn.Conv2d or has_hooks(convolution):
+    if type(convolution) is not nn.Conv2d or is_changed(convolution):
         return False
     kernel, first = convolution.weight, xs[0]
     same = (first.dtype, first.device)
@@ -85,6 +87,7 @@ def takes(xs: Sequence[Tensor], convolution: nn.Module) -> bool:
         and all(x.shape == first.shape and (x.dtype, x.device) == same for x in xs)
         and all(x.is_contiguous(memory_format=torch.channels_last) for x in xs)
         and kernel.shape == (first.shape[1], 1, 3, 3)
+        and type(kernel) in (Tensor, nn.Parameter)
         and (kernel.dtype, kernel.device) == same
         and (convolution.stride, convolution.padding, convolution.dilation) == ((1, 1), (1, 1), (1, 1))
         and convolution.groups == len(kernel)
@@ -92,11 +95,10 @@ def takes(xs: Sequence[Tensor], convolution: nn.Module) -> bool:
     )
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether somebody listens to a module, or to all of them."""
-    return any(getattr(module, hooks) for hooks in _HOOKS) or (
-        not torch.compiler.is_compiling() and _has_any_global_hook()
-    )
+def is_changed(module: nn.Module) -> bool:
+    """Whether a call of a module does more than its type's forward, or something else."""
+    heard = any(getattr(module, hooks) for hooks in _HOOKS)
+    return heard or "forward" in vars(module) or module._compiled_call_impl is not None
 
 
 class _GatedDepthwise(torch.autograd.Function):
@@ -125,11 +127,12 @@ class _GatedDepthwise(torch.autograd.Function):
 
 def _plain_backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
     """By torch's own derivatives of the two calls."""
-    weight, kernel, *xs = ctx.saved_tensors
-    leaves = [x for x in (weight, kernel, *xs) if x.requires_grad]
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
+        # Of these calls alone: one of xs may have been made of another one.
+        weight, kernel, *xs = (tensor.view_as(tensor) for tensor in ctx.saved_tensors)
         y = functional.conv2d(gated_sum(xs, weight, ctx.relu), kernel, padding=1, groups=len(kernel))
+    leaves = [x for x in (weight, kernel, *xs) if x.requires_grad]
     grads = iter(torch.autograd.grad(y, leaves, grad_y, create_graph=create_graph))
     found = [next(grads) if x.requires_grad else None for x in (weight, kernel, *xs)]
     return found[0], None, *found[1:]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import networkx as nx
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from freewire import _library
 from freewire._blocks import SeparableConv
-from freewire._gated_depthwise import gated_depthwise, has_hooks, takes
+from freewire._gated_depthwise import gated_depthwise, is_changed, takes
 from freewire._gated_sum import gated_sum, heard_again
 from freewire._networkx import check_dag
 from freewire._wired import Wired
@@ -159,32 +159,35 @@ class GraphStage(Wired):
                 continue
             xs, gates = [results[source] for source in sources], weights[sums]
             sums += 1
-            separable = self._separable(node, xs)
-            if separable:
-                heard = gated_depthwise(xs, gates, self.relu, separable.depthwise.weight)
-            else:
+            module = self.nodes[node]
+            parts = self._in_one_pass(module, xs)
+            if parts is None:
                 heard = _sum(xs, gates, self.relu, place)
+            else:
+                heard = gated_depthwise(xs, gates, self.relu, cast(Tensor, parts[0].weight))
             for source in done:
                 del results[source]
-            if separable:
+            if parts is not None:
                 del xs
-                results[node] = separable.after_depthwise(heard)
+                for following in parts[1:]:
+                    heard = following(heard)
+                results[node] = heard
                 continue
             with heard_again(heard, xs, gates, self.relu) if self.sum_again else nullcontext():
                 del xs  # or the last results would live until the node has run
-                results[node] = self.nodes[node](heard)
+                results[node] = module(heard)
         sinks = [sink for sink in self._sinks if sink not in self._removed_nodes]
         if not sinks:
             return torch.zeros_like(results[self._sinks[0]])
         ends = [results[sink] for sink in sinks]
         return ends[0] if len(ends) == 1 else _sum(ends, None, False, "the stage's output")
 
-    def _separable(self, node: int, xs: list[Tensor]) -> SeparableConv | None:
-        """A node whose 3x3 convolution can be run together with the sum that it hears."""
-        module = self.nodes[node]
-        if not self.sum_again or type(module) is not SeparableConv or has_hooks(module):
+    def _in_one_pass(self, module: nn.Module, xs: list[Tensor]) -> list[nn.Module] | None:
+        """A node's parts, where the first, a 3x3 convolution, can be run together with the sum that it hears."""
+        if not self.sum_again or type(module) is not SeparableConv or is_changed(module):
             return None
-        return module if takes(xs, module.depthwise) else None
+        parts = list(module)
+        return parts if parts and takes(xs, parts[0]) else None
 
     @contextmanager
     def without(self, nodes: Collection[Hashable] = (), edges: Collection[int] = ()) -> Iterator[None]:

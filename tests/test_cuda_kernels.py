@@ -2,7 +2,8 @@
 """The CUDA kernels without a GPU: their unedited sources on the CPU shim over the sanitizers' cases.
 
 Every regime and width of tile, both types, all activations and aggregations, against the float64 reference; bitwise the
-same in any order of blocks and threads; under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+same in any order of blocks and threads; and two widths under AddressSanitizer, UndefinedBehaviorSanitizer and
+ThreadSanitizer.
 """
 
 from __future__ import annotations

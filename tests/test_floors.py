@@ -40,7 +40,8 @@ FLOOR = {module: floor for floor, modules in HOUSE.items() for module in modules
 
 #: The C++ files that speak torch. All others are raw: they compile, and are sanitized, without it.
 TORCH_BOUND = {"library.cpp", "checks.h", "cpu/forward.cpp", "cpu/backward.cpp", "cpu/torch_threads.h"}
-TORCH_BOUND |= {"gated_sum.h", "cpu/gated_sum.cpp", "cpu/gated_depthwise.cpp", "cuda/gated_sum.cpp"}
+TORCH_BOUND |= {"gated_sum.h", "cpu/gated_sum.cpp", "cpu/gated_sum_call.h", "cpu/gated_depthwise.cpp"}
+TORCH_BOUND |= {"cuda/gated_sum.cpp"}
 TORCH_BOUND |= {"cuda/forward.cpp", "cuda/backward.cpp", "cuda/torch_stream.h", "testing/simt_torch.cpp"}
 #: Without nvcc, CUDA sources run on the CPU through this one door.
 SHIM_DOOR = ("cuda/device.h", "testing/simt.h")

@@ -310,11 +310,19 @@ class TestModule:
         assert torch.equal(other.weight, before)
         other.load_state_dict(other.state_dict())
 
-    def test_jit_trace(self) -> None:
-        stage, x = stage_of().eval(), torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+    def test_jit_trace(self, layout: torch.memory_format) -> None:
+        stage, x = stage_of().eval(), torch.randn(1, 3, 8, 8, dtype=torch.float64).contiguous(memory_format=layout)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the checks of shapes, which a trace leaves out
-            assert torch.equal(torch.jit.trace(stage, x)(x), stage(x))
+            torch.testing.assert_close(torch.jit.trace(stage, x)(x), stage(x))
+
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_what_is_exported_takes_any_layout(self, strict: bool) -> None:
+        stage, x = stage_of().eval(), torch.randn(1, 3, 8, 8, dtype=torch.float64)
+        with torch.no_grad():
+            exported = torch.export.export(stage, (x.contiguous(memory_format=torch.channels_last),), strict=strict)
+            torch.testing.assert_close(exported.module()(x), stage(x))
 
     def test_no_edges_no_gradient_to_wait_for(self) -> None:
         lone = nx.DiGraph()

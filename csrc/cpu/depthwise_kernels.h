@@ -17,7 +17,7 @@ struct DepthwiseKernels {
   using Forward = void (*)(const T* const* rows, const Compute<T>* kernel, int64_t width, int64_t channels, T* y);
   // sums [9, channels] += what a bordered row of x gives to the kernel's gradient, by the rows of y's gradient, without
   // borders, that read it with the kernel's first, second and third line: those below, at and above it. Null where
-  // the image ends: zeros would make a NaN of an infinity.
+  // the image ends: zeros would make a NaN of an infinity of x, as they do of one of the gradient's at either side.
   using KernelGradient = void (*)(const T* x, const T* const* grad_rows, int64_t width, int64_t channels,
                                   Compute<T>* sums);
   // grad [length] = 0 where what was heard through a relu is.

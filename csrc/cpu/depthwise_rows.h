@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
 
 #include "cpu/depthwise_kernels.h"
@@ -84,18 +83,14 @@ struct DepthwiseRows {
 
   template <bool kSome, class From>
   static FREEWIRE_INLINE V load(const From* from, int64_t count) {
-    if constexpr (!kSome) return V::load(from);
-    From some[kLanes] = {};
-    std::memcpy(some, from, static_cast<size_t>(count) * sizeof(From));
-    return V::load(some);
+    if constexpr (kSome) return V::load_some(from, count);
+    return V::load(from);
   }
 
   template <bool kSome>
   static FREEWIRE_INLINE void store(V value, T* to, int64_t count) {
-    if constexpr (!kSome) return value.store(to);
-    T some[kLanes];
-    value.store(some);
-    std::memcpy(to, some, static_cast<size_t>(count) * sizeof(T));
+    if constexpr (kSome) return value.store_some(to, count);
+    value.store(to);
   }
 
   template <bool kSome, int kCount>

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "cpu/gated_depthwise_drive.h"
+#include "cpu/gated_sum_call.h"
 #include "cpu/torch_threads.h"
-#include "gated_sum.h"
 
 namespace freewire {
 namespace {
@@ -20,26 +20,21 @@ using torch::stable::Tensor;
 cpu::Maps maps_of(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& kernel) {
   check_gated_sum(xs, weight);
   const Tensor& x = xs[0];
-  STD_TORCH_CHECK(x.dim() == 4, "xs: expected [batch, channels, height, width], got ", x.dim(), " axes.");
+  STD_TORCH_CHECK(x.dim() == 4, "xs: expected [batch, channels, height, width], got ", x.dim(),
+                  " axes. Use gated_sum for others.");
   const cpu::Maps maps{x.size(0), x.size(2), x.size(3), x.size(1)};
   const int64_t steps[] = {maps.height * maps.row(), 1, maps.row(), maps.channels};
   for (int axis = 0; axis < 4; ++axis) {
     STD_TORCH_CHECK(x.numel() == 0 || x.size(axis) == 1 || x.stride(axis) == steps[axis],
-                    "xs: expected channels_last tensors.");
+                    "xs: expected channels_last tensors, got another layout. Use contiguous() in that memory format.");
   }
   STD_TORCH_CHECK(kernel.dim() == 4 && kernel.size(0) == maps.channels && kernel.size(1) == 1 && kernel.size(2) == 3 &&
                       kernel.size(3) == 3,
-                  "kernel: expected shape [", maps.channels, ", 1, 3, 3].");
+                  "kernel: expected shape [", maps.channels, ", 1, 3, 3], got another one of ", kernel.numel(),
+                  " numbers. Give three rows of three a channel.");
   STD_TORCH_CHECK(kernel.scalar_type() == x.scalar_type() && kernel.device() == x.device(),
-                  "kernel: expected the element type and the device of xs.");
+                  "kernel: expected the element type and the device of xs, got others. Use to(xs[0]).");
   return maps;
-}
-
-template <class T>
-cpu::GatedSumCall<T> call_of(const std::vector<Tensor>& xs, const Tensor& weight, bool relu) {
-  cpu::GatedSumCall<T> call{{}, numbers<Compute<T>>(weight), xs[0].numel(), relu};
-  for (const Tensor& x : xs) call.xs.push_back(numbers<T>(x));
-  return call;
 }
 
 // [channels, 1, 3, 3] as [9, channels], in the type that is computed in.
@@ -59,7 +54,7 @@ Tensor gated_depthwise_cpu(const std::vector<Tensor>& xs, const Tensor& weight, 
   Tensor y = torch::stable::empty_like(xs[0]);
   with_float_type(xs[0], [&](auto type) {
     using T = decltype(type);
-    cpu::run_gated_depthwise(call_of<T>(xs, weights, relu), maps, taps_of<T>(kernel).data(), mutable_numbers<T>(y),
+    cpu::run_gated_depthwise(call_of<T>(xs, &weights, relu), maps, taps_of<T>(kernel).data(), mutable_numbers<T>(y),
                              cpu::TorchThreads{});
   });
   return y;
@@ -83,7 +78,7 @@ std::tuple<std::vector<Tensor>, Tensor, Tensor> gated_depthwise_backward_cpu(con
     cpu::GatedDepthwiseGradients<T> grads{
         {}, need_weight ? mutable_numbers<Compute<T>>(grad_weight) : nullptr, need_kernel ? taps.data() : nullptr};
     for (const Tensor& grad_x : grad_xs) grads.xs.push_back(mutable_numbers<T>(grad_x));
-    cpu::run_gated_depthwise_backward(call_of<T>(xs, weights, relu), maps, taps_of<T>(kernel).data(),
+    cpu::run_gated_depthwise_backward(call_of<T>(xs, &weights, relu), maps, taps_of<T>(kernel).data(),
                                       numbers<T>(grad_y), grads, cpu::TorchThreads{});
     T* const to = mutable_numbers<T>(grad_kernel);
     for (int64_t i = 0; i < static_cast<int64_t>(taps.size()); ++i) {

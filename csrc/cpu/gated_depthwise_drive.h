@@ -106,7 +106,7 @@ void run_gated_depthwise(const GatedSumCall<T>& call, const Maps& maps, const Co
   });
 }
 
-// What the backward of one leaves; grad_weight [count] and grad_kernel [9, channels] may be null.
+// What the backward of one leaves; weight [count] and kernel [9, channels] may be null.
 template <class T>
 struct GatedDepthwiseGradients {
   std::vector<T*> xs;
@@ -133,7 +133,8 @@ void run_gated_depthwise_backward(const GatedSumCall<T>& call, const Maps& maps,
   const auto gates = gates_of(call);
   const auto& use = kernels<T>();
   std::vector<C> turned(9 * channels);  // y's gradient is heard from the opposite side
-  for (int64_t tap = 0; tap < 9; ++tap) std::copy_n(kernel + (8 - tap) * channels, channels, &turned[tap * channels]);
+  for (int64_t tap = 0; tap < 9; ++tap)
+    std::copy_n(kernel + (8 - tap) * channels, channels, turned.data() + tap * channels);
   Buffer<C> dots(grads.weight ? num_bands * count : 0), taps(grads.kernel ? num_bands * 9 * channels : 0);
 
   const auto run_bands = [&](const auto& each_band) {

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // freewire::gated_sum and its backward on the CPU: one parallel region of torch's pool.
-#include "gated_sum.h"
-
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -10,21 +8,13 @@
 #include <tuple>
 #include <vector>
 
-#include "cpu/gated_sum_drive.h"
+#include "cpu/gated_sum_call.h"
 #include "cpu/torch_threads.h"
 
 namespace freewire {
 namespace {
 
 using torch::stable::Tensor;
-
-// weight: contiguous, and living as long as the call.
-template <class T>
-cpu::GatedSumCall<T> call_of(const std::vector<Tensor>& xs, const std::optional<Tensor>& weight, bool relu) {
-  cpu::GatedSumCall<T> call{{}, weight ? numbers<Compute<T>>(*weight) : nullptr, xs[0].numel(), relu};
-  for (const Tensor& x : xs) call.xs.push_back(numbers<T>(x));
-  return call;
-}
 
 std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
   return tensor ? std::optional(torch::stable::contiguous(*tensor)) : std::nullopt;
@@ -36,7 +26,7 @@ Tensor gated_sum_cpu(const std::vector<Tensor>& xs, const std::optional<Tensor>&
   Tensor y = torch::stable::empty_like(xs[0]);
   with_float_type(xs[0], [&](auto type) {
     using T = decltype(type);
-    cpu::run_gated_sum(call_of<T>(xs, weights, relu), mutable_numbers<T>(y), cpu::TorchThreads{});
+    cpu::run_gated_sum(call_of<T>(xs, weights ? &*weights : nullptr, relu), mutable_numbers<T>(y), cpu::TorchThreads{});
   });
   return y;
 }
@@ -54,7 +44,7 @@ std::tuple<std::vector<Tensor>, Tensor> gated_sum_backward_cpu(const Tensor& gra
     using T = decltype(type);
     std::vector<T*> to;
     for (const Tensor& grad_x : grad_xs) to.push_back(mutable_numbers<T>(grad_x));
-    cpu::run_gated_sum_backward(call_of<T>(xs, weights, relu), numbers<T>(grad_y), to,
+    cpu::run_gated_sum_backward(call_of<T>(xs, weights ? &*weights : nullptr, relu), numbers<T>(grad_y), to,
                                 need_weight ? mutable_numbers<Compute<T>>(grad_weight) : nullptr, cpu::TorchThreads{});
   });
   return {std::move(grad_xs), grad_weight};

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
 #include "cpu/gated_sum_kernels.h"
 #include "cpu/vec.h"
@@ -38,20 +37,9 @@ struct GatedSumSpan {
     }
   }
 
-  // Fewer numbers than a register holds, as one; what is missing is 0.
-  static FREEWIRE_INLINE V load_some(const T* from, int64_t count) {
-    T some[kLanes] = {};
-    std::memcpy(some, from, static_cast<size_t>(count) * sizeof(T));
-    return V::load(some);
-  }
-  static FREEWIRE_INLINE void store_some(V value, T* to, int64_t count) {
-    T some[kLanes];
-    value.store(some);
-    std::memcpy(to, some, static_cast<size_t>(count) * sizeof(T));
-  }
   static FREEWIRE_INLINE V add_some(const GatedSum<T>& sum, int64_t i, int64_t count) {
-    V total = V(sum.gates[0]) * load_some(sum.xs[0] + i, count);
-    for (int64_t j = 1; j < sum.count; ++j) total = total + V(sum.gates[j]) * load_some(sum.xs[j] + i, count);
+    V total = V(sum.gates[0]) * V::load_some(sum.xs[0] + i, count);
+    for (int64_t j = 1; j < sum.count; ++j) total = total + V(sum.gates[j]) * V::load_some(sum.xs[j] + i, count);
     return total;
   }
 
@@ -71,7 +59,7 @@ struct GatedSumSpan {
     for (; i < end; i += kLanes) {
       const int64_t count = std::min<int64_t>(end - i, kLanes);
       const V total = add_some(sum, i, count);
-      store_some(through(sum.relu, total, total), y + i, count);
+      through(sum.relu, total, total).store_some(y + i, count);
     }
   }
 
@@ -103,7 +91,7 @@ struct GatedSumSpan {
     }
     for (; i < length; i += kLanes) {
       const int64_t count = std::min<int64_t>(length - i, kLanes);
-      const V value = load_some(grad_y + begin + i, count);
+      const V value = V::load_some(grad_y + begin + i, count);
       (sum.relu ? through(true, add_some(sum, begin + i, count), value) : value).store(grad + i);
     }
   }
@@ -126,8 +114,8 @@ struct GatedSumSpan {
     for (; i < length; i += kLanes) {
       const int64_t count = std::min<int64_t>(length - i, kLanes);
       const V g = V::load(grad + i);
-      dot[0] = dot[0] + g * load_some(x + i, count);
-      store_some(scale * g, grad_x + i, count);
+      dot[0] = dot[0] + g * V::load_some(x + i, count);
+      (scale * g).store_some(grad_x + i, count);
     }
     C lanes[kLanes], total = 0;
     ((dot[0] + dot[1]) + (dot[2] + dot[3])).store(lanes);

@@ -65,6 +65,20 @@ struct Vec {
     Narrow<N>::store(to, same_bits<typename Narrow<N>::Floats>(v));
   }
 
+  // Fewer numbers than lanes; what is missing is 0.
+  template <class S>
+  static FREEWIRE_INLINE Vec load_some(const S* from, int64_t count) {
+    S some[N] = {};
+    std::memcpy(some, from, static_cast<size_t>(count) * sizeof(S));
+    return load(some);
+  }
+  template <class S>
+  FREEWIRE_INLINE void store_some(S* to, int64_t count) const {
+    S some[N];
+    store(some);
+    std::memcpy(to, some, static_cast<size_t>(count) * sizeof(S));
+  }
+
   // Friends, not templates, so that a scalar on either side converts.
   friend FREEWIRE_INLINE Vec operator+(Vec a, Vec b) { return Vec(a.v + b.v); }
   friend FREEWIRE_INLINE Vec operator-(Vec a, Vec b) { return Vec(a.v - b.v); }

@@ -63,7 +63,7 @@ void check_file(const std::string& path, const Thoroughness& how) {
 int main(int count, char** arguments) {
   freewire::testing::Thoroughness how;
   const bool quick = count > 1 && std::string(arguments[1]) == "--quick";
-  if (quick) how = {{0, 2}, {1}, 40};
+  if (quick) how = {{0, 2, 16}, {1}, 40};
   try {
     freewire::testing::check_cuda_gated_sums(how.seeds, quick);
   } catch (const std::exception& error) {
