@@ -117,6 +117,18 @@ def assert_same_bits(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
         assert torch.equal(a, b), f"result {i} differs, by up to {(a - b).abs().max().item():.3g}"
 
 
+def assert_threads_change_no_bit(threads: int, run: Callable[[], Sequence[Tensor]]) -> None:
+    """What runs on so many threads gives what it gives on one."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        want = run()
+        torch.set_num_threads(threads)
+        assert_same_bits(run(), want)
+    finally:
+        torch.set_num_threads(before)
+
+
 def assert_passes_with(isa: str, file: str, chosen: str) -> None:
     """A file's tests that an expression of ``-k`` chooses, on an instruction set that this processor would not choose.
 

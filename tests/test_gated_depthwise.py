@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from freewire import _stage
 from freewire._gated_depthwise import gated_depthwise, takes
 from freewire._gated_sum import gated_sum, plain_gated_sum
 from freewire.models import WS, GraphStage, RandWire, SeparableConv
-from tests.tensors import DTYPES, NARROW, assert_passes_with, assert_same_bits, assert_within
+from tests.tensors import DTYPES, NARROW, assert_passes_with, assert_threads_change_no_bit, assert_within
 
 #: Batch, channels, height, width: registers that are not full or overlap, rows shorter than a step, several bands.
 SHAPES = {"one": (1, 1, 1, 1), "thin": (2, 3, 5, 1), "row": (1, 8, 1, 9), "many": (17, 5, 3, 4), "wide": (3, 78, 9, 7)}
@@ -90,15 +90,8 @@ class TestOperator:
 
     @pytest.mark.parametrize("threads", [1, 2, 3])
     def test_the_number_of_threads_changes_no_bit(self, threads: int) -> None:
-        given = draw((3, 19, 23, 5), 3, torch.float32)
-        before = torch.get_num_threads()
-        try:
-            torch.set_num_threads(1)
-            want = run(gated_depthwise, *given[:2], True, *given[2:])
-            torch.set_num_threads(threads)
-            assert_same_bits(run(gated_depthwise, *given[:2], True, *given[2:]), want)
-        finally:
-            torch.set_num_threads(before)
+        xs, weight, kernel, grad_y = draw((3, 19, 23, 5), 3, torch.float32)
+        assert_threads_change_no_bit(threads, lambda: run(gated_depthwise, xs, weight, True, kernel, grad_y))
 
     def test_nan_and_infinity_pass_as_in_torch(self) -> None:
         xs, weight, kernel, grad_y = draw((1, 8, 6, 6), 2, torch.float32)
@@ -303,12 +296,11 @@ class TestInAStage:
     @staticmethod
     def passes(stage: GraphStage, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[Tensor]]:
         """How many nodes ran in one pass; y and the gradients."""
-        calls: list[Any] = []
-        counted = lambda *given: calls.append(given) or gated_depthwise(*given)  # noqa: E731
+        counted = mock.Mock(wraps=gated_depthwise)
         monkeypatch.setattr(_stage, "gated_depthwise", counted)
         y = stage(x)
         grads = torch.autograd.grad(y.square().sum(), [x, *stage.parameters()])
-        return len(calls), [y.detach(), *grads]
+        return counted.call_count, [y.detach(), *grads]
 
     @staticmethod
     def images() -> Tensor:
@@ -332,13 +324,12 @@ class TestInAStage:
         x = torch.randn(2, 3, 64, 64, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
         model(x)  # statistics that are not 0 and 1
         fused = model.eval().fuse()
-        calls: list[Any] = []
-        counted = lambda *given: calls.append(given) or gated_depthwise(*given)  # noqa: E731
+        counted = mock.Mock(wraps=gated_depthwise)
         with torch.no_grad():
             want = model(x)
             monkeypatch.setattr(_stage, "gated_depthwise", counted)
             torch.testing.assert_close(fused(x), want)
-        assert len(calls) == sum(len(stage._fan_ins) for stage in fused.stages)
+        assert counted.call_count == sum(len(stage._fan_ins) for stage in fused.stages)
 
     def test_a_node_may_have_been_changed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stage, x = self.stage(), self.images()

@@ -12,7 +12,14 @@ from torch import Tensor
 import freewire as fw
 from freewire._gated_sum import plain_gated_sum
 from freewire.models import gated_sum
-from tests.tensors import DTYPES, NARROW, assert_passes_with, assert_same_bits, assert_within
+from tests.tensors import (
+    DTYPES,
+    NARROW,
+    assert_passes_with,
+    assert_same_bits,
+    assert_threads_change_no_bit,
+    assert_within,
+)
 
 #: The longest is longer than a CPU's span.
 SHAPES = {"maps": (2, 5, 7, 3), "vector": (1,), "empty": (0, 4), "long": (3, 8, 23, 31)}
@@ -257,14 +264,7 @@ def test_other_instruction_sets(isa: str) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_number_of_threads_changes_no_bit(threads: int) -> None:
     xs, weight, grad_y = draw((3, 8, 41, 67), 3, torch.float32)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        want = run(gated_sum, xs, weight, grad_y, True)
-        torch.set_num_threads(threads)
-        assert_same_bits(run(gated_sum, xs, weight, grad_y, True), want)
-    finally:
-        torch.set_num_threads(before)
+    assert_threads_change_no_bit(threads, lambda: run(gated_sum, xs, weight, grad_y, True))
 
 
 def test_nothing_but_the_arguments_is_kept() -> None:

@@ -38,8 +38,8 @@ struct DepthwiseRows {
 
   static void relu_gradient(const T* heard, int64_t length, T* grad) {
     each_register(length, [&]<bool kSome>(int64_t i, int64_t count, std::bool_constant<kSome>) {
-      const V open = load<kSome>(heard + i, count);  // a NaN is not
-      store<kSome>(select(open <= V(C(0)), V(C(0)), load<kSome>(grad + i, count)), grad + i, count);
+      const V value = load<kSome>(heard + i, count);  // where it is a NaN the gradient passes
+      store<kSome>(select(value <= V(C(0)), V(C(0)), load<kSome>(grad + i, count)), grad + i, count);
     });
   }
 

@@ -50,7 +50,7 @@ class Window {
   Buffer<T> numbers_;
 };
 
-// For each of a band's rows [begin, end): fill(r) of it and its neighbours, then use(row, window).
+// For each of a band's rows [begin, end): fill(r) of it and its neighbours, then use(row).
 template <class T, class Fill, class Use>
 void slide(Window<T>& window, const Maps& maps, int64_t begin, int64_t end, const Fill& fill, const Use& use) {
   for (int64_t r = begin - 1; r <= end; ++r) {
@@ -114,15 +114,6 @@ struct GatedDepthwiseGradients {
   Compute<T>* kernel;
 };
 
-template <class C>
-void add_up(const C* parts, int64_t count, int64_t length, C* totals) {
-  for (int64_t i = 0; i < length; ++i) {
-    double total = 0;
-    for (int64_t part = 0; part < count; ++part) total += parts[part * length + i];
-    totals[i] = static_cast<C>(total);
-  }
-}
-
 template <class T, class ParallelFor>
 void run_gated_depthwise_backward(const GatedSumCall<T>& call, const Maps& maps, const Compute<T>* kernel,
                                   const T* grad_y, const GatedDepthwiseGradients<T>& grads,
@@ -170,10 +161,10 @@ void run_gated_depthwise_backward(const GatedSumCall<T>& call, const Maps& maps,
     });
   };
   if (num_bands) for_each_band(maps, parallel_for, run_bands);
-  if (grads.kernel) add_up(taps.data(), num_bands, 9 * channels, grads.kernel);
-  if (!grads.weight) return;
-  add_up(dots.data(), num_bands, count, grads.weight);
-  for (int64_t i = 0; i < count; ++i) grads.weight[i] *= gates[i] * (1 - gates[i]);
+  for (int64_t i = 0; grads.kernel && i < 9 * channels; ++i) {
+    grads.kernel[i] = static_cast<C>(total_of(taps.data(), num_bands, 9 * channels, i));
+  }
+  if (grads.weight) weight_gradient(gates, dots.data(), num_bands, grads.weight);
 }
 
 }  // namespace freewire::cpu

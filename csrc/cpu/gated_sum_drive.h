@@ -39,6 +39,24 @@ std::vector<Compute<T>> gates_of(const GatedSumCall<T>& call) {
   return gates;
 }
 
+// The sum of the i-th of `length` numbers over all parts, in order. The parts are many: nothing is gained by less than
+// a double.
+template <class C>
+double total_of(const C* parts, int64_t count, int64_t length, int64_t i) {
+  double total = 0;
+  for (int64_t part = 0; part < count; ++part) total += parts[part * length + i];
+  return total;
+}
+
+// From each part's products of x_i with the sum's gradient, dots [parts, gates].
+template <class C>
+void weight_gradient(const std::vector<C>& gates, const C* dots, int64_t parts, C* grad_weight) {
+  const auto count = static_cast<int64_t>(gates.size());
+  for (int64_t i = 0; i < count; ++i) {
+    grad_weight[i] = static_cast<C>(total_of(dots, parts, count, i) * gates[i] * (1 - gates[i]));
+  }
+}
+
 template <class T, class ParallelFor>
 void run_gated_sum(const GatedSumCall<T>& call, T* y, const ParallelFor& parallel_for) {
   const auto gates = gates_of(call);
@@ -66,11 +84,7 @@ void run_gated_sum_backward(const GatedSumCall<T>& call, const T* grad_y, const 
              grad_weight ? dots.data() + span * count : nullptr);
     }
   });
-  for (int64_t i = 0; grad_weight && i < count; ++i) {
-    double total = 0;  // the spans are many, and nothing is gained by less
-    for (int64_t span = 0; span < spans; ++span) total += dots.data()[span * count + i];
-    grad_weight[i] = static_cast<C>(total * gates[i] * (1 - gates[i]));
-  }
+  if (grad_weight) weight_gradient(gates, dots.data(), spans, grad_weight);
 }
 
 }  // namespace freewire::cpu
