@@ -23,6 +23,7 @@ from tests.tensors import (
     assert_matches_reference,
     assert_passes_with,
     assert_same_bits,
+    assert_threads_change_no_bit,
     assert_within,
     batch_of,
     exact,
@@ -188,15 +189,7 @@ class TestBackward:
     def test_one_thread_and_two_give_the_same_bits(self, device: str, batch: int) -> None:
         net = network(CASES["random"], torch.float32).to(device)
         x, grad_y = batch_of(net, batch)
-        before = torch.get_num_threads()
-        results = []
-        try:
-            for threads in (1, 2):
-                torch.set_num_threads(threads)
-                results.append(gradients(net, net, x, grad_y))
-        finally:
-            torch.set_num_threads(before)
-        assert_same_bits(*results)
+        assert_threads_change_no_bit(2, lambda: gradients(net, net, x, grad_y))
 
     @pytest.mark.parametrize("aggregation", ["max", "min", "maxabs"])
     def test_on_a_tie_the_first_edge_takes_the_gradient(self, device: str, aggregation: str) -> None:
