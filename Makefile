@@ -10,9 +10,9 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check
 
 CPP_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 CPP_FOLDERS := $(shell find csrc -type d 2>/dev/null)# their times change when a file comes or goes
-LIBRARY     := freewire/libfreewire_cpu.so
-GPU_LIBRARY := freewire/libfreewire_cuda.so
-PLANNER     := freewire/_planner.*.so# its name holds that of the Python it is for
+LIBRARY     := freewire/_native/libfreewire_cpu.so
+GPU_LIBRARY := freewire/_native/libfreewire_cuda.so
+PLANNER     := freewire/_native/_planner.*.so# its name holds that of the Python it is for
 
 # The interpreter's name is part of the stamp's: a PYTHON that is not the environment's makes a new one instead of
 # being ignored. No PYTHON takes the environment that is there, whoever made it.
@@ -67,15 +67,16 @@ test-vision: ## the tests beside torchvision and timm; downloads 5.6 GB, removed
 	(cd $(VISION)/tree; ../bin/python -m pytest -p no:cacheprovider tests/vision $(ARGS))
 
 test-sanitize: $(INSTALLED) ## the raw kernels and the planner under ASan, UBSan and TSan
-	$(BIN)/python -m tests.sanitize $(ARGS)
+	$(BIN)/python -m tests.support.sanitize $(ARGS)
 
 test-gpu: gpu ## on a GPU, with the python that holds torch: the tests marked gpu, then compute-sanitizer
-	$(PYTHON) -m tests.gpu $(ARGS)
+	$(PYTHON) -m tests.support.gpu $(ARGS)
 
-check: $(INSTALLED) ## lint, formatting and types
+check: $(INSTALLED) ## lint, formatting, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy freewire
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(if $(CPP_SOURCES),$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES))
 
 format: $(INSTALLED) ## rewrite the sources as `check` wants them
@@ -84,10 +85,10 @@ format: $(INSTALLED) ## rewrite the sources as `check` wants them
 	$(if $(CPP_SOURCES),$(BIN)/clang-format -i $(CPP_SOURCES))
 
 bench: $(INSTALLED) ## time freewire against its peers
-	$(BIN)/python -m benchmarks.run $(ARGS)
+	$(BIN)/python -m benchmarks.suites.run $(ARGS)
 
 bench-gpu: gpu ## the same on a GPU, against cuSPARSE and dense layers; results in benchmarks/results/
-	$(PYTHON) -m benchmarks.gpu $(ARGS)
+	$(PYTHON) -m benchmarks.suites.gpu $(ARGS)
 
 clean: ## remove what was built, keep .venv/
 	rm -rf build dist freewire.egg-info $(LIBRARY) $(GPU_LIBRARY) $(PLANNER) $(INSTALLED)

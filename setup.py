@@ -1,49 +1,54 @@
 # SPDX-License-Identifier: MIT
-"""Build the native libraries and the planner.
+"""Build the native libraries and the planner from `csrc/` into `freewire/_native/`.
 
-What enters: `csrc/`. What leaves: `freewire/libfreewire_cpu.so` and, where nvcc is, `freewire/libfreewire_cuda.so`,
-loaded by `freewire/_library.py`; `freewire/_planner.*.so`, a Python module; and in a wheel the sources of the CUDA
-library (`freewire/_csrc/`), so that it can be built where it is first used. Everything that is not about compiling
-stands in `pyproject.toml`.
+Three things are built: `libfreewire_cpu.so` and, where nvcc is found, `libfreewire_cuda.so`, which
+`freewire/ops/library.py` loads into torch; and `_planner`, a Python module without torch. A wheel also carries the
+sources of the CUDA library (`freewire/_native/csrc/`), so that it can be built at first use. The rest of the package's
+description is in `pyproject.toml`.
 
 The libraries use LibTorch's stable ABI: they register operators with torch, contain no Python, and one build serves
-every Python and every torch from 2.11 on. Each is therefore named as what it is, a plain shared library, and not as a
-Python module, which would invite an `import` that fails. The planner knows no torch but is a module of one Python, and
-so a wheel is too.
+every Python and every torch from 2.11 on. So they are named as plain shared libraries and not as Python modules, which
+nobody could import. The planner is a module of one Python version, and so a wheel is built for one too.
 
-FREEWIRE_CUDA=1 insists on the CUDA library, FREEWIRE_CUDA=0 leaves it out. Unset, it is built where nvcc is found and
-torch has CUDA, and a failure leaves it out: first use tries again, and says why.
+FREEWIRE_CUDA=1 requires the CUDA library and FREEWIRE_CUDA=0 skips it. If the variable is unset, the library is built
+where nvcc is found and torch has CUDA; a failure then skips it, and first use tries again and reports the reason.
 
-Only the standard library is imported at the top, so that a bare interpreter can ask for `check_compiler` (the
-Makefile does, before it downloads anything) and the tests can load this file by its path.
+Only the standard library is imported at module level, so that a bare interpreter can run `check_compiler` (the Makefile
+does, before it downloads anything) and the tests can load this file by its path.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
 import sys
 import sysconfig
-import types
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 
-if "freewire" not in sys.modules:
-    # The package without its __init__, which would load the very library that is to be built.
-    package = types.ModuleType("freewire")
-    package.__path__ = [str(ROOT / "freewire")]
-    sys.modules["freewire"] = package
 
-from freewire import _cuda_build as cuda_build  # noqa: E402
-from freewire import _toolchain as toolchain  # noqa: E402
-from freewire.errors import BuildError  # noqa: E402
+def load_by_path(name: str) -> Any:
+    """Load one module of the package without the package, whose `__init__` needs the libraries that are built here."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT.joinpath(*name.split(".")).with_suffix(".py"))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)  # modules loaded later import it by this name
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+BuildError = load_by_path("freewire.errors").BuildError
+toolchain = load_by_path("freewire._native.toolchain")
+cuda_build = load_by_path("freewire._native.cuda_build")
 
 LIBRARY_SUFFIX = ".so"  # on every platform: it is opened by its full path, never searched for
-PLANNER = "freewire._planner"
-CUDA_LIBRARY = f"freewire.{cuda_build.LIBRARY.removesuffix(LIBRARY_SUFFIX)}"
+PLANNER = "freewire._native._planner"
+CUDA_LIBRARY = f"freewire._native.{cuda_build.LIBRARY.removesuffix(LIBRARY_SUFFIX)}"
 
 # Commands that compile; the others (sdist, metadata) must work without torch or a compiler.
 BUILDING_COMMANDS = {"build", "build_ext", "bdist_wheel", "editable_wheel", "develop", "install"}
@@ -65,13 +70,13 @@ def check_torch() -> None:
 
 
 def cpu_library() -> Any:
-    """Describe `libfreewire_cpu`: operator schemas, CPU kernels."""
+    """The extension `libfreewire_cpu`: operator schemas and CPU kernels."""
     from torch.utils.cpp_extension import CppExtension
 
-    sources = [ROOT / "csrc" / "library.cpp", *sorted((ROOT / "csrc" / "cpu").glob("*.cpp"))]
+    sources = [ROOT / "csrc" / "library.cpp", *sorted((ROOT / "csrc" / "cpu").rglob("*.cpp"))]
     library = CppExtension(
-        "freewire.libfreewire_cpu",
-        [str(source.relative_to(ROOT)) for source in sources],  # setuptools wants them relative
+        "freewire._native.libfreewire_cpu",
+        [str(source.relative_to(ROOT)) for source in sources],  # setuptools requires relative paths
         include_dirs=[str(ROOT / "csrc")],
         # No -march: instruction sets are chosen at run time, inside the sources. No -ffast-math: NaN and
         # infinity must behave as torch's do. The two -fno flags are the part of it that changes no result.
@@ -83,19 +88,19 @@ def cpu_library() -> Any:
         ],
         # An undefined symbol fails here, not at the first call on another torch. An ELF linker's flag.
         extra_link_args=["-Wl,-z,defs"] if sys.platform.startswith("linux") else [],
-        py_limited_api=True,  # torch's way of saying: do not link libtorch_python
+        py_limited_api=True,  # tells torch not to link libtorch_python
     )
-    # The stable ABI lives in libtorch_cpu. libc10 is left out on purpose: what it exports is not stable, and
-    # the linker would take parts of the C++ standard library from it.
+    # The stable ABI is in libtorch_cpu. libc10 is not linked on purpose: its symbols are not stable, and the linker
+    # would take parts of the C++ standard library from it.
     library.libraries = ["torch_cpu"]
     return library
 
 
 def pybind11_include() -> str:
-    """The folder of pybind11's headers: the package's, or else torch's copy, which serves where nothing is installed.
+    """The folder of pybind11's headers: the installed package's, or else torch's copy.
 
     Raises:
-        BuildError: There are none.
+        BuildError: There are neither.
     """
     try:
         import pybind11
@@ -115,7 +120,7 @@ def pybind11_include() -> str:
 
 
 def planner_module() -> Any:
-    """Describe `freewire._planner`: levels, orders and edge lists, on numpy arrays and without torch."""
+    """The extension `freewire._native._planner`: levels, orders and edge lists in numpy arrays, without torch."""
     from setuptools import Extension
 
     return Extension(
@@ -128,7 +133,7 @@ def planner_module() -> Any:
 
 
 def cuda_libraries() -> list[Any]:
-    """Describe `libfreewire_cuda`, which `_cuda_build.py` compiles; none where it is not to be built."""
+    """The extension `libfreewire_cuda`, compiled by `_native/cuda_build.py`; an empty list where it is not built."""
     import torch
     from setuptools import Extension
 
@@ -143,7 +148,7 @@ def cuda_libraries() -> list[Any]:
             raise
         reason = reason or str(error)
     if reason:
-        say(f"leaving the CUDA kernels out: {reason}")
+        say(f"skipping the CUDA kernels: {reason}")
         return []
     # The two need not be of one version, as the library has a CUDA runtime of its own; but that needs its driver.
     if torch.version.cuda and nvcc.version[0] > int(torch.version.cuda.partition(".")[0]):
@@ -152,12 +157,12 @@ def cuda_libraries() -> list[Any]:
 
 
 def say(what: str) -> None:
-    """Tell what `pip install -v` shows."""
+    """Print a line that `pip install -v` shows."""
     print(f"freewire: {what}", file=sys.stderr, flush=True)
 
 
 def library_builder() -> type:
-    """Return `build_ext` for libraries that are not Python modules, beside one that is."""
+    """Return `build_ext` for two libraries that are not Python modules and one extension that is."""
     from setuptools.errors import CompileError
     from torch.utils.cpp_extension import BuildExtension
 
@@ -166,11 +171,11 @@ def library_builder() -> type:
 
         def finalize_options(self) -> None:
             super().finalize_options()
-            # pip gives each editable build a fresh temporary folder; ninja needs the last build's objects.
+            # pip uses a fresh temporary folder for each editable build; ninja needs the last build's objects.
             self.build_temp = str(ROOT / "build" / f"objects-{sysconfig.get_platform()}")
 
         def run(self) -> None:
-            # An earlier build's would travel in the wheel of one that leaves it out.
+            # An earlier build's library would end up in the wheel of a build that skips it.
             Path(self.build_lib, self.get_ext_filename(CUDA_LIBRARY)).unlink(missing_ok=True)
             super().run()
 
@@ -188,18 +193,21 @@ def library_builder() -> type:
                 torch_folder = Path(torch.__file__).parent
                 library = cuda_build.build(ROOT / "csrc", torch_folder, work, work / "build.log", nvcc, built_for)
             except BuildError as error:
-                raise CompileError(str(error)) from error  # setuptools ends with it, or goes on if it is optional
+                raise CompileError(str(error)) from error  # ends the build, unless the extension is optional
             target = Path(self.get_ext_fullpath(ext.name))
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, target)
 
         def get_ext_filename(self, ext_name: str) -> str:
-            if ext_name in (PLANNER, PLANNER.rpartition(".")[2]):  # a build in place asks without the package
+            if ext_name in (
+                PLANNER,
+                PLANNER.rpartition(".")[2],
+            ):  # an in-place build passes the name without the package
                 return str(super().get_ext_filename(ext_name))
             return os.path.join(*ext_name.split(".")) + LIBRARY_SUFFIX
 
         def get_export_symbols(self, ext: Any) -> list[str]:
-            # setuptools would ask for PyInit_* of all.
+            # setuptools would expect PyInit_* in all of them.
             return list(super().get_export_symbols(ext)) if ext.name == PLANNER else []
 
     return BuildLibraries
@@ -210,13 +218,13 @@ def build_commands() -> dict[str, type]:
     from setuptools.command.build_py import build_py
 
     class BuildPackage(build_py):
-        """The package, and the sources of the CUDA library in it; a checkout has its own."""
+        """The package with the sources of the CUDA library; an editable install uses the checkout's."""
 
         def run(self) -> None:
             super().run()
             if self.editable_mode:
                 return
-            shutil.rmtree(self._csrc(), ignore_errors=True)  # what an earlier build copied may be gone
+            shutil.rmtree(self._csrc(), ignore_errors=True)  # files that an earlier build copied may no longer exist
             for source, copy in self._copies().items():
                 self.mkpath(str(copy.parent))
                 self.copy_file(str(source), str(copy))
@@ -226,7 +234,7 @@ def build_commands() -> dict[str, type]:
             return [*super().get_outputs(include_bytecode), *copies]
 
         def _csrc(self) -> Path:
-            return Path(self.build_lib, "freewire", "_csrc")
+            return Path(self.build_lib, "freewire", "_native", "csrc")
 
         def _copies(self) -> dict[Path, Path]:
             csrc = ROOT / "csrc"
@@ -236,7 +244,7 @@ def build_commands() -> dict[str, type]:
 
 
 def build_in_place(libraries: list[Any]) -> None:
-    """Build all of them beside the package. pyproject.toml, which an old setuptools refuses, is not read."""
+    """Build all of them inside the source tree, without reading pyproject.toml, which an old setuptools refuses."""
     from setuptools import Distribution
     from setuptools.errors import BaseError
 
@@ -253,17 +261,17 @@ def build_in_place(libraries: list[Any]) -> None:
 def main() -> None:
     """Run setuptools; a missing tool ends it with one sentence instead of a traceback."""
     try:
-        if sys.argv[1:] == ["check_compiler"]:  # asked by the Makefile, of an interpreter without setuptools
+        if sys.argv[1:] == ["check_compiler"]:  # run by the Makefile in an interpreter without setuptools
             toolchain.check_compiler()
             return
 
         from setuptools import setup
 
-        in_place = sys.argv[1:] == ["in_place"]  # asked by the Makefile, where the python that holds torch is used
+        in_place = sys.argv[1:] == ["in_place"]  # run by the Makefile with the python that has torch
         if BUILDING_COMMANDS.isdisjoint(sys.argv) and not in_place:
             setup()
             return
-        # One compiler for compiling (torch asks CXX) and linking (setuptools would ask how Python was built).
+        # One compiler for compiling (torch reads CXX) and linking (setuptools would use the one that built Python).
         os.environ["CXX"] = toolchain.check_compiler()
         check_torch()
         # ninja installed beside this interpreter is found even if the environment was not activated.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Argument checks of the operators, shared by the backends.
 //
-// freewire/network.py checks what a user can get wrong and says it in the user's words. These are the second
+// freewire/nn/network.py checks what a user can get wrong and says it in the user's words. These are the second
 // line, for direct calls of torch.ops.freewire: nothing that passes them reads or writes out of bounds, given
 // a plan that Plan.pack() made.
 #pragma once

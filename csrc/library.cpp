@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Every operator's schema: the table of contents. Each backend registers its own implementation at the foot
-// of its file, freewire/ops.py adds fake kernels and autograd.
+// of its file, freewire/ops/network.py adds fake kernels and autograd.
 //
-// They carry no autograd: call them through freewire/ops.py, or their gradients are silently missing.
+// They carry no autograd: call them through freewire/ops/network.py, or their gradients are silently missing.
 //
 // Networks of neurons: B samples, I inputs, O outputs, E edges, N computed nodes (biases), R tape rows; T the type of
 // x: float, double, bfloat16 or half. plan is Plan.pack(), int64, on x's device; header is its first kPlanHeader words

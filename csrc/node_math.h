@@ -16,7 +16,7 @@
 
 namespace freewire {
 
-// Codes stand in plans and files; freewire/graph.py lists the same names in the same order.
+// Codes stand in plans and files; freewire/graph/graph.py lists the same names in the same order.
 enum class Activation : uint8_t {
   kLinear,
   kRelu,
@@ -99,7 +99,7 @@ FREEWIRE_INLINE V activate(V z) {
 }
 
 // The derivative's argument v is the pre-activation z where the value alone does not tell it (the plan then
-// keeps a row for z: PREACTIVATION_KEPT in freewire/plan.py), and the activation's value a everywhere else.
+// keeps a row for z: PREACTIVATION_KEPT in freewire/plan/plan.py), and the activation's value a everywhere else.
 template <Activation A, class V>
 FREEWIRE_INLINE V derivative(V v) {
   const V zero(0), one(1);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The plan as the kernels see it: sizes and pointers into one packed array.
 //
-// Enters: the int64 words that freewire/plan.py's Plan.pack() made, in any device's memory, and their header in the
-// host's. Leaves: PlanView. One array instead of a dozen tensors, because each tensor argument costs a call about as
-// much as a small network's arithmetic. No torch here.
+// Enters: the int64 words that freewire/plan/plan.py's Plan.pack() made, in any device's memory, and their header in
+// the host's. Leaves: PlanView. One array instead of a dozen tensors, because each tensor argument costs a call about
+// as much as a small network's arithmetic. No torch here.
 //
 // Words: S slots (rows of the tape), of which the first I are the inputs; C = S - I computed nodes; E edges
 // of the graph; M <= E live edges, those between nodes that reach an output; O outputs.

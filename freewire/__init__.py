@@ -5,22 +5,22 @@ Data flows one way: `Graph` (the wiring) -> `plan` -> `ops` -> kernel, wrapped b
 """
 
 from freewire import generators as generators
-from freewire import metrics as metrics
 from freewire import models as models
 from freewire import plan as plan
 from freewire import studies as studies
-from freewire._reference import reference as reference
 from freewire.errors import BuildError as BuildError
 from freewire.errors import FileFormatError as FileFormatError
 from freewire.errors import FreewireError as FreewireError
 from freewire.errors import GraphError as GraphError
 from freewire.errors import InputError as InputError
 from freewire.errors import OutOfMemoryError as OutOfMemoryError
+from freewire.files import read_graph as read_graph
+from freewire.files import write_graph as write_graph
 from freewire.graph import Graph as Graph
-from freewire.graph_files import read_graph as read_graph
-from freewire.graph_files import write_graph as write_graph
-from freewire.io import load as load
-from freewire.io import save as save
-from freewire.network import Network as Network
+from freewire.graph import metrics as metrics
+from freewire.nn import Network as Network
+from freewire.nn import load as load
+from freewire.nn import save as save
+from freewire.ops.reference import reference as reference
 
 __version__ = "0.1.0"

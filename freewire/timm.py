@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from freewire.errors import BuildError, InputError
-from freewire.models import WS, RandWire, _check_classes
+from freewire.models.randwire import WS, RandWire, _check_classes
 
 try:
     import timm

@@ -42,7 +42,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
         if "streamed" in request.param:
             environment.setenv("FREEWIRE_CUDA_TILE", "0")
         if request.param in ("simt", "streamed"):
-            from tests import simt_torch
+            from tests.support import simt_torch
 
             with simt_torch.played():
                 yield "cpu"

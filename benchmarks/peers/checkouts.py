@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Peers that no package index has: they run from a checkout that the user names, and nothing of theirs is kept here.
 
-Enters: `CHECKOUTS`, filled by ``python -m benchmarks.run --checkout NAME=PATH``. Leaves: their modules, imported
+Enters: `CHECKOUTS`, filled by ``python -m benchmarks.suites.run --checkout NAME=PATH``. Leaves: their modules, imported
 without their packages' ``__init__.py``, which ask for much that a forward does not need (a drawing program, a physics
 engine), and under a name of our own where theirs is taken.
 """

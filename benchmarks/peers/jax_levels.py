@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 import freewire as fw
-from benchmarks.machine import cores
+from benchmarks.harness.machine import cores
 from benchmarks.peers.base import FlatPeer, missing
 
 __all__ = ["JaxPeer", "why_no_jax"]

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The plan's slots and edge arrays.
 //
-// Enters: a graph in canonical order, and which nodes are to be computed. Leaves: what freewire/plan.py's Plan holds of
-// nodes and edges. Words: N nodes, E edges; S slots, of which the first I are the inputs, C = S - I computed; M live
-// edges, those into a computed slot; L levels.
+// Enters: a graph in canonical order, and which nodes are to be computed. Leaves: what freewire/plan/plan.py's Plan
+// holds of nodes and edges. Words: N nodes, E edges; S slots, of which the first I are the inputs, C = S - I computed;
+// M live edges, those into a computed slot; L levels.
 #pragma once
 
 #include <cstdint>

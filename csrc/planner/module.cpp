@@ -106,7 +106,7 @@ Array<bool> reach(const Array<int64_t>& edge_index, const Array<int64_t>& start,
   return reached;
 }
 
-// -> slot_of: int32 [N], -1 where a node has no slot; the others as freewire/plan.py's Plan has them.
+// -> slot_of: int32 [N], -1 where a node has no slot; the others as freewire/plan/plan.py's Plan has them.
 py::dict edge_lists(const Array<int64_t>& edge_index, const Array<int64_t>& level, const Array<int64_t>& inputs,
                     const Array<bool>& keep, const Array<bool>& linear) {
   const Edges edges(edge_index);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The CUDA kernels over gated sums and case files, on the CPU by the SIMT shim; tests/test_cuda_kernels.py builds and
+// The CUDA kernels over gated sums and case files, on the CPU by the SIMT shim; tests/cuda/test_kernels.py builds and
 // runs it.
 //
 // Enters: case files, after "--quick" for fewer widths of tile and one order only (ThreadSanitizer is slow). Leaves:
@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "testing/case_file.h"
-#include "testing/cuda_gated_sum_run.h"
-#include "testing/cuda_run.h"
-#include "testing/simt.h"
+#include "testing/cases/case_file.h"
+#include "testing/cases/cuda_gated_sum_run.h"
+#include "testing/cases/cuda_run.h"
+#include "testing/simt/simt.h"
 
 namespace freewire::testing {
 namespace {

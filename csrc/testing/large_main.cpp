@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Networks past every 32-bit number, on a machine that could not hold them: tests/test_large.py builds and runs it.
+// Networks past every 32-bit number, on a machine that could not hold them: tests/native/test_large.py builds and runs
+// it.
 //
 // Enters: case files of whole tiles (a batch that is a multiple of 64). Leaves: each path as its turn comes; the exit
 // status is 1, with one sentence on stderr, where a result differs. Each case runs twice, as it is and spread out: its
@@ -13,12 +14,12 @@
 #include <string>
 #include <vector>
 
-#include "cpu/drive.h"
-#include "cuda/kernels.h"
-#include "testing/case_file.h"
-#include "testing/cuda_run.h"
-#include "testing/sanitize_run.h"
-#include "testing/sparse_memory.h"
+#include "cpu/network/drive.h"
+#include "cuda/network/kernels.h"
+#include "testing/cases/case_file.h"
+#include "testing/cases/cuda_run.h"
+#include "testing/cases/sanitize_run.h"
+#include "testing/cases/sparse_memory.h"
 
 namespace freewire::testing {
 namespace {

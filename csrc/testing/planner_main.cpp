@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The planner over random graphs, to be compiled with a sanitizer; tests/sanitize.py does.
+// The planner over random graphs, to be compiled with a sanitizer; tests/support/sanitize.py does.
 //
 // Enters: nothing, or "--plant short_level", which gives the planner a room shorter than it says. Leaves: a line that
 // says what ran; the exit status is 1, with one sentence on stderr, where a result breaks a rule. Its results are held
-// against plain Python in tests/test_planner.py; here every array ends where its memory does, and those that do not fit
-// must be refused before anything outside of them is touched.
+// against plain Python in tests/plan/test_planner.py; here every array ends where its memory does, and those that do
+// not fit must be refused before anything outside of them is touched.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The raw kernels over gated sums and case files, to be compiled with a sanitizer; tests/sanitize.py does.
+// The raw kernels over gated sums and case files, to be compiled with a sanitizer; tests/support/sanitize.py does.
 //
 // Enters: case files, after "--plant BUG" if a bug is to be planted (testing/plants.h); with none, only the
 // instruction set is printed. Leaves: each path as its turn comes, then a line that says what ran; the exit status is
@@ -10,11 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "testing/case_file.h"
-#include "testing/gated_depthwise_run.h"
-#include "testing/gated_sum_run.h"
-#include "testing/plants.h"
-#include "testing/sanitize_run.h"
+#include "testing/cases/case_file.h"
+#include "testing/cases/gated_depthwise_run.h"
+#include "testing/cases/gated_sum_run.h"
+#include "testing/cases/plants.h"
+#include "testing/cases/sanitize_run.h"
 
 namespace freewire::testing {
 namespace {

@@ -17,7 +17,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "cpu/vector_math.h"
+#include "cpu/simd/vector_math.h"
 
 namespace {
 

@@ -22,7 +22,7 @@ from timm.utils import ModelEmaV3
 
 import freewire as fw
 import freewire.timm
-from tests.messages import assert_refused
+from tests.support.messages import assert_refused
 
 NAMES = ["randwire_ws_regular109", "randwire_ws_regular154", "randwire_ws_small"]
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Benchmarks, one command each: ``python -m benchmarks.suites.<name>``."""

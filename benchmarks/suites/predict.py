@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""What the model of docs/performance.md says of a resident forward: ``python -m benchmarks.suites.predict`` prints its table.
+
+Enters: plans, and counts read off the machine code. Leaves: microseconds that no GPU has confirmed. The choices that
+csrc/cuda makes (tile, team) are made here once more, because their functions run on a GPU's host only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import freewire as fw
+from benchmarks.harness.workloads import WORKLOADS
+
+MULTIPROCESSORS, CLOCK, SHARED_BYTES, L2 = 132, 1.83e9, 227 * 1024, 5.5e12  # an H200: Hz, bytes, bytes a second
+ROUND = 350  # clocks of a round whose loads have arrived; a guess from its chain of instructions
+LAUNCH, PACK = (2.0, 3.0), 3.0  # us; guesses
+#: Instructions of a warp's round at a fan-in of 32, by tile; counted at 2 and 16, between them interpolated.
+INSTRUCTIONS = {2: 160, 4: 170, 8: 195, 16: 280, 32: 480}
+#: What to predict: workload and batch.
+CASES = (("W1", 256), ("W1", 1024), ("W1", 16384), ("W2", 1024), ("W4", 256))
+
+
+class Prediction(NamedTuple):
+    """Microseconds; the first three a tile, l2 and the bounds a forward."""
+
+    tile: int
+    blocks: int
+    latency: float
+    issue: float
+    shared: float
+    l2: float
+    least: float  # where all but the longest is hidden behind it
+    most: float  # where nothing is
+
+
+def predict(plan: fw.plan.Plan, batch: int) -> Prediction:
+    """The model, for one forward without gradients of a network that fits a block's shared memory in float32."""
+    tile = 32
+    while 4 * ((plan.scratch_rows + 1) * tile + plan.num_slots + plan.num_levels + 1) > SHARED_BYTES:
+        tile //= 2
+    while tile > 2 and batch <= tile // 2 * MULTIPROCESSORS:
+        tile //= 2
+    edges, nodes = plan.num_live_edges, len(plan.in_begin)
+    per_warp = 1 if edges > 64 * nodes else 4  # nodes
+    widths = [int(width) for width in plan.level_widths if width]
+    rounds = sum(-(-width // (16 * per_warp)) for width in widths)
+    warp_rounds = sum(-(-width // per_warp) for width in widths)
+    clocks = CLOCK / 1e6  # a microsecond
+    latency = rounds * ROUND / clocks
+    issue = warp_rounds * INSTRUCTIONS[tile] * max(edges / nodes / 32, 0.75) / 4 / clocks
+    shared = edges * tile * 4 / 128 * (1.5 if tile == 16 else 1.0) / clocks
+    blocks = -(-batch // tile)
+    waves = -(-blocks // MULTIPROCESSORS)
+    l2 = edges * 8 * blocks / L2 * 1e6
+    least = max(waves * max(latency, issue, shared), l2) + 2 * LAUNCH[0] + PACK
+    most = max(waves * (latency + issue + shared), l2) + 2 * LAUNCH[1] + PACK
+    return Prediction(tile, blocks, latency, issue, shared, l2, least, most)
+
+
+def table() -> str:
+    """The predictions in Markdown."""
+    lines = [
+        "| workload, batch | tile, blocks | latency / issue / shared, us a tile | L2, us | a forward, us |",
+        "|---|---|---|---|---|",
+    ]
+    for name, batch in CASES:
+        of = predict(fw.plan.make_plan(WORKLOADS[name].graph()), batch)
+        lines.append(
+            f"| {name}, {batch:,} | {of.tile}, {of.blocks:,} | {of.latency:.1f} / {of.issue:.1f} / {of.shared:.1f} | "
+            f"{of.l2:.1f} | {of.least:.0f} to {of.most:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

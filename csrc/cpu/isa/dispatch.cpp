@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// Picks the instruction set once, when the first kernel is asked for.
+//
+// With FREEWIRE_BASE_ONLY there is nothing to pick: for programs in which registers play no part.
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu/network/kernels.h"
+
+#if defined(__x86_64__) && !defined(FREEWIRE_BASE_ONLY)
+#define FREEWIRE_CHOICE 1
+#include <cpuid.h>
+#endif
+
+namespace freewire::cpu {
+namespace {
+
+enum class Isa { kBase, kAvx2, kAvx512 };
+constexpr const char* kIsaNames[] = {"base", "avx2", "avx512"};
+
+Isa detect() {
+#if defined(FREEWIRE_CHOICE)
+  Isa best = Isa::kBase;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const bool converts_halves = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);  // no name in every compiler's list
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_halves) best = Isa::kAvx2;
+  if (best == Isa::kAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    best = Isa::kAvx512;
+  }
+  // A set that the processor lacks would kill the process, so FREEWIRE_ISA can only lower the choice.
+  if (const char* wanted = std::getenv("FREEWIRE_ISA")) {
+    for (int i = 0; i < static_cast<int>(best); ++i) {
+      if (std::strcmp(wanted, kIsaNames[i]) == 0) best = static_cast<Isa>(i);
+    }
+  }
+  return best;
+#else
+  return Isa::kBase;
+#endif
+}
+
+Isa isa() {
+  static const Isa chosen = detect();
+  return chosen;
+}
+
+}  // namespace
+
+const char* isa_name() { return kIsaNames[static_cast<int>(isa())]; }
+
+template <class T>
+const Kernels<T>& kernels() {
+#if defined(FREEWIRE_CHOICE)
+  if (isa() == Isa::kAvx512) return kernel_table<T, 64>();
+  if (isa() == Isa::kAvx2) return kernel_table<T, 32>();
+#endif
+  return kernel_table<T, 16>();
+}
+template const Kernels<float>& kernels<float>();
+template const Kernels<double>& kernels<double>();
+template const Kernels<BFloat16>& kernels<BFloat16>();
+template const Kernels<Half>& kernels<Half>();
+
+}  // namespace freewire::cpu

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT
+// Backward of the whole network for one tile of the batch.
+//
+// Enters: the tile's tape and grad_y. Leaves: its rows of grad_x, and its share of the weight and bias
+// gradients. One thread owns the tile; slots run backwards. A source gathers from its readers: an edge moves
+// one gradient row in, which serves both the source's gradient and, against the source's own value (in
+// registers), the weight's. The dots of a few edges are transposed and reduced together. Nodes whose
+// aggregation is not linear give an edge a gradient of its own, so they push it to their sources instead,
+// before any of those is read. No atomics, fixed order: bitwise repeatable.
+#pragma once
+
+#include "cpu/network/kernels.h"
+#include "cpu/network/tile.h"
+#include "cpu/simd/vector_math.h"
+#include "node_math.h"
+
+namespace freewire::cpu {
+
+// grad *= act', a row of kColumns; value is the row the derivative is told from.
+template <class G, class T>
+void differentiate_row(Activation code, const T* value, typename G::C* grad) {
+  with_activation(code, [&](auto activation) {
+    for (int c = 0; c < G::kColumns; c += G::kLanes) {
+      const auto slope = derivative<decltype(activation)::value>(G::V::load(value + c));
+      (G::V::load(grad + c) * slope).store(grad + c);
+    }
+  });
+}
+
+// The gradient that a node which is not linear sends along each in-edge, added to the sources' rows.
+template <class G, Aggregation A, class T>
+void push(const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape, bool first,
+          const BackwardScratch<Compute<T>>& scratch) {
+  using V = typename G::V;
+  using C = typename G::C;
+  const int64_t begin = plan.in_begin[node], end = plan.in_end[node];
+  const C* delta = scratch.grad + (plan.num_inputs + node) * G::kColumns;
+  const auto term = [&](int64_t e, int c) {
+    return V(weight[e]) * V::load(tape + int64_t{plan.in_src[e]} * G::kColumns + c);
+  };
+  // First sweep: the product of the terms before each edge, or the aggregate whose winner is sought.
+  V state[G::kVectors];
+  for (int k = 0; k < G::kVectors; ++k) {
+    const int c = k * G::kLanes;
+    V running = A == Aggregation::kProduct ? V(C(1)) : term(begin, c);
+    for (int64_t e = begin; e < end; ++e) {
+      if constexpr (A == Aggregation::kProduct) running.store(scratch.products + (e - begin) * G::kColumns + c);
+      running = combine<A>(running, term(e, c));
+    }
+    state[k] = running;
+  }
+  // Second sweep: what each edge receives. A product goes backwards with the product of the terms after; a
+  // winner is the first edge whose term is the aggregate (or the first NaN), and closes its column.
+  typename V::Mask open[G::kVectors];
+  for (int k = 0; k < G::kVectors; ++k) {
+    if constexpr (A == Aggregation::kProduct) state[k] = V(C(1));
+    open[k] = V(C(0)) == V(C(0));
+  }
+  for (int64_t i = 0; i < end - begin; ++i) {
+    const int64_t e = A == Aggregation::kProduct ? end - 1 - i : begin + i;
+    const V w(weight[e]);
+    const T* value = tape + int64_t{plan.in_src[e]} * G::kColumns;
+    C* grad = scratch.grad + int64_t{plan.in_src[e]} * G::kColumns;
+    V dot(C(0));
+    for (int k = 0; k < G::kVectors; ++k) {
+      const int c = k * G::kLanes;
+      const V a = V::load(value + c), t = w * a, d = V::load(delta + c);
+      V share;
+      if constexpr (A == Aggregation::kProduct) {
+        share = d * V::load(scratch.products + (e - begin) * G::kColumns + c) * state[k];
+        state[k] = state[k] * t;
+      } else {
+        const auto wins = open[k] & ((t == state[k]) | (t != t));
+        open[k] = open[k] & ~wins;
+        share = select(wins, d, V(C(0)));
+      }
+      dot = dot + share * a;
+      (V::load(grad + c) + w * share).store(grad + c);
+    }
+    if (scratch.out_sums) {
+      C& sum = scratch.out_sums[plan.out_position[e]];
+      sum = first ? horizontal_sum(dot) : sum + horizontal_sum(dot);
+    }
+  }
+}
+
+template <class G, class T>
+void push(Aggregation code, const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape, bool first,
+          const BackwardScratch<Compute<T>>& scratch) {
+  with_nonlinear(code, [&](auto which) { push<G, decltype(which)::value>(plan, weight, node, tape, first, scratch); });
+}
+
+// One chunk of a slot's gather over its readers [begin, end). kDots: also each edge's dot with the slot's
+// value.
+template <class G, bool kDots, class T>
+FREEWIRE_INLINE void gather(const int32_t* dst, const typename G::C* weight, int64_t begin, int64_t end,
+                            const typename G::C* grad, const T* value, bool first, typename G::C* sums,
+                            typename G::V (&total)[G::kChunk]) {
+  using V = typename G::V;
+  using C = typename G::C;
+  constexpr int kGroup = kSumGroup<C>;
+  V own[G::kChunk];
+#pragma GCC unroll 8
+  for (int k = 0; k < G::kChunk; ++k) own[k] = V::load(value + k * G::kLanes);
+  const auto edge = [&](int64_t e) __attribute__((always_inline)) {
+    const C* row = grad + int64_t{dst[e]} * G::kColumns;
+    const V w(weight[e]);
+    V dot(C(0));
+#pragma GCC unroll 8
+    for (int k = 0; k < G::kChunk; ++k) {
+      const V g = V::load(row + k * G::kLanes);
+      total[k] = total[k] + w * g;
+      if constexpr (kDots) dot = k == 0 ? g * own[k] : dot + g * own[k];
+    }
+    return dot;
+  };
+  int64_t e = begin;
+  if constexpr (kDots) {
+    for (; e + kGroup <= end; e += kGroup) {
+      V parts[kGroup];
+#pragma GCC unroll 4
+      for (int i = 0; i < kGroup; ++i) parts[i] = edge(e + i);
+      const V dots = block_sums(parts);
+      C lanes[G::kLanes];
+      dots.store(lanes);
+#pragma GCC unroll 4
+      for (int i = 0; i < kGroup; ++i) sums[e + i] = first ? lanes[i] : sums[e + i] + lanes[i];
+    }
+  }
+  for (; e < end; ++e) {
+    const V dot = edge(e);
+    if constexpr (kDots) sums[e] = first ? horizontal_sum(dot) : sums[e] + horizontal_sum(dot);
+  }
+}
+
+template <class T, int kVectorBytes, int kRowBytes>
+void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t tile, bool first, const T* tape,
+                   const BackwardScratch<Compute<T>>& scratch) {
+  using G = Tile<T, kVectorBytes, kRowBytes>;
+  using V = typename G::V;
+  using C = typename G::C;
+  const int64_t begin = tile * G::kColumns;
+  const V zero(C(0));
+
+  for (int64_t i = 0; i < plan.num_presets; ++i) {
+    C* row = scratch.grad + int64_t{plan.preset_slot[i]} * G::kColumns;
+    for (int c = 0; c < G::kColumns; c += G::kLanes) zero.store(row + c);
+  }
+  for (int64_t i = 0; i < plan.num_outputs; ++i) {
+    C* row = scratch.grad + int64_t{plan.output_slot[i]} * G::kColumns;
+    for (int c = 0; c < G::kColumns && begin + c < arrays.batch; ++c) {
+      row[c] = widened(arrays.grad_y[(begin + c) * plan.num_outputs + i]);
+    }
+  }
+
+  int64_t preset = plan.num_presets - 1;
+  for (int64_t slot = plan.num_slots - 1; slot >= 0; --slot) {
+    const int64_t node = slot - plan.num_inputs;
+    const bool starts_from_row = preset >= 0 && plan.preset_slot[preset] == slot;
+    if (starts_from_row) --preset;
+    const T* value = tape + slot * G::kColumns;
+    C* row = scratch.grad + slot * G::kColumns;
+    const auto activation = node < 0 ? Activation::kLinear : static_cast<Activation>(plan.activation[node]);
+    const bool in_registers = activation == Activation::kLinear || activation == Activation::kRelu;
+    const auto aggregation = node < 0 ? Aggregation::kSum : static_cast<Aggregation>(plan.aggregation[node]);
+    const C fan_in = node < 0 ? C(1) : C(plan.in_end[node] - plan.in_begin[node]);
+    const V scale(aggregation == Aggregation::kMean && fan_in > 0 ? C(1) / fan_in : C(1));
+    V bias_sum = zero;
+
+    for (int chunk = 0; chunk < G::kColumns; chunk += G::kChunk * G::kLanes) {
+      V grad[G::kChunk];
+#pragma GCC unroll 8
+      for (int k = 0; k < G::kChunk; ++k) grad[k] = starts_from_row ? V::load(row + chunk + k * G::kLanes) : zero;
+      const int64_t readers = plan.out_ptr[slot], split = plan.out_split[slot];
+      if (scratch.out_sums) {
+        gather<G, true>(plan.out_dst, arrays.out_weight, readers, split, scratch.grad + chunk, value + chunk,
+                        first && chunk == 0, scratch.out_sums, grad);
+      } else {
+        gather<G, false>(plan.out_dst, arrays.out_weight, readers, split, scratch.grad + chunk, value + chunk, false,
+                         static_cast<C*>(nullptr), grad);
+      }
+      if (in_registers) {
+#pragma GCC unroll 8
+        for (int k = 0; k < G::kChunk; ++k) {
+          if (activation == Activation::kRelu) {
+            grad[k] = select(V::load(value + chunk + k * G::kLanes) <= zero, zero, grad[k]);
+          }
+          bias_sum = bias_sum + grad[k];
+          grad[k] = grad[k] * scale;
+        }
+      }
+#pragma GCC unroll 8
+      for (int k = 0; k < G::kChunk; ++k) grad[k].store(row + chunk + k * G::kLanes);
+    }
+    if (node < 0) continue;
+    if (!in_registers) {
+      const int64_t told_by = plan.kept_row[node] >= 0 ? plan.kept_row[node] : slot;
+      differentiate_row<G>(activation, tape + told_by * G::kColumns, row);
+      for (int c = 0; c < G::kColumns; c += G::kLanes) {
+        const V grad = V::load(row + c);
+        bias_sum = bias_sum + grad;
+        (grad * scale).store(row + c);
+      }
+    }
+    if (scratch.bias_sums) {
+      C& sum = scratch.bias_sums[node];
+      sum = first ? horizontal_sum(bias_sum) : sum + horizontal_sum(bias_sum);
+    }
+    if (!is_linear(aggregation) && fan_in > 0) {
+      push<G>(aggregation, plan, arrays.weight, node, tape, first, scratch);
+    }
+  }
+  if (arrays.grad_x) {
+    const auto input = [&](int64_t i) { return scratch.grad + i * G::kColumns; };
+    G::write(input, plan.num_inputs, begin, arrays.batch, arrays.grad_x);
+  }
+}
+
+}  // namespace freewire::cpu

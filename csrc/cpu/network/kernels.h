@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// The raw CPU kernels, without torch: what they take, and the table of those that this processor can run.
+//
+// A kernel takes one tile, a slice of the batch, through the whole network. Tiles are independent, so callers
+// spread them over threads as they like (cpu/forward.cpp by torch's pool, csrc/testing by std::thread). A
+// tile's row holds one node's values for the tile's samples; row_bytes() decides how many.
+//
+// T is what x, y, their gradients and the tape are stored as. Everything else is Compute<T>: parameters come in it, and
+// gradients of nodes stay in it, so that 16 bits round a value once and a gradient only where it leaves.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/blocks/depthwise_kernels.h"
+#include "cpu/blocks/gated_sum_kernels.h"
+#include "number.h"
+#include "plan_view.h"
+
+namespace freewire::cpu {
+
+template <class T>
+struct ForwardArrays {
+  const T* x;                // [batch, I]
+  const Compute<T>* weight;  // [E]
+  const Compute<T>* bias;    // [num_biases], or null
+  T* y;                      // [batch, O]
+  int64_t batch;
+};
+
+template <class T>
+struct BackwardArrays {
+  const T* grad_y;               // [batch, O]
+  const Compute<T>* out_weight;  // [M] weights in out_edge's order
+  const Compute<T>* weight;      // [E]
+  T* grad_x;                     // [batch, I], or null
+  int64_t batch;
+};
+
+// One thread's memory for the backward. The sums are those of one group of tiles.
+template <class C>
+struct BackwardScratch {
+  C* grad;       // [S, columns] the gradient of each slot
+  C* products;   // [product_fan_in, columns]
+  C* out_sums;   // [M] weight gradient in out_edge's order, or null
+  C* bias_sums;  // [C], or null
+};
+
+template <class T>
+struct Kernels {
+  // tape [rows, columns]: rows is plan.tape_rows where keep is set (for a backward), else plan.num_rows.
+  using Forward = void (*)(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t tile, bool keep, T* tape);
+  // first: the tile is its group's first, so the sums are written and not added to.
+  using Backward = void (*)(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t tile, bool first,
+                            const T* tape, const BackwardScratch<Compute<T>>& scratch);
+  Forward forward[3];  // by row bytes: 64, 128, 256
+  Backward backward[3];
+  GatedSumKernels<T> gated_sum;
+  DepthwiseKernels<T> depthwise;
+};
+
+// The kernels of one instruction set, compiled in its own translation unit.
+template <class T, int kVectorBytes>
+const Kernels<T>& kernel_table();
+
+// The widest set that this processor runs, or the one that FREEWIRE_ISA names (base, avx2, avx512).
+template <class T>
+const Kernels<T>& kernels();
+const char* isa_name();
+
+// Bytes of a tape row for this batch, in the type that is computed in: the plan's choice, halved while that leaves
+// fewer than two tiles to share. A function of plan and batch alone, so that any number of threads splits the batch
+// (and rounds the sums) alike.
+inline int64_t row_bytes(const PlanView& plan, int64_t batch, int64_t itemsize) {
+  int64_t bytes = plan.row_bytes;
+  while (bytes > 64 && batch * itemsize <= bytes) bytes /= 2;
+  return bytes;
+}
+inline int row_variant(int64_t bytes) { return bytes == 64 ? 0 : bytes == 128 ? 1 : 2; }
+
+// Tiles of one group share the sums of weight gradients; groups are added in order afterwards. A fixed
+// number, again so that the thread count changes no bit.
+constexpr int64_t kMaxGroups = 16;
+inline int64_t num_groups(int64_t tiles) { return tiles < kMaxGroups ? tiles : kMaxGroups; }
+inline int64_t group_begin(int64_t group, int64_t groups, int64_t tiles) { return tiles * group / groups; }
+
+}  // namespace freewire::cpu

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// One SIMD register of a chosen width, as a value type.
+//
+// Enters: arrays of float or double, or of 16-bit numbers for lanes of float. Leaves: Vec<T, N>, N lanes in one native
+// register (GCC and Clang vector extensions, so no intrinsics but for halves). Why: the kernels are written once and
+// compiled for SSE2 or NEON (16 bytes), AVX2 (32 bytes) and AVX-512 (64 bytes). N differs between those builds, so
+// their template instantiations never share a symbol, and one library can hold all of them.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "cpu/simd/narrow.h"
+#include "platform.h"
+
+namespace freewire::cpu {
+
+// The compiler's own register types: N lanes of T, and as many integers of the same size.
+template <class T, int N>
+struct NativeOf {
+  using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  typedef T Values __attribute__((vector_size(sizeof(T) * N)));
+  typedef Int Bits __attribute__((vector_size(sizeof(T) * N)));
+};
+
+// Lanes of integers: a comparison's result (all ones or zero a lane), or the bits of a Vec.
+template <class T, int N>
+struct IntVec {
+  using Native = typename NativeOf<T, N>::Bits;
+  Native v;
+};
+
+template <class T, int N>
+struct Vec {
+  static constexpr int kLanes = N;
+  using Scalar = T;
+  using Mask = IntVec<T, N>;
+  using Native = typename NativeOf<T, N>::Values;
+  Native v;
+
+  Vec() = default;
+  FREEWIRE_INLINE Vec(Native native) : v(native) {}
+  FREEWIRE_INLINE Vec(T scalar) : v(scalar - Native{}) {}  // broadcast: x - 0 is x, also for -0 and NaN
+
+  static FREEWIRE_INLINE Vec load(const T* from) {  // no alignment needed
+    Vec r;
+    std::memcpy(&r.v, from, sizeof r.v);
+    return r;
+  }
+  FREEWIRE_INLINE void store(T* to) const { std::memcpy(to, &v, sizeof v); }
+
+  // Of numbers stored in 16 bits: the same, rounded as they are stored.
+  template <class S>
+    requires kNarrow<S>
+  static FREEWIRE_INLINE Vec load(const S* from) {
+    typename Narrow<N>::Floats wide;
+    Narrow<N>::load(from, wide);
+    return Vec(same_bits<Native>(wide));
+  }
+  template <class S>
+    requires kNarrow<S>
+  FREEWIRE_INLINE void store(S* to) const {
+    Narrow<N>::store(to, same_bits<typename Narrow<N>::Floats>(v));
+  }
+
+  // Fewer numbers than lanes; what is missing is 0.
+  template <class S>
+  static FREEWIRE_INLINE Vec load_some(const S* from, int64_t count) {
+    S some[N] = {};
+    std::memcpy(some, from, static_cast<size_t>(count) * sizeof(S));
+    return load(some);
+  }
+  template <class S>
+  FREEWIRE_INLINE void store_some(S* to, int64_t count) const {
+    S some[N];
+    store(some);
+    std::memcpy(to, some, static_cast<size_t>(count) * sizeof(S));
+  }
+
+  // Friends, not templates, so that a scalar on either side converts.
+  friend FREEWIRE_INLINE Vec operator+(Vec a, Vec b) { return Vec(a.v + b.v); }
+  friend FREEWIRE_INLINE Vec operator-(Vec a, Vec b) { return Vec(a.v - b.v); }
+  friend FREEWIRE_INLINE Vec operator*(Vec a, Vec b) { return Vec(a.v * b.v); }
+  friend FREEWIRE_INLINE Vec operator/(Vec a, Vec b) { return Vec(a.v / b.v); }
+  friend FREEWIRE_INLINE Vec operator-(Vec a) { return Vec(-a.v); }
+  friend FREEWIRE_INLINE Mask operator<(Vec a, Vec b) { return {a.v < b.v}; }
+  friend FREEWIRE_INLINE Mask operator>(Vec a, Vec b) { return {a.v > b.v}; }
+  friend FREEWIRE_INLINE Mask operator<=(Vec a, Vec b) { return {a.v <= b.v}; }
+  friend FREEWIRE_INLINE Mask operator>=(Vec a, Vec b) { return {a.v >= b.v}; }
+  friend FREEWIRE_INLINE Mask operator==(Vec a, Vec b) { return {a.v == b.v}; }
+  friend FREEWIRE_INLINE Mask operator!=(Vec a, Vec b) { return {a.v != b.v}; }
+  friend FREEWIRE_INLINE Vec select(Mask m, Vec a, Vec b) { return Vec(m.v ? a.v : b.v); }
+};
+
+template <class T, int N>
+FREEWIRE_INLINE IntVec<T, N> operator|(IntVec<T, N> a, IntVec<T, N> b) {
+  return {a.v | b.v};
+}
+template <class T, int N>
+FREEWIRE_INLINE IntVec<T, N> operator&(IntVec<T, N> a, IntVec<T, N> b) {
+  return {a.v & b.v};
+}
+
+template <class T, int N>
+FREEWIRE_INLINE IntVec<T, N> operator~(IntVec<T, N> a) {
+  return {~a.v};
+}
+
+}  // namespace freewire::cpu

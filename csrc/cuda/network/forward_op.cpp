@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// freewire::forward on a GPU: launches on the caller's stream; nothing waits, so it may be captured into a graph.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "checks.h"
+#include "cuda/common/torch_stream.h"
+
+namespace freewire {
+namespace {
+
+using torch::stable::Tensor;
+
+std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                                        const Tensor& plan_words, const std::vector<int64_t>& header,
+                                        int64_t num_outputs, int64_t tape_rows) {
+  const PlanView plan = checked_forward(x, weight, bias, plan_words, header, num_outputs, tape_rows);
+  const cuda::DeviceGuard guard(x);
+  const cuda::Device device = cuda::usable_device();
+  const int64_t batch = x.size(0), pitch = cuda::pitch_of(batch);
+  const Tensor x_rows = cuda::aligned(x), weights = cuda::aligned(weight);
+  const Tensor biases = bias ? cuda::aligned(*bias) : weights;
+  Tensor y = cuda::empty(x, {batch, num_outputs});
+  Tensor tape = cuda::empty(x, {tape_rows * pitch});
+
+  with_float_type(x, [&](auto type) {
+    using T = decltype(type);
+    using C = Compute<T>;
+    const int64_t num_rows = tape_rows ? plan.num_slots : plan.num_rows;
+    const int columns = cuda::chosen_tile(plan, batch, num_rows, sizeof(T), device);
+    const bool streamed = columns == 0;
+    const cuda::Workspace<T> rows(x, streamed && tape_rows == 0 ? num_rows * pitch : 0);
+    const cuda::Workspace<cuda::Edge<C>> edges(x, streamed ? 0 : cuda::forward_edges(plan));
+    const cuda::Workspace<cuda::ForwardNode<C>> nodes(x, streamed ? 0 : plan.num_computed());
+    const cuda::Workspace<int32_t> begins(x, streamed ? 0 : plan.num_computed());
+    const cuda::ForwardArrays<T> arrays{
+        numbers<T>(x_rows),
+        numbers<T>(weights),
+        bias ? numbers<T>(biases) : nullptr,
+        mutable_numbers<T>(y),
+        tape_rows ? mutable_numbers<T>(tape) : nullptr,
+        rows.data(),
+        edges.data(),
+        nodes.data(),
+        begins.data(),
+        batch,
+    };
+    cuda::run_forward(plan, arrays, columns, guard.stream());
+  });
+  cuda::check_launches();
+  return {y, tape};
+}
+
+}  // namespace
+}  // namespace freewire
+
+STABLE_TORCH_LIBRARY_IMPL(freewire, CUDA, m) { m.impl("forward", TORCH_BOX(&freewire::forward_cuda)); }

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+// Packs a plan and weights for the resident kernels.
+#pragma once
+
+#include "cuda/network/kernels.h"
+
+namespace freewire::cuda {
+
+// Into arrays.edges and arrays.nodes (forward) or arrays.slots (backward), for tiles of so many columns that are
+// read in chunks of so many edges.
+template <class T>
+void pack_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, int chunk, Stream stream);
+template <class T>
+void pack_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, int chunk, Stream stream);
+
+}  // namespace freewire::cuda

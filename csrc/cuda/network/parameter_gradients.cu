@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// Gradients of weights and biases: for edge (u, v) the sum over the batch of u's value times the gradient of the edge's
+// term, a sampled dense-dense product; for a bias the sum of its node's delta.
+//
+// A warp: up to 32 in-edges of one node (a group of the plan) and one slice of the batch. It holds 16 bytes of the
+// node's delta a lane and one sum an edge, and reduces the 32 sums together at the end: 31 shuffles, not 5 an edge. An
+// edge moves one row of the tape in, from L2; a group its node's row of delta. Slices write partial sums of their own,
+// added in order afterwards: one writer an element, no atomics, bitwise repeatable.
+#include "cuda/common/fill.h"
+#include "cuda/network/backward_node.h"
+#include "cuda/network/parameter_gradients.h"
+
+namespace freewire::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kThreads = kWarps * kWarpSize;
+constexpr int kBlocks = 4;  // a multiprocessor, at least: left to itself the compiler spills to make room for more
+static_assert(kGroupEdges == kWarpSize, "a lane ends with the gradient of one edge");
+
+// The lanes' sums over a slice: of each edge's row times the node's delta.
+template <class T>
+__device__ Compute<T> linear_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch,
+                                       int64_t node, int64_t edge, int count, int64_t first, int64_t last) {
+  using C = Compute<T>;
+  constexpr int kHeld = 16 / sizeof(C);    // columns a lane
+  constexpr int kAtOnce = 32 / sizeof(C);  // rows on their way at a time
+  const int64_t source = plan.in_src[edge + (lane_in_warp() < count ? lane_in_warp() : 0)];
+  const C* delta = arrays.delta + node * pitch;
+  C sums[kGroupEdges] = {};
+  for (int64_t column = first + lane_in_warp() * kHeld; column - lane_in_warp() * kHeld < last;
+       column += kWarpSize * kHeld) {
+    const bool live = column < last;
+    Pack<C, kHeld> grads{};
+    Pack<T, kHeld> values[kAtOnce];
+    if (live) grads = load_pack<kHeld>(delta + column);
+#pragma unroll
+    for (int k = 0; k < kGroupEdges; k += kAtOnce) {
+      if (k >= count) break;
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int64_t row = __shfl_sync(kFullWarp, source, k + i);
+        values[i] = {};
+        if (live) values[i] = load_pack<kHeld>(arrays.tape + row * pitch + column);
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        for (int c = 0; c < kHeld; ++c) sums[k + i] += widened(values[i].v[c]) * grads.v[c];
+      }
+    }
+  }
+  reduce<1, kWarpSize>(sums);
+  return sums[0];
+}
+
+// The same where each edge has a gradient of its own; lane k ends with edge k's.
+template <class T>
+__device__ Compute<T> shared_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch,
+                                       int64_t node, int64_t edge, int count, int64_t first, int64_t last) {
+  using C = Compute<T>;
+  C mine = 0;
+#pragma unroll 1
+  for (int k = 0; k < count; ++k) {
+    const T* values = arrays.tape + plan.in_src[edge + k] * pitch;
+    const C* shares = arrays.shares + share_row(plan, node, edge + k) * pitch;
+    C sum = 0;
+    for (int64_t column = first + lane_in_warp(); column < last; column += kWarpSize) {
+      sum += widened(values[column]) * shares[column];
+    }
+    sum = warp_sum(sum);
+    if (lane_in_warp() == k) mine = sum;
+  }
+  return mine;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    edge_gradient_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ BackwardArrays<T> arrays,
+                         int64_t pitch, Compute<T>* weight_sums, Compute<T>* bias_sums) {
+  using C = Compute<T>;
+  // One direction of the grid for both, since a second would be short.
+  const unsigned blocks = static_cast<unsigned>(blocks_of(plan.num_groups, kWarps));
+  const int64_t group = int64_t{blockIdx.x % blocks} * kWarps + warp_in_block(), slice = blockIdx.x / blocks;
+  if (group >= plan.num_groups) return;
+  const int64_t node = plan.group_node[group], edge = plan.group_edge[group], left = plan.in_end[node] - edge;
+  const int count = static_cast<int>(left < kGroupEdges ? left : kGroupEdges);
+  const int64_t first = slice * kSliceColumns, end = first + kSliceColumns;
+  const int64_t last = end < pitch ? end : pitch;  // past the batch's end the tape is 0, and so is delta
+  if (weight_sums && count > 0) {
+    const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
+    const bool linear = is_linear(aggregation);
+    C sum = linear ? linear_gradients(plan, arrays, pitch, node, edge, count, first, last)
+                   : shared_gradients(plan, arrays, pitch, node, edge, count, first, last);
+    if (aggregation == Aggregation::kMean) sum *= C(1) / C(plan.in_end[node] - plan.in_begin[node]);
+    const int k = linear ? reduced_column<1, kWarpSize, kGroupEdges>() : lane_in_warp();
+    if (k < count) weight_sums[slice * plan.num_edges + edge + k] = sum;
+  }
+  if (bias_sums && edge == plan.in_begin[node]) {
+    C sum = 0;
+    for (int64_t column = first + lane_in_warp(); column < last; column += kWarpSize) {
+      sum += arrays.delta[node * pitch + column];
+    }
+    sum = warp_sum(sum);
+    if (lane_in_warp() == 0) bias_sums[slice * plan.num_biases + plan.bias_index[node]] = sum;
+  }
+}
+
+// to[i] = the slices' sums [slices, count] added in order; 0 for what reaches no output, which no slice has written.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    add_slices_kernel(const Compute<T>* __restrict__ sums, int64_t slices, int64_t count, T* to) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= count) return;
+  Compute<T> total = 0;
+  for (int64_t s = 0; s < slices; ++s) total += sums[s * count + i];
+  to[i] = narrowed<T>(total);
+}
+
+}  // namespace
+
+template <class T>
+void parameter_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, Stream stream) {
+  if (!arrays.grad_weight && !arrays.grad_bias) return;
+  const int64_t slices = slices_of(arrays.batch);
+  const bool adds = adds_slices<T>(arrays.batch);
+  const int64_t rows = slices > 1 ? slices : 1;  // an empty batch has no slices, and gradients of 0
+  Compute<T>* weight_sums = arrays.grad_weight ? arrays.partial : nullptr;
+  Compute<T>* bias_sums = arrays.grad_bias ? arrays.partial + rows * plan.num_edges : nullptr;
+  if constexpr (!kNarrow<T>) {
+    if (!adds) weight_sums = arrays.grad_weight, bias_sums = arrays.grad_bias;
+  }
+  const bool all_written =
+      slices > 0 && plan.num_live_edges == plan.num_edges && plan.num_computed() == plan.num_biases;
+  if (!all_written && weight_sums) {
+    fill_zero(weight_sums, rows * plan.num_edges, stream);
+  }
+  if (!all_written && bias_sums) {
+    fill_zero(bias_sums, rows * plan.num_biases, stream);
+  }
+  launch<edge_gradient_kernel<T>>(blocks_of(plan.num_groups, kWarps) * slices, kThreads, 0, stream, plan, arrays,
+                                  pitch_of(arrays.batch), weight_sums, bias_sums);
+  if (!adds) return;
+  if (weight_sums) {
+    launch<add_slices_kernel<T>>(blocks_of(plan.num_edges, kThreads), kThreads, 0, stream, weight_sums, rows,
+                                 plan.num_edges, arrays.grad_weight);
+  }
+  if (bias_sums) {
+    launch<add_slices_kernel<T>>(blocks_of(plan.num_biases, kThreads), kThreads, 0, stream, bias_sums, rows,
+                                 plan.num_biases, arrays.grad_bias);
+  }
+}
+
+template void parameter_gradients<float>(const PlanView&, const BackwardArrays<float>&, Stream);
+template void parameter_gradients<double>(const PlanView&, const BackwardArrays<double>&, Stream);
+template void parameter_gradients<BFloat16>(const PlanView&, const BackwardArrays<BFloat16>&, Stream);
+template void parameter_gradients<Half>(const PlanView&, const BackwardArrays<Half>&, Stream);
+
+}  // namespace freewire::cuda

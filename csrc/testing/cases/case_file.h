@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+// A network, its arguments and what must come of them, read from a file that tests/support/sanitize.py wrote.
+//
+// Enters: a path. Leaves: Case<T>, or std::runtime_error in one sentence. The file is little-endian: the
+// eight letters "fwcase02"; int64 each: the numbers' type (its place in kTypeNames), the batch, 1 if there is a bias, 1
+// if results are given; then arrays, each after its length as int64: the packed plan (int64), x, weight, bias and
+// grad_y (numbers), and, each after its tolerance, y, grad_x, grad_weight and grad_bias (double). Nothing follows.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "number.h"
+#include "plan_view.h"
+#include "testing/cases/exact.h"
+
+namespace freewire::testing {
+
+// Hands out a file's content piece by piece, never beyond its end.
+class CaseReader {
+ public:
+  explicit CaseReader(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw std::runtime_error("expected a case file, got none that can be opened.");
+    bytes_.assign(std::istreambuf_iterator<char>(file), {});
+    if (bytes_.compare(0, kMagic.size(), kMagic) != 0) {
+      throw std::runtime_error("expected a case file of this version, got another. Write the cases again.");
+    }
+    at_ = kMagic.size();
+  }
+
+  template <class V>
+  V number(const char* name) {
+    if (bytes_.size() - at_ < sizeof(V)) cut_short(name);
+    V value;
+    std::memcpy(&value, bytes_.data() + at_, sizeof value);
+    at_ += sizeof value;
+    return value;
+  }
+
+  // wanted: the length that the plan asks for, or -1 for any.
+  template <class V>
+  Exact<V> array(const char* name, int64_t wanted) {
+    const auto length = number<int64_t>(name);
+    if (length < 0 || (wanted >= 0 && length != wanted)) {
+      const std::string number = wanted < 0 ? "any number of" : std::to_string(wanted);
+      throw std::runtime_error(std::string(name) + ": expected " + number + " entries, got " + std::to_string(length) +
+                               ".");
+    }
+    if (static_cast<uint64_t>(length) > (bytes_.size() - at_) / sizeof(V)) cut_short(name);
+    Exact<V> values(length);
+    if (length) std::memcpy(values.data(), bytes_.data() + at_, values.bytes());
+    at_ += values.bytes();
+    return values;
+  }
+
+  void expect_end() const {
+    if (at_ != bytes_.size()) {
+      throw std::runtime_error("expected the file to end after grad_bias, got " + std::to_string(bytes_.size() - at_) +
+                               " bytes more.");
+    }
+  }
+
+ private:
+  [[noreturn]] static void cut_short(const char* name) {
+    throw std::runtime_error(std::string(name) + ": expected more bytes, got the end of the file.");
+  }
+
+  const std::string kMagic = "fwcase02";
+  std::string bytes_;
+  size_t at_ = 0;
+};
+
+// A plan whose sections each have memory of their own: within the packed array, a step past one section's end
+// would land in the next.
+class SplitPlan {
+ public:
+  explicit SplitPlan(const Exact<int64_t>& words) {
+    if (!read_plan(words.data(), words.data(), words.size(), &view_)) {
+      throw std::runtime_error("plan: expected the words of Plan.pack(), got others.");
+    }
+    const int64_t computed = view_.num_computed(), slots = view_.num_slots;
+    own(view_.level_ptr, view_.num_levels + 1);
+    own(view_.in_begin, computed);
+    own(view_.in_end, computed);
+    own(view_.in_src, view_.num_edges);
+    own(view_.out_ptr, slots + 1);
+    own(view_.out_split, slots);
+    own(view_.out_dst, view_.num_live_edges);
+    own(view_.out_edge, view_.num_live_edges);
+    own(view_.out_position, view_.gather_edges ? view_.num_edges : 0);
+    own(view_.share_begin, view_.gather_edges ? computed : 0);
+    own(view_.activation, computed);
+    own(view_.aggregation, computed);
+    own(view_.bias_index, computed);
+    own(view_.kept_row, computed);
+    own(view_.output_slot, view_.num_outputs);
+    own(view_.preset_slot, view_.num_presets);
+    own(view_.output_of_slot, slots);
+    own(view_.group_node, view_.num_groups);
+    own(view_.group_edge, view_.num_groups);
+    own(view_.slot_row, view_.reuses_rows() ? slots : 0);
+    own(view_.row_src, view_.reuses_rows() ? view_.num_edges : 0);
+  }
+  const PlanView& view() const { return view_; }
+
+ private:
+  template <class V>
+  void own(const V*& section, int64_t length) {
+    const auto copy = std::make_shared<Exact<V>>(section, length);
+    section = copy->data();
+    owned_.push_back(copy);
+  }
+
+  PlanView view_;
+  std::vector<std::shared_ptr<void>> owned_;
+};
+
+constexpr int64_t kMaxBatch = 1 << 20;  // so that no product of sizes overflows
+
+struct Expected {
+  double tolerance;      // absolute
+  Exact<double> values;  // empty where the case gives no results
+};
+
+template <class T>
+struct Case {
+  // reader: after the type, which has told T.
+  explicit Case(CaseReader& reader)
+      : batch(reader.number<int64_t>("batch")),
+        has_bias(reader.number<int64_t>("has_bias") != 0),
+        has_results(reader.number<int64_t>("has_results") != 0),
+        split_plan(reader.array<int64_t>("plan", -1)) {
+    const PlanView& plan = split_plan.view();
+    if (batch < 0 || batch > kMaxBatch) {
+      throw std::runtime_error("batch: expected 0 to " + std::to_string(kMaxBatch) + ", got " + std::to_string(batch) +
+                               ".");
+    }
+    const int64_t num_biases = has_bias ? plan.num_biases : 0;
+    x = reader.array<T>("x", batch * plan.num_inputs);
+    weight = reader.array<T>("weight", plan.num_edges);
+    bias = reader.array<T>("bias", num_biases);
+    grad_y = reader.array<T>("grad_y", batch * plan.num_outputs);
+    const auto expected = [&](const char* name, int64_t wanted) {
+      const auto tolerance = reader.number<double>(name);
+      return Expected{tolerance, reader.array<double>(name, has_results ? wanted : 0)};
+    };
+    y = expected("y", batch * plan.num_outputs);
+    grad_x = expected("grad_x", batch * plan.num_inputs);
+    grad_weight = expected("grad_weight", plan.num_edges);
+    grad_bias = expected("grad_bias", num_biases);
+    reader.expect_end();
+  }
+
+  int64_t batch;
+  bool has_bias, has_results;
+  SplitPlan split_plan;
+  Exact<T> x, weight, bias, grad_y;
+  Expected y, grad_x, grad_weight, grad_bias;
+};
+
+constexpr const char* kTypeNames[] = {"float", "double", "bfloat16", "half"};
+template <class T>
+constexpr int kTypeOf = std::is_same_v<T, float>      ? 0
+                        : std::is_same_v<T, double>   ? 1
+                        : std::is_same_v<T, BFloat16> ? 2
+                                                      : 3;
+
+// Reads the file and calls body(Case<T>).
+template <class Body>
+void with_case(const std::string& path, Body&& body) {
+  CaseReader reader(path);
+  switch (const auto type = reader.number<int64_t>("type")) {
+    case kTypeOf<float>:
+      return body(Case<float>(reader));
+    case kTypeOf<double>:
+      return body(Case<double>(reader));
+    case kTypeOf<BFloat16>:
+      return body(Case<BFloat16>(reader));
+    case kTypeOf<Half>:
+      return body(Case<Half>(reader));
+    default:
+      throw std::runtime_error("type: expected 0 to 3, got " + std::to_string(type) + ".");
+  }
+}
+
+}  // namespace freewire::testing

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// Bugs planted on purpose, to show that a run which reports nothing has looked.
+//
+// Enters: a bug's name and a case of at least two tiles. Leaves: nothing, since each ends the program, by a
+// sanitizer's report or by a mismatch; one that does not is the news. Memory bugs come from handing the
+// kernels too little, so that it is the kernels' own loads and stores that are shown to be watched.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "testing/cases/case_file.h"
+#include "testing/cases/exact.h"
+#include "testing/cases/sanitize_run.h"
+
+namespace freewire::testing {
+
+// The backward of one tile by the kernel itself. The sums are the caller's.
+template <class T>
+void backward_tile(const Case<T>& given, const Exact<T>& tape, int64_t tile, Compute<T>* out_sums) {
+  using C = Compute<T>;
+  const PlanView& plan = given.split_plan.view();
+  const cpu::Tiling<T> tiling(plan, given.batch);
+  const Exact<C> grad(plan.num_slots * tiling.columns), products(plan.product_fan_in * tiling.columns);
+  const Exact<C> out_weight(plan.num_live_edges);
+  const cpu::Widened<T> weight(given.weight.data(), plan.num_edges, StdThreads{1});
+  const cpu::BackwardArrays<T> arrays{given.grad_y.data(), out_weight.data(), weight.data(), nullptr, given.batch};
+  cpu::kernels<T>().backward[tiling.variant](plan, arrays, tile, true,
+                                             tape.data() + tile * plan.tape_rows * tiling.columns,
+                                             {grad.data(), products.data(), out_sums, nullptr});
+}
+
+// Two tiles of different groups into the same sums.
+template <class T>
+void race(const Case<T>& given, const Exact<T>& tape) {
+  const Exact<Compute<T>> sums(given.split_plan.view().num_live_edges);
+  const auto tile = [&](int64_t i) { backward_tile(given, tape, i, sums.data()); };
+  std::thread first(tile, 0), second(tile, 1);
+  first.join();
+  second.join();
+}
+
+template <class T>
+void plant(const std::string& bug, const Case<T>& given) {
+  const PlanView& plan = given.split_plan.view();
+  Exact<T> y(given.batch * plan.num_outputs);
+  const Exact<T> tape(tape_size(given));
+  forward(given, 1, y, &tape);
+  if (bug == "short_tape") {
+    backward<T>(given, 1, Exact<T>(tape.data(), tape.size() - 1), {nullptr, nullptr, nullptr});
+  } else if (bug == "short_y") {
+    forward<T>(given, 1, Exact<T>(y.size() - 1), nullptr);
+  } else if (bug == "short_gradient") {
+    const Exact<T> grad_weight(plan.num_edges - 1);
+    backward(given, 1, tape, {nullptr, grad_weight.data(), nullptr});
+  } else if (bug == "short_plan") {
+    const Exact<int32_t> in_src(plan.in_src, plan.num_edges - 1);
+    PlanView cut = plan;
+    cut.in_src = in_src.data();
+    const cpu::ForwardCall<T> call{given.x.data(), given.weight.data(), given.bias.data(), y.data(), given.batch};
+    cpu::run_forward(cut, call, static_cast<T*>(nullptr), StdThreads{1});
+  } else if (bug == "race") {
+    race(given, tape);
+  } else if (bug == "overflow") {
+    const cpu::Widened<T> weight(given.weight.data(), plan.num_edges, StdThreads{1});
+    const cpu::ForwardArrays<T> arrays{given.x.data(), weight.data(), nullptr, y.data(), given.batch};
+    const cpu::Tiling<T> tiling(plan, given.batch);
+    cpu::kernels<T>().forward[tiling.variant](plan, arrays, std::numeric_limits<int64_t>::max(), true, tape.data());
+  } else if (bug == "wrong_number" || bug == "thread_count") {
+    const auto one = run(given, 1), many = run(given, kManyThreads);
+    const Exact<T>& spoilt = (bug == "wrong_number" ? one : many).back().values;
+    T& last = spoilt[spoilt.size() - 1];
+    if (bug == "wrong_number") last = narrowed<T>(widened(last) + 1);
+    if (bug == "thread_count") *reinterpret_cast<unsigned char*>(&last) ^= 1;
+    expect_close(one);
+    expect_same_bits(one, many, kThreadCounts);
+  } else {
+    throw std::invalid_argument("plant: expected a bug's name, got '" + bug + "'.");
+  }
+}
+
+}  // namespace freewire::testing

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""The compiled planner, and what to do where compiled code is missing.
+
+Enters: `_planner`, a Python module that setup.py builds from csrc/planner/. Leaves: the same as `planner`, or a
+`BuildError`.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from freewire.errors import BuildError
+
+#: Ends every message about compiled code that is missing or cannot be loaded.
+BUILD_REMEDY = (
+    "Build it with a C++ compiler: `make setup` in a checkout, or `pip install --no-build-isolation .` from "
+    "the sources."
+)
+
+try:
+    import freewire._native._planner as planner
+except ImportError as error:
+    raise BuildError(
+        f"compiled planner: expected freewire._native._planner for Python {platform.python_version()} in "
+        f"{Path(__file__).parent}, got {error}. {BUILD_REMEDY}"
+    ) from error
+
+__all__ = ["BUILD_REMEDY", "planner"]

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: MIT
+"""Graph files: GraphML, CSV edge lists and JSON. No torch here."""
+
+from freewire.files.formats import read_graph as read_graph
+from freewire.files.formats import write_graph as write_graph
+
+__all__ = ["read_graph", "write_graph"]

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""Networks on disk: one safetensors file holds the graph, its names and the weights.
+
+Enters: a `Network` or a path. Leaves: a file, or the network again. The file is data only and everything in it is
+checked as a caller's arguments would be, so that a file from anywhere can be opened: nothing in it is ever executed.
+
+The tensors of a file, all little-endian as safetensors has it: ``weight [E]``, ``bias [computed nodes]`` (absent
+without biases), ``edge_index`` int64 ``[2, E]``, ``inputs`` and ``outputs`` int64 (node indices), ``activation`` and
+``aggregation`` uint8 ``[N]`` (codes as in graph.py); ``names`` uint8 (one JSON text after another) with
+``name_ends`` int64 ``[N]``, both absent where nodes are numbered 0 to N-1. The names are no safetensors metadata,
+because that lives in a header which may not exceed 100 MB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from freewire.errors import FileFormatError, InputError
+from freewire.files.text import decoded, encodable, replacing
+from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
+from freewire.nn.network import Network, check_dtype
+
+__all__ = ["load", "save"]
+
+_FORMAT = "freewire network 1"
+
+
+def save(net: Network, path: str | os.PathLike[str]) -> None:
+    """Write a network, wiring and weights, to one file; an interrupted write leaves any older file whole.
+
+    Args:
+        net: The network. Its node names must be str, int, float, bool or tuples of them.
+        path: Where to; ``.fw.safetensors`` or ``.safetensors`` is the usual ending.
+
+    Raises:
+        FileNotFoundError: No such folder.
+        InputError: A node name of another type, or a network that has no weights or weights of another type.
+
+    Example:
+        >>> import freewire as fw, tempfile, os
+        >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
+        >>> fw.save(fw.Network(fw.generators.mlp([2, 3, 1])), path)
+        >>> fw.load(path).graph
+        Graph(6 nodes, 2 inputs, 1 outputs, 9 edges, depth 2)
+    """
+    if not isinstance(net, Network):
+        raise InputError(
+            f"net: expected a freewire Network, got {type(net).__name__}. Use torch.save for other modules."
+        )
+    check_dtype(net.weight.dtype, "network")
+    if net.weight.is_meta:
+        raise InputError("net: expected weights, got a network on the meta device, which has none. Load them first.")
+    graph = net.graph
+    tensors: dict[str, Tensor] = {
+        "weight": net.weight.detach(),
+        "edge_index": _tensor(graph.edge_index),
+        "inputs": _tensor(graph.input_index),
+        "outputs": _tensor(graph.output_index),
+        "activation": _tensor(graph.activation),
+        "aggregation": _tensor(graph.aggregation),
+    }
+    if net.bias is not None:
+        tensors["bias"] = net.bias.detach()
+    if not isinstance(graph.nodes, range):
+        texts = [json.dumps(encodable(name)).encode() for name in graph.nodes]
+        tensors["names"] = _tensor(np.frombuffer(b"".join(texts), np.uint8))
+        tensors["name_ends"] = _tensor(np.cumsum([len(text) for text in texts]))
+    metadata = {"format": _FORMAT, "nodes": str(graph.num_nodes), "checkpoint": str(int(net.checkpoint))}
+    with replacing(path) as partial:
+        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
+
+
+def load(path: str | os.PathLike[str], device: torch.device | str | None = None) -> Network:
+    """Read a network that `save` wrote. Runs no code of the file's, whoever wrote it.
+
+    Args:
+        path: The file.
+        device: Where the parameters go; left out: the CPU.
+
+    Raises:
+        FileNotFoundError: No such file.
+        FileFormatError: A file cut short, changed, of a later version, or not freewire's.
+    """
+    path = os.fsdecode(path)
+    device = torch.device("cpu" if device is None else device)  # a wrong one is the caller's fault, not the file's
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"path: expected a freewire file, got {path!r}, which is no file. Check the path.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            found = metadata.get("format", "no format of its own")
+            if found != _FORMAT:
+                raise FileFormatError(
+                    f"{path}: expected a {_FORMAT!r} file, got {found!r}. "
+                    "Load files that fw.save wrote, with a freewire at least as new."
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise FileFormatError(
+            f"{path}: expected a whole safetensors file, got one that cannot be read ({error}). "
+            "It is cut short, or no freewire file: save it again."
+        ) from error
+    try:
+        return _network(metadata, tensors, device)
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
+        raise FileFormatError(
+            f"{path}: expected the contents of a freewire network, got something else "
+            f"({type(error).__name__}: {error}). The file has been changed or damaged: save it again."
+        ) from error
+
+
+def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) -> Network:
+    """Check a file's contents and build the network; raises ValueError and its kin on anything odd."""
+    num_nodes = int(metadata["nodes"])
+    if not 0 <= num_nodes < 2**31:
+        raise ValueError(f"nodes is {num_nodes}")
+    codes = []
+    for name, known in (("activation", ACTIVATIONS), ("aggregation", AGGREGATIONS)):
+        array = _array(tensors, name, torch.uint8, (num_nodes,))
+        if array.size and array.max() >= len(known):
+            raise ValueError(f"{name} has code {array.max()}, known are 0 to {len(known) - 1}")
+        codes.append(array)
+    edges = _array(tensors, "edge_index", torch.int64, (2, None))
+    ends = [_array(tensors, name, torch.int64, (None,)) for name in ("inputs", "outputs")]
+    for name, array in (("edge_index", edges), ("inputs", ends[0]), ("outputs", ends[1])):
+        if array.size and not (array.min() >= 0 and array.max() < num_nodes):
+            raise ValueError(f"{name} points outside the {num_nodes} nodes")
+    names: Sequence[Hashable] = range(num_nodes)
+    if "names" in tensors:
+        names = _names(
+            _array(tensors, "names", torch.uint8, (None,)),
+            _array(tensors, "name_ends", torch.int64, (num_nodes,)),
+        )
+    graph = Graph._build(
+        names, edges[0], edges[1], inputs=ends[0], outputs=ends[1], activation=codes[0], aggregation=codes[1]
+    )
+    if not np.array_equal(graph.edge_index, edges):
+        raise ValueError("edges are not in canonical order")
+    weight, bias = tensors["weight"], tensors.get("bias")
+    if weight.shape != (graph.num_edges,) or (bias is not None and bias.shape != (len(graph.computed_index),)):
+        raise ValueError("weights or biases do not match the graph in number")
+    if bias is not None and bias.dtype != weight.dtype:
+        raise ValueError("weights and biases differ in type")
+    net = Network(
+        graph,
+        bias=bias is not None,
+        init=lambda *_: None,
+        checkpoint=metadata["checkpoint"] == "1",
+        device=device,
+        dtype=weight.dtype,
+    )
+    net._init = None
+    with torch.no_grad():
+        net.weight.copy_(weight)
+        if net.bias is not None and bias is not None:
+            net.bias.copy_(bias)
+    return net
+
+
+def _tensor(array: Any) -> Tensor:
+    return torch.from_numpy(np.array(array))  # a copy: graphs are read-only, which torch does not know
+
+
+def _array(tensors: dict[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int | None, ...]) -> Any:
+    tensor = tensors[name]
+    if (
+        tensor.dtype != dtype
+        or len(tensor.shape) != len(shape)
+        or any(want is not None and have != want for have, want in zip(tensor.shape, shape, strict=True))
+    ):
+        raise ValueError(f"{name} is {tensor.dtype} of shape {list(tensor.shape)}")
+    return tensor.numpy()
+
+
+def _names(text: Any, ends: Any) -> tuple[Hashable, ...]:
+    if np.any(np.diff(ends, prepend=0) < 0) or (ends[-1] if len(ends) else 0) != len(text):
+        raise ValueError("name_ends do not divide the names")
+
+    whole = text.tobytes()
+    begins = [0, *ends[:-1].tolist()]
+    names = tuple(decoded(json.loads(whole[b:e])) for b, e in zip(begins, ends.tolist(), strict=True))
+    if len(set(names)) < len(names):
+        raise ValueError("two nodes have one name")
+    return names

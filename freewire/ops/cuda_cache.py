@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: MIT
+"""Find the CUDA kernels for the GPUs here, or build them once and keep them.
+
+What enters: the installed library, if there is one, and what an earlier build left in the user's cache
+($FREEWIRE_CACHE, else $XDG_CACHE_HOME/freewire, else ~/.cache/freewire). What leaves: the path of a library that was
+built from these sources, for these GPUs and this driver.
+
+Why at first use: a wheel for the CPU serves a GPU too, where nvcc is. Any number of processes may come at once: one
+builds, under a lock that dies with it, and renames the whole library into place. What is loaded runs as this user, so
+the cache is the user's own: one that somebody else has, or may write to, is refused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from freewire._native import cuda_build, toolchain
+from freewire.errors import BuildError
+
+_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+class _Wanted(NamedTuple):
+    """What a library must fit."""
+
+    sources: str | None  # source_hash(); None where there are no sources to compare with
+    gpus: list[tuple[int, int]]
+    driver: tuple[int, int] | None  # the newest CUDA it knows; None: no driver
+
+    def shortcoming(self, library: Path) -> str | None:
+        """Why the library does not do, in words; None where it does."""
+        if not library.is_file():
+            return "no such file"
+        stamp = cuda_build.read_stamp(library)
+        if stamp is None or self.sources not in (None, stamp.sources):
+            return "one built from other sources"
+        if stamp.cuda[0] > self.newest_cuda:
+            return f"one for CUDA {stamp.cuda[0]}, which is too new for this driver"
+        missing = [gpu for gpu in self.gpus if not cuda_build.covers(stamp.architectures, gpu)]
+        if missing:
+            names = ", ".join(map(cuda_build.capability, missing))
+            return f"one for {', '.join(stamp.architectures)}, not for this GPU's compute capability {names}"
+        return None
+
+    @property
+    def newest_cuda(self) -> int:
+        """The newest major version of CUDA whose programs run here."""
+        return self.driver[0] if self.driver else sys.maxsize
+
+
+def find_or_build(installed: Path) -> Path:
+    """Return a library of CUDA kernels that fits this machine, built now if there is none.
+
+    Args:
+        installed: Where an installation has its library, if it has one.
+
+    Raises:
+        BuildError: There is none, and it cannot be built; or no kernels could run here.
+    """
+    cuda_build.wish()  # a wrong FREEWIRE_CUDA is said even where it does not matter yet
+    gpus = cuda_build.visible_gpus()
+    _check_device(gpus)
+    csrc = cuda_build.source_folder()
+    wanted = _Wanted(cuda_build.source_hash(csrc) if csrc else None, gpus, driver_version())
+    why = wanted.shortcoming(installed)
+    if why is None:
+        return installed
+    try:
+        if csrc is None:
+            raise BuildError(f"sources: expected {installed.parent / 'csrc'}, got none. Install freewire again.")
+        folder = cache_folder() / "cuda" / _key(wanted)
+        return _kept(folder, wanted) or _build(folder, csrc, wanted)
+    except BuildError as error:
+        raise BuildError(
+            f"CUDA kernels: expected {installed.name} in {installed.parent}, got {why}, and they cannot be built here. "
+            f"{error}"
+        ) from error
+
+
+def cache_folder() -> Path:
+    """Where builds are kept, for this user.
+
+    Raises:
+        BuildError: It is in a home, and there is none.
+    """
+    chosen, standard = os.environ.get("FREEWIRE_CACHE"), Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not chosen and standard.is_absolute():  # a relative one is ignored: the XDG specification says so
+        return standard / "freewire"
+    folder = Path(chosen or "~/.cache/freewire")
+    try:
+        return folder.expanduser().absolute()
+    except RuntimeError as error:
+        raise _unusable(folder, "for which no home is known") from error
+
+
+def driver_version() -> tuple[int, int] | None:
+    """The newest CUDA that the NVIDIA driver knows; None without a driver."""
+    version = ctypes.c_int(0)
+    try:
+        if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version)):
+            return None
+    except OSError:
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def _check_device(gpus: list[tuple[int, int]]) -> None:
+    if torch.version.cuda is None:
+        raise BuildError(
+            f"torch: expected one built for CUDA, got {torch.__version__}. Install one (https://pytorch.org), or use "
+            'net.to("cpu").'
+        )
+    if not gpus and torch.cuda.device_count():
+        raise BuildError(
+            f"GPU: expected compute capability {cuda_build.capability(cuda_build.OLDEST_GPU)} (Turing) or newer, got "
+            'an older one. Use net.to("cpu").'
+        )
+
+
+def _key(wanted: _Wanted) -> str:
+    """Names a folder of the cache: the sources, and the system, since machines of several kinds may share a home."""
+    system = f"{platform.machine()} {' '.join(platform.libc_ver())}"
+    return hashlib.sha256(f"{wanted.sources} {system}".encode()).hexdigest()[:16]
+
+
+def _kept(folder: Path, wanted: _Wanted) -> Path | None:
+    """The library of an earlier build that fits, if there is one.
+
+    Raises:
+        BuildError: Others could have put it there.
+    """
+    _check_own(*folder.parents[1::-1], folder)
+    libraries = sorted(folder.glob("libfreewire_cuda-*.so"))
+    found = next((path for path in libraries if wanted.shortcoming(path) is None), None)
+    if found:
+        _check_own(found)
+    return found
+
+
+def _check_own(*paths: Path) -> None:
+    """Refuse what belongs to another user than this one and root, and what others may write to.
+
+    Args:
+        paths: Folders, from the cache's own inwards, or a library; those that are not there do no harm.
+    """
+    for path in paths:
+        try:
+            about = path.stat()
+        except OSError:
+            continue
+        why = None
+        if about.st_uid not in (0, os.geteuid()):
+            why = f"which belongs to user {about.st_uid}"
+        elif about.st_mode & _BY_OTHERS:
+            why = f"which others may write to (mode {stat.S_IMODE(about.st_mode):04o})"
+        if why:
+            raise BuildError(
+                f"FREEWIRE_CACHE: expected a folder that only you can write to, got {path}, {why}. Set FREEWIRE_CACHE "
+                "to a folder of your own, without write permission for others (chmod go-w)."
+            )
+
+
+def _build(folder: Path, csrc: Path, wanted: _Wanted) -> Path:
+    """Build in the cache, unless another process just has."""
+    if cuda_build.wish() is False:
+        raise BuildError("FREEWIRE_CUDA: expected it unset, or 1, for building at first use, got 0. Unset it.")
+    nvcc = toolchain.find_nvcc()
+    toolchain.check_compiler()
+    toolchain.find_ninja()
+    if nvcc.version[0] > wanted.newest_cuda:
+        assert wanted.driver is not None
+        raise BuildError(
+            f"nvcc: expected one of CUDA {wanted.driver[0]} or older, which is what this driver runs, got {nvcc} "
+            f"({nvcc.path}). Update the driver, or set CUDA_HOME to an older CUDA."
+        )
+    built_for = cuda_build.architectures(nvcc, wanted.gpus)
+    missing = [cuda_build.capability(gpu) for gpu in wanted.gpus if not cuda_build.covers(built_for, gpu)]
+    if missing:
+        raise BuildError(
+            f"TORCH_CUDA_ARCH_LIST: expected a list that has this GPU's compute capability {', '.join(missing)}, got "
+            f"{' '.join(built_for)}. Add it, or unset the list."
+        )
+    with _locked(folder):
+        if found := _kept(folder, wanted):
+            return found
+        for abandoned in folder.glob("work-*"):  # by a process that was killed
+            shutil.rmtree(abandoned, ignore_errors=True)
+        name = f"libfreewire_cuda-{nvcc.version[0]}.{nvcc.version[1]}-{'-'.join(built_for)}.so"
+        _say(f"building the CUDA kernels for {', '.join(built_for)} with {nvcc}, once, in about a minute: {folder}")
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as work:
+            torch_folder, log = Path(torch.__file__).parent, folder / "build.log"
+            library = cuda_build.build(csrc, torch_folder, Path(work), log, nvcc, built_for)
+            library.chmod(stat.S_IMODE(library.stat().st_mode) & ~_BY_OTHERS)  # a umask of 002 leaves it to the group
+            os.replace(library, folder / name)
+        _say(f"built the CUDA kernels in {time.monotonic() - started:.0f} s")
+    return folder / name
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system lets go of it when the process ends, however that comes."""
+    try:
+        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
+        _check_own(*folder.parents[1::-1], folder)  # before anything is written there
+        lock = (folder / "lock").open("a")
+    except OSError as error:
+        raise _unusable(folder, f"which cannot be written ({error.strerror})") from error
+    with lock:
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _say(f"waiting for another process, which builds the CUDA kernels: {folder}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems have no locks
+            raise _unusable(folder, f"which cannot be locked ({error.strerror})") from error
+        yield
+
+
+def _unusable(folder: Path, why: str) -> BuildError:
+    return BuildError(
+        f"FREEWIRE_CACHE: expected a folder to keep the CUDA kernels in, got {folder}, {why}. Set FREEWIRE_CACHE to "
+        "one that can be written and locked."
+    )
+
+
+def _say(what: str) -> None:
+    print(f"freewire: {what}", file=sys.stderr, flush=True)

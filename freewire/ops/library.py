@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""Load the compiled kernels into torch.
+
+What enters: `libfreewire_cpu.so` and, where there is one, `libfreewire_cuda.so`, built by `setup.py` and lying next to
+this file in regular and editable installs alike. What leaves: `torch.ops.freewire.*`, registered by the libraries as
+they load. Importing this module loads the CPU's, once a process; the GPU's waits for a network that moves to one.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import torch
+
+from freewire import _native
+from freewire._native.planner import BUILD_REMEDY
+from freewire.errors import BuildError
+from freewire.ops import cuda_cache
+
+_BUILT = Path(_native.__path__[0])
+CPU_LIBRARY = _BUILT / "libfreewire_cpu.so"
+CUDA_LIBRARY = _BUILT / "libfreewire_cuda.so"
+
+_cuda_lock = threading.Lock()
+_cuda_is_loaded = False
+
+
+def load_library(path: Path) -> None:
+    """Load one library of operators; loading it a second time does nothing.
+
+    Args:
+        path: the shared library.
+
+    Raises:
+        BuildError: the library is not there, or this torch or machine cannot load it.
+    """
+    if not path.is_file():
+        raise BuildError(f"compiled kernels: expected {path.name} in {path.parent}, got no such file. {BUILD_REMEDY}")
+    try:
+        torch.ops.load_library(path)
+    except OSError as error:
+        why = error.__cause__ or error  # torch names the library, the system what is wrong with it
+        raise BuildError(
+            f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {why}. {BUILD_REMEDY}"
+        ) from error
+
+
+def load_cuda() -> None:
+    """Load the CUDA kernels, built first where there are none; once they are loaded, it does nothing.
+
+    Raises:
+        BuildError: they are not there and cannot be built, or this torch or machine cannot load them.
+    """
+    global _cuda_is_loaded
+    with _cuda_lock:
+        if not _cuda_is_loaded:
+            load_library(cuda_cache.find_or_build(CUDA_LIBRARY))
+            _cuda_is_loaded = True
+
+
+load_library(CPU_LIBRARY)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""The health probe, and what `interleave` does with blocks measured on a sick machine: a played machine falls ill."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from benchmarks.harness.machine import cores
+from benchmarks.harness.timing import interleave
+from benchmarks.suites import health
+from benchmarks.suites.health import Probe
+
+
+def played(seconds: Iterable[float], rest: float = 1.0) -> Callable[[], float]:
+    """Runs of a probe that take so long, after those that a session begins with, and then ``rest``."""
+    runs = iter([1.0] * health._FIRST + list(seconds))
+    return lambda: next(runs, rest)
+
+
+def timings(probe: Probe, labels: str = "ab", rounds: int = 4) -> dict[str, Any]:
+    tasks: dict[str, Callable[[], object]] = {label: lambda: None for label in labels}
+    return interleave(tasks, rounds=rounds, threads=1, block=1e-5, probe=probe)
+
+
+class TestInterleave:
+    def test_a_healthy_machine_repeats_nothing(self) -> None:
+        probe = Probe(played([1.0, 1.1, 1.2, 1.0]))
+        for timing in timings(probe).values():
+            assert (timing.runs, timing.sick, timing.repeated) == (4, 0, 0)
+            assert timing.slowdown <= 1.2
+        assert len(probe.seconds) == health._FIRST + 1 + 2 * 4  # one before, one after every block
+
+    def test_blocks_beside_a_slow_run_are_measured_again(self) -> None:
+        # The third run stands after b's first block and before b's second (rounds rotate: a b, b a).
+        found = timings(Probe(played([1.0, 1.0, 2.0])))
+        assert (found["a"].sick, found["a"].repeated) == (0, 0)
+        assert (found["b"].runs, found["b"].sick, found["b"].repeated) == (4, 0, 2)
+        assert found["b"].slowdown == 1.0
+
+    def test_a_machine_that_stays_sick_is_told(self) -> None:
+        probe = Probe(played([], rest=3.0))
+        found = timings(probe)
+        for timing in found.values():
+            assert (timing.runs, timing.sick, timing.repeated) == (4, 4, 4)
+            assert timing.slowdown == 3.0
+        assert probe.describe()["sick"] == 1 + 2 * 2 * 4
+
+    def test_the_least_sick_blocks_fill_the_gaps(self) -> None:
+        found = timings(Probe(played([1.0, 1.0, 4.0], rest=2.0)), labels="a", rounds=2)["a"]
+        assert (found.runs, found.sick, found.repeated, found.slowdown) == (2, 1, 2, 2.0)
+
+    def test_a_better_run_later_makes_the_earlier_ones_sick(self) -> None:
+        found = timings(Probe(played([1.0, 1.0], rest=0.5)), labels="a", rounds=3)["a"]
+        assert (found.sick, found.repeated) == (0, 2)
+
+    def test_a_long_call_gets_fewer_rounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("benchmarks.harness.timing._BUDGET", 0.02)
+        tasks: dict[str, Callable[[], object]] = {"long": lambda: time.sleep(2e-3), "short": lambda: None}
+        found = interleave(tasks, rounds=20, threads=1, block=1e-4, probe=Probe(played([])))
+        assert 5 <= found["long"].runs <= 10
+        assert found["short"].runs == 20
+
+
+class TestProbe:
+    def test_slower_runs_are_sick_from_the_share_on(self) -> None:
+        probe = Probe(played([2.0]), share=0.5)
+        probe()
+        assert [probe.sick(seconds) for seconds in (1.0, 1.5, 1.51)] == [False, False, True]
+        assert probe.slowdown(3.0) == 3.0
+        described = probe.describe()
+        assert (described["best"], described["worst"], described["runs"], described["sick"]) == (1.0, 2.0, 6, 1)
+
+    def test_a_machine_is_described_with_the_sessions_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(health, "session", lambda: Probe(played([])))
+        machine: dict[str, Any] = {}
+        health.conclude(machine)
+        assert machine["probe"]["best"] == 1.0
+        assert "load_at_end" in machine
+
+    @pytest.mark.slow  # other processes take every core
+    def test_a_process_that_takes_the_cores_shows(self) -> None:
+        probe = Probe()
+        alone = min(probe() for _ in range(20))
+        spawn = multiprocessing.get_context("spawn")
+        burning = [spawn.Process(target=_burn, daemon=True) for _ in range(2 * cores())]
+        for process in burning:
+            process.start()
+        try:
+            time.sleep(1.0)
+            beside = statistics.median(probe() for _ in range(15))
+        finally:
+            for process in burning:
+                process.terminate()
+                process.join()
+        assert beside > (1 + health.SHARE) * alone
+
+
+def _burn() -> None:
+    while True:
+        sum(range(100_000))

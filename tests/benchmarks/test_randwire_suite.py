@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: MIT
+"""benchmarks/suites/randwire.py: plain PyTorch and freewire are one network; a quick run writes all that the page tells."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import freewire as fw
+from benchmarks.harness import report
+from benchmarks.harness.correctness import WrongResultError
+from benchmarks.peers import randwire_checkouts
+from benchmarks.peers.randwire_plain import PlainRandWire, fold
+from benchmarks.suites import randwire, randwire_table, run
+from benchmarks.suites.randwire_candidates import CANDIDATES, MEASURES, PLAIN, Candidate, Setup, check, cost, make, step
+from tests.benchmarks.test_report import MACHINE, results, timing
+
+TINY = Setup(channels=4, size=64, batch=4, classes=10, compiler="eager", tiny=True)
+BY_LABEL = {one.label: one for one in CANDIDATES}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def relative(got: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((got - expected).norm() / expected.norm())
+
+
+def pair(setup: Setup = TINY) -> tuple[fw.models.RandWire, PlainRandWire, torch.Tensor, torch.Tensor]:
+    """freewire and plain PyTorch in float64, and what they are shown."""
+    model = setup.model().double()
+    images, classes = setup.data()
+    return model, PlainRandWire.of(model), images.double(), classes
+
+
+class TestPlain:
+    @pytest.mark.parametrize("tiny", [True, False])
+    def test_outputs_and_all_gradients_are_freewires(self, tiny: bool) -> None:
+        model, plain, images, classes = pair(replace(TINY, tiny=tiny))
+        expected, got = step(plain, images, classes), step(model, images, classes)
+        assert relative(got, expected) < 1e-10
+        ours, theirs = dict(model.named_parameters()), dict(plain.named_parameters())
+        assert ours.keys() == theirs.keys()
+        for name, parameter in theirs.items():
+            assert parameter.grad is not None
+            assert float(parameter.grad.norm()) > 0, name
+            assert relative(ours[name].grad, parameter.grad) < 1e-10, name
+        for name, statistic in plain.named_buffers():
+            torch.testing.assert_close(dict(model.named_buffers())[name], statistic, rtol=1e-10, atol=1e-12)
+
+    def test_folded_networks_agree_in_eval_mode(self) -> None:
+        model, plain, images, _ = pair()
+        with torch.no_grad():
+            expected = plain.eval()(images)
+            for other in (model.eval(), model.fuse(), fold(plain)):
+                assert relative(other(images), expected) < 1e-10
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in fold(plain).modules())
+        assert any(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
+
+    def test_it_stays_in_channels_last_and_takes_none_of_freewires_operators(self) -> None:
+        plain = make(BY_LABEL[PLAIN], TINY, "inference")
+        assert isinstance(plain, PlainRandWire)
+        seen = []
+        for stage in plain.stages:
+            stage.register_forward_hook(lambda module, args, result: seen.append(result))
+        with torch.no_grad(), torch.profiler.profile() as profiler:
+            plain(TINY.data()[0])
+        assert len(seen) == 3
+        assert all(maps.is_contiguous(memory_format=torch.channels_last) for maps in seen)
+        names = {event.key for event in profiler.key_averages()}
+        assert "aten::mul" in names
+        assert not any("freewire" in name for name in names)
+
+
+class TestCheck:
+    @pytest.mark.parametrize("what", MEASURES)
+    def test_a_wrong_network_is_not_timed(self, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(randwire, "_step_bytes_here", lambda label, setup: 1)
+
+        def wrong(model: fw.models.RandWire, setup: Setup) -> nn.Module:
+            with torch.no_grad():
+                model.stages[1].weight[3] += 0.5
+            return model
+
+        broken = Candidate("broken", wrong)
+        with pytest.raises(WrongResultError, match=f"broken, {what}, float32, outputs: expected an error of 0.001"):
+            randwire.measure(TINY, [BY_LABEL[PLAIN], replace(broken, measures=(what,))], rounds=1, block=1e-4)
+
+    def test_what_float32_hides_float64_shows(self) -> None:
+        def rounded(model: fw.models.RandWire, setup: Setup) -> nn.Module:
+            return model.float() if next(model.parameters()).dtype == torch.float32 else Rounded(model)
+
+        class Rounded(nn.Module):
+            def __init__(self, model: nn.Module) -> None:
+                super().__init__()
+                self.model = model
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.model(x).float().double()
+
+        model = TINY.model()
+        one = Candidate("rounded", rounded, ("inference",))
+        module = make(one, TINY, "inference", model)
+        with pytest.raises(WrongResultError, match="rounded, inference, float64, outputs: expected an error of 1e-10"):
+            check(one, TINY, "inference", module, model)
+
+    def test_a_missing_gradient_and_another_shape_are_told(self) -> None:
+        model = TINY.model()
+        frozen = deepcopy(model).to(memory_format=torch.channels_last)
+        frozen.stages[0].weight.requires_grad_(False)
+        own = BY_LABEL["freewire"]
+        with pytest.raises(WrongResultError, match=r"gradients: expected \[\d+\], got \[\d+\]"):
+            check(own, TINY, "training", frozen, model)
+        with pytest.raises(WrongResultError, match=r"other, inference: expected finite outputs \[4, 10\]"):
+            check(Candidate("other", own.build, same=False), TINY, "inference", nn.Flatten(), model)
+
+    def test_a_compiler_that_is_missing_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def none(*args: Any, **options: Any) -> None:
+            raise RuntimeError("no C++ compiler\nmore")
+
+        monkeypatch.setattr(torch, "compile", none)
+        compiled = replace(BY_LABEL["plain, compiled"], measures=("inference",))
+        rows = randwire.measure(TINY, [replace(BY_LABEL[PLAIN], measures=("inference",)), compiled], rounds=1)
+        assert rows[2] == {
+            "candidate": "plain, compiled",
+            "measure": "inference",
+            "refusal": "RuntimeError: no C++ compiler",
+        }
+
+    def test_a_project_that_breaks_is_told(self) -> None:
+        def broken(model: fw.models.RandWire, setup: Setup) -> nn.Module:
+            raise AssertionError("too old")
+
+        plain = replace(BY_LABEL[PLAIN], measures=("inference",))
+        rows = randwire.measure(TINY, [plain, Candidate("other", broken, same=False)], rounds=1)
+        assert rows[1] == {"candidate": "other", "refusal": "AssertionError: too old"}
+        with pytest.raises(AssertionError, match="too old"):
+            randwire.measure(TINY, [plain, Candidate("ours", broken)], rounds=1)
+
+    def test_the_paper_sizes(self) -> None:
+        model = Setup().model()
+        assert cost(model, Setup(size=224)) == cost(PlainRandWire.of(model), Setup(size=224))
+        told = cost(model, Setup(size=224))
+        assert 5.4e6 < told["parameters"] < 5.8e6
+        assert 560e6 < told["multiply_adds"] < 610e6
+
+
+SEUNGWONPARK = """
+import torch
+from .parts import Part
+class RandWire(torch.nn.Module):
+    def __init__(self, hp, graphs):
+        super().__init__()
+        assert [len(g["edges"]) > g["num_nodes"] for g in graphs] == [True] * 3
+        self.part = Part(hp.model.input_maps, hp.model.classes)
+    def forward(self, x):
+        return self.part(x)
+"""
+PART = """
+import torch
+class Part(torch.nn.Linear):
+    def forward(self, x):
+        return super().forward(x.mean((2, 3)))
+"""
+JIAMINREN = """
+import torch
+from utils import build_graph, save_graph, Part
+class CNN(Part):
+    def __init__(self, args, num_classes):
+        super().__init__(3, num_classes)
+        self.sigmoid = torch.nn.Sigmoid()
+        self.graphs = [build_graph(args.nodes, args) for _ in range(3)]
+        for graph in self.graphs:
+            save_graph(graph, args.model_dir)
+    def forward(self, x):
+        return super().forward(x * self.sigmoid(self.bias[0]))
+"""
+UTILS = PART + "def build_graph(): raise OSError\ndef save_graph(): raise OSError\n"
+
+
+class TestCheckouts:
+    def test_each_is_given_our_wiring(self, tmp_path: Path) -> None:
+        first, second = tmp_path / "first", tmp_path / "second"
+        (first / "model").mkdir(parents=True)
+        second.mkdir()
+        for path, text in {
+            first / "model" / "model.py": SEUNGWONPARK,
+            first / "model" / "parts.py": PART,
+            second / "model.py": JIAMINREN,
+            second / "utils.py": UTILS,
+        }.items():
+            path.write_text(text)
+        setup = replace(TINY, size=224, checkouts={"seungwonpark": str(first), "jiaminren": str(second)})
+        before = dict(sys.modules)
+        try:
+            for label in ("seungwonpark/RandWireNN", "JiaminRen/RandWireNN"):
+                module = make(BY_LABEL[label], setup, "inference")
+                assert isinstance(module, nn.Module)
+                assert module(setup.data()[0]).shape == (4, 10)
+                assert cost(module, setup)["parameters"] == 3 * 10 + 10
+            assert sys.modules.get("utils") is before.get("utils")
+            graphs = module.graphs
+            assert [sorted(map(tuple, map(sorted, graph.edges))) for graph in graphs] == [
+                sorted(map(tuple, stage.graph.edge_index.T.tolist())) for stage in setup.model().stages
+            ]
+            too_small = make(BY_LABEL["JiaminRen/RandWireNN"], replace(setup, size=64), "inference")
+            assert too_small == "its pooling takes maps of 7 x 7, images of 224 x 224"
+        finally:
+            for name in [name for name in sys.modules if name.startswith("_randwire_of_")]:
+                del sys.modules[name]
+
+    def test_one_that_is_not_there_says_how_it_is_had(self, tmp_path: Path) -> None:
+        for name, label in (("seungwonpark", "seungwonpark/RandWireNN"), ("jiaminren", "JiaminRen/RandWireNN")):
+            url = randwire_checkouts.SOURCES[name]
+            told = f"no checkout given: git clone {url}, then --checkout {name}=PATH"
+            assert make(BY_LABEL[label], TINY, "training") == told
+            empty = make(BY_LABEL[label], replace(TINY, checkouts={name: str(tmp_path)}), "training")
+            assert str(empty).startswith("the checkout given has no file model")
+            assert str(empty).endswith(f"git clone {url} gives one that has")
+
+    def test_names_and_commands(self, tmp_path: Path) -> None:
+        known = functools.partial(run.checkout, names=randwire_checkouts.SOURCES)
+        assert known(f"jiaminren={tmp_path}") == ("jiaminren", tmp_path)
+        with pytest.raises(Exception, match="expected NAME=PATH with NAME one of seungwonpark, jiaminren"):
+            known("tensorneat=.")
+        told = run.spelled(
+            "benchmarks.suites.randwire", ["--checkout", "jiaminren=/home/me"], randwire_checkouts.SOURCES
+        )
+        assert told == "python -m benchmarks.suites.randwire --checkout jiaminren=PATH"
+
+
+def played(**more: Any) -> dict[str, Any]:
+    """Results in which the goals are met by a hair, but for the memory."""
+    sizes = {"parameters": 5_600_000, "multiply_adds": 583_000_000}
+    rows = [
+        {"candidate": "plain PyTorch", **sizes, "step_bytes": 1_000_000_000},
+        {"candidate": "plain, compiled", **sizes, "no_step_bytes": "killed"},
+        {"candidate": "freewire", **sizes, "step_bytes": 1_000_000_000},
+        {"candidate": "freewire, fused", **sizes},
+        {"candidate": "other", "refusal": "no checkout given"},
+    ]
+    for label, what, seconds, sick in (
+        ("plain PyTorch", "inference", 0.375, 0),
+        ("plain, compiled", "inference", 0.125, 0),
+        ("freewire", "inference", 0.3, 0),
+        ("freewire, fused", "inference", 0.25, 1),
+        ("plain PyTorch", "training", 1.0, 0),
+        ("freewire", "training", 0.801, 0),
+    ):
+        speedup = {"inference": 0.375, "training": 1.0}[what] / seconds
+        row = {"candidate": label, "measure": what, "per_image": seconds / 10, "speedup": speedup}
+        rows.append({**row, **timing(seconds, sick)})
+    told = {"model": "m()", "batch": 10, "size": 224, "compiler": "inductor", "plain": "plain PyTorch"}
+    return {"quick": False, "machine": MACHINE, "command": "python -m benchmarks.x", **told, "rows": rows, **more}
+
+
+class TestTable:
+    def test_every_figure_stands_on_the_page(self) -> None:
+        page = report.page({**results(), "randwire": played()})
+        assert "## RandWire beside plain PyTorch" in page
+        assert "`m()`, 10 images of 224 x 224" in page
+        assert "| plain PyTorch | 37.5 ± 5 % (1.00x) | 100 ± 5 % (1.00x) | 1,000 | 5.60 | 583.00 |" in page
+        assert "| freewire, fused | 25 ± 5 % (1.50x) ! | - | - | 5.60 | 583.00 |" in page
+        assert "| other | - | - | - | - | - |" in page
+        assert "- other: no checkout given" in page
+        assert "- plain, compiled, memory: killed" in page
+        assert "1 of 6 measurements are marked" in page
+
+    def test_the_goals_are_judged_by_the_figures(self) -> None:
+        inference, training, memory = randwire_table.goals(played())
+        assert inference == (
+            "- inference, at least 1.5 times as fast as plain PyTorch: **met**, freewire, fused is 1.50 times as fast. "
+            "Beside 'plain, compiled', the fastest of the others that compute this network, it takes 2.00 times as "
+            "long. Measured on a disturbed machine."
+        )
+        assert training == (
+            "- training, at least 1.25 times as fast as plain PyTorch: **not met**, freewire is 1.25 times as fast."
+        )
+        assert memory == "- peak memory of a training step below plain PyTorch's: **not met**, +0.0%."
+        less = played()
+        less["rows"][2]["step_bytes"] -= 100_000_000
+        assert randwire_table.goals(less)[2].endswith("**met**, -10.0%.")
+        assert randwire_table.goals({**played(), "rows": []}) == [
+            "- inference: not measured.",
+            "- training: not measured.",
+            "- peak memory of a training step: not measured.",
+        ]
+
+
+def test_memory_repeats_to_the_byte_and_is_at_least_what_a_step_leaves() -> None:
+    found = {measured("freewire", TINY) for measured in (randwire._step_bytes_here, randwire.step_bytes)}
+    assert len(found) == 1
+    gradients = sum(parameter.nbytes for parameter in TINY.model().parameters())
+    assert found.pop() > gradients
+
+
+@pytest.mark.slow
+def test_a_quick_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new" / "randwire.json"
+    before = torch.get_num_threads()
+    randwire.main(["--quick", "--threads", "1", "--json", str(path)])
+    assert torch.get_num_threads() == before
+    content = json.loads(path.read_text())
+    assert content["quick"] is True
+    assert content["compiler"] == "eager"
+    rows = content["rows"]
+    timed = {(row["candidate"], row["measure"]) for row in rows if "median" in row}
+    wanted = {(one.label, what) for one in CANDIDATES if one.same for what in one.measures}
+    assert timed == wanted
+    assert {row["candidate"] for row in rows if "refusal" in row} == {one.label for one in CANDIDATES if not one.same}
+    for row in rows:
+        if "median" in row:
+            assert row["per_image"] == pytest.approx(row["median"] / 4)
+    sizes = {row["candidate"]: row for row in rows if "step_bytes" in row}
+    assert set(sizes) == {label for label, what in wanted if what == "training"}
+    assert len({row["parameters"] for row in sizes.values()}) == 1
+    assert randwire_table.table(content) in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_without_compiling(tmp_path: Path) -> None:
+    randwire.main(["--quick", "--eager", "--json", str(tmp_path / "found.json")])
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert len({row["candidate"] for row in rows}) >= 4
+    assert not any("compiled" in row["candidate"] for row in rows)

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: MIT
+"""csrc/cuda/common/torch_stream.h and its users: tile widths, guards, streams, memory, and every message.
+
+On the CPU shim, and where that makes sense on a GPU too; what only a GPU can show stands in tests/cuda/test_gpu.py. The
+operators' results stand in tests/ops/test_ops.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+import freewire as fw
+from freewire.nn import network as network_module
+from tests.support import gpu, gpu_cases, native, simt_torch
+from tests.support.graphs import CASES
+from tests.support.tensors import DTYPES, assert_same_bits, assert_within, batch_of, exact, gradients, network
+
+TILES = (0, 2, 4, 8, 16, 32)
+
+anywhere = pytest.mark.parametrize("device", ["simt", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+
+
+@pytest.fixture
+def shim() -> Iterator[None]:
+    """The CUDA operators on CPU tensors."""
+    with simt_torch.played():
+        yield
+
+
+def everything(net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
+    """y without gradients, y, and all gradients."""
+    with torch.no_grad():
+        y = net(x)
+    return [y, *gradients(net, net, x, grad_y)]
+
+
+def refused(message: str, graph: str = "random", modes: Sequence[bool] = (False, True)) -> None:
+    """A call raises, with and without gradients (or as ``modes`` says), and says so in the one form."""
+    net = network(CASES[graph], torch.float32)
+    x, _ = batch_of(net, 3)
+    for requires_grad in modes:
+        with pytest.raises(RuntimeError, match=message):
+            net.requires_grad_(requires_grad)(x)
+
+
+@anywhere
+class TestTileWidth:
+    """$FREEWIRE_CUDA_TILE."""
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "all_activations", "fan_in_33"])
+    def test_every_width_agrees_with_the_reference(
+        self, device: str, monkeypatch: pytest.MonkeyPatch, case: str, dtype: torch.dtype
+    ) -> None:
+        net = network(CASES[case], dtype).to(device)
+        x, grad_y = batch_of(net, 67)
+        want, rough = exact(net, x, grad_y), gradients(lambda x: fw.reference(net, x), net, x, grad_y)
+        for tile in (None, *TILES):
+            if tile is None:
+                monkeypatch.delenv("FREEWIRE_CUDA_TILE", raising=False)
+            else:
+                monkeypatch.setenv("FREEWIRE_CUDA_TILE", str(tile))
+            for name, got, exactly, plain in zip(
+                ("inference", "y", "grad_x", "grad_weight", "grad_bias"),
+                everything(net, x, grad_y),
+                (want[0], *want),
+                (rough[0], *rough),
+                strict=True,
+            ):
+                assert_within(got, exactly, plain, f"{name}, tile {tile}")
+
+    def test_the_backward_need_not_have_the_forwards_width(self, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        net = network(CASES["random"], torch.float32).to(device)
+        x, grad_y = batch_of(net, 100)
+        want = gradients(net, net, x, grad_y)
+        for forward, backward in ((0, 32), (32, 0), (2, 16)):
+            monkeypatch.setenv("FREEWIRE_CUDA_TILE", str(forward))
+            y = net(x)
+            monkeypatch.setenv("FREEWIRE_CUDA_TILE", str(backward))
+            for got, other in zip(torch.autograd.grad(y, list(net.parameters()), grad_y), want[2:], strict=True):
+                torch.testing.assert_close(got, other, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("value", ["", "1", "3", "64", "-2", "02", "8.0", "wide", "auto"])
+    def test_no_such_width(self, device: str, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+        net = network(CASES["random"], torch.float32).to(device)
+        x, _ = batch_of(net, 3)
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", value)
+        with pytest.raises(
+            RuntimeError,
+            match=f'FREEWIRE_CUDA_TILE: expected 0, 2, 4, 8, 16 or 32, got "{value}"\\. Unset it\\.',
+        ):
+            net(x)
+
+    def test_a_width_that_no_gpu_holds(self, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        net = network(fw.generators.mlp([4, 2000, 1], activation="tanh")).to(device)  # 32 columns are half a MiB
+        x, _ = batch_of(net, 3)
+        want = net(x)  # such a width is never chosen
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", "32")
+        with pytest.raises(RuntimeError, match=r"FREEWIRE_CUDA_TILE: expected at most \d+ columns, .* got 32\. Set it"):
+            net(x)
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", "0")
+        torch.testing.assert_close(net(x), want)
+
+
+@anywhere
+class TestMemory:
+    """What the operators read and write."""
+
+    @pytest.mark.parametrize("tile", ["0", "2", "32"])
+    def test_a_tape_that_is_part_of_a_larger_tensor(
+        self, device: str, monkeypatch: pytest.MonkeyPatch, tile: str
+    ) -> None:
+        """As where saved activations are moved away and back: contiguous, and at an address no wide load can take."""
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
+        net = network(CASES["random"], torch.float32).to(device)
+        x, grad_y = batch_of(net, 100)
+        want = gradients(net, net, x, grad_y)
+
+        def inside(saved: Tensor) -> Tensor:
+            buffer = saved.new_empty(saved.numel() + 1)
+            buffer[1:] = saved.flatten()
+            return buffer[1:].view(saved.shape)
+
+        with torch.autograd.graph.saved_tensors_hooks(inside, lambda saved: saved):
+            assert_same_bits(gradients(net, net, x, grad_y), want)
+
+    @pytest.mark.parametrize("tile", ["0", "8"])
+    @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "dead"])
+    def test_gradients_of_the_parameters_alone(
+        self, device: str, monkeypatch: pytest.MonkeyPatch, case: str, tile: str
+    ) -> None:
+        """Then the inputs' gradients are not computed; the parameters' are the same."""
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
+        net = network(CASES[case], torch.float32).to(device)
+        x, grad_y = batch_of(net, 100)
+        want = gradients(net, net, x, grad_y)[2:]
+        assert_same_bits(torch.autograd.grad(net(x), list(net.parameters()), grad_y), want)
+
+    @pytest.mark.parametrize("tile", ["0", "8"])
+    @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "dead", "no_edges", "fan_in_0"])
+    @pytest.mark.parametrize("batch", [0, 1, 65, 2100])
+    def test_what_nothing_wrote_is_not_read(
+        self, device: str, monkeypatch: pytest.MonkeyPatch, case: str, batch: int, tile: str
+    ) -> None:
+        """Torch's deterministic mode fills fresh memory with NaN, or with the largest integer."""
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
+        for dtype in (torch.float32, torch.bfloat16) if batch < 2000 else (torch.float32,):
+            net = network(CASES[case], dtype).to(device)
+            x, grad_y = batch_of(net, batch)
+            want = everything(net, x, grad_y)
+            torch.use_deterministic_algorithms(True)
+            try:
+                assert_same_bits(everything(net, x, grad_y), want)
+            finally:
+                torch.use_deterministic_algorithms(False)
+            assert all(value.isfinite().all() for value in want)
+
+    @pytest.mark.parametrize("tile", ["0", "8"])
+    @pytest.mark.parametrize("how", ["transposed", "strided", "expanded", "offset"])
+    def test_tensors_that_are_not_contiguous(
+        self, device: str, monkeypatch: pytest.MonkeyPatch, how: str, tile: str
+    ) -> None:
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
+        net = network(CASES["random"], torch.float32).to(device)
+
+        def odd(width: int) -> Tensor:
+            wide = torch.randn(2 * width, 160, generator=torch.Generator().manual_seed(width)).to(device)
+            return {
+                "transposed": lambda: wide[:width, :70].T,
+                "strided": lambda: wide.T[:70, ::2],
+                "expanded": lambda: wide[0, :width].expand(70, width),
+                "offset": lambda: wide.reshape(-1)[3 : 3 + 70 * width].view(70, width),  # aligned to 4 bytes only
+            }[how]()
+
+        x, grad_y = odd(9), odd(5)
+        assert_same_bits(everything(net, x, grad_y), everything(net, x.contiguous().clone(), grad_y.contiguous()))
+
+    def test_parameters_that_stand_anywhere(self, device: str) -> None:
+        """Weights are a slice of a longer vector, as optimizers that flatten parameters make them."""
+        net = network(CASES["random"], torch.float32).to(device)
+        x, grad_y = batch_of(net, 70)
+        want = everything(net, x, grad_y)
+        for parameter in net.parameters():
+            longer = torch.zeros(len(parameter) + 1, device=device)
+            longer[1:] = parameter.data
+            parameter.data = longer[1:]
+        assert_same_bits(everything(net, x, grad_y), want)
+
+    @pytest.mark.parametrize("tile", ["0", "8"])
+    def test_an_empty_batch(self, device: str, monkeypatch: pytest.MonkeyPatch, tile: str) -> None:
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
+        net = network(CASES["random"], torch.float32).to(device)
+        x = torch.empty(0, 9, device=device, requires_grad=True)
+        y = net(x)
+        y.sum().backward()
+        assert (y.shape, x.grad.shape) == ((0, 5), (0, 9))
+        assert not net.weight.grad.any()
+        assert not net.bias.grad.any()
+
+
+class TestDevice:
+    """Which GPU serves, and what is said of one that does not."""
+
+    def test_the_driver_is_too_old(self, shim: None) -> None:
+        with simt_torch.device(driver=12040):
+            refused(
+                r"CUDA driver: expected one for CUDA 13, which freewire was built with, or newer, got one for CUDA "
+                r"12\.4\. Update the driver, or build freewire again with an older nvcc\."
+            )
+
+    @pytest.mark.parametrize("driver", [13000, 13010, 14020])
+    def test_an_equal_or_newer_driver_serves(self, shim: None, driver: int) -> None:
+        with simt_torch.device(driver=driver):
+            network(CASES["diamond"])(torch.ones(2, 1, dtype=torch.float64))
+
+    @pytest.mark.parametrize(("capability", "name"), [(70, "7.0"), (61, "6.1"), (0, "0.0")])
+    def test_the_chip_is_too_old(self, shim: None, capability: int, name: str) -> None:
+        with simt_torch.device(capability=capability):
+            refused(rf'GPU: expected compute capability 7\.5 \(Turing\) or newer, got {name}\. Use net\.to\("cpu"\)\.')
+
+    def test_the_oldest_chip_serves(self, shim: None) -> None:
+        with simt_torch.device(capability=75, shared_bytes=64 << 10, multiprocessors=68):
+            network(CASES["diamond"])(torch.ones(2, 1, dtype=torch.float64))
+
+    def test_a_width_that_this_gpu_does_not_hold(self, shim: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", "16")
+        slots = network(CASES["random"]).plan.num_slots
+        with simt_torch.device(shared_bytes=16 * slots * 4):  # 16 columns, but nothing else that a block needs
+            refused(
+                r"FREEWIRE_CUDA_TILE: expected at most [248] columns, which is what this GPU's shared memory holds of "
+                rf"this network's {slots} rows, got 16\. Set it to 0 to stream, or unset it\.",
+                modes=[True],
+            )
+            with torch.no_grad():  # nothing is kept, so that rows are used again, and they fit
+                network(CASES["random"], torch.float32)(torch.ones(3, 9))
+
+    def test_what_fits_no_block_is_streamed(self, shim: None) -> None:
+        net = network(CASES["fan_in_1000"], torch.float32)
+        x, grad_y = batch_of(net, 3)
+        want = everything(net, x, grad_y)
+        with simt_torch.device(shared_bytes=6000):  # two columns take 8,000; the streamed kernels' own arrays 4,224
+            before = simt_torch.launches()
+            found = everything(net, x, grad_y)
+            started = {name for name, times in simt_torch.launches().items() if times > before.get(name, 0)}
+        assert {name for name in started if name.startswith("resident")} == set()
+        assert {"level_forward_kernel", "level_backward_kernel"} <= started
+        for got, other in zip(found, want, strict=True):
+            torch.testing.assert_close(got, other, rtol=1e-4, atol=1e-4)
+
+    def test_out_of_memory(self, shim: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In torch's words, which those who look for a batch that fits search for."""
+        monkeypatch.setattr(network_module, "_LARGE", 1 << 62)  # or the network would tell before it is tried
+        net = network(CASES["diamond"], torch.float32)
+        with pytest.raises(RuntimeError, match=rf"CUDA out of memory: expected {4 << 45} bytes to be free on the GPU"):
+            net(torch.zeros(1, 1).expand(1 << 45, 1))
+
+    def test_a_kernel_that_does_not_start(self, shim: None) -> None:
+        with simt_torch.device(refuse=1):
+            refused("CUDA: expected every kernel to start, got .*was told to refuse them")
+
+    def test_a_streams_guard_is_the_tensors(self, shim: None) -> None:
+        """Every call guards its tensors' device, and asks for that device's stream while it does."""
+        library = simt_torch.library()
+        net = network(CASES["random"], torch.float32)
+        x, grad_y = batch_of(net, 3)
+        before = library.simt_guards()
+        everything(net, x, grad_y)
+        assert library.simt_guards() - before == 3  # two forwards, one backward
+        assert library.simt_strays() == 0
+
+    def test_a_refused_call_leaves_nothing_behind(self, shim: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        net = network(CASES["random"], torch.float32)
+        x, grad_y = batch_of(net, 3)
+        want = everything(net, x, grad_y)
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", "garbage")
+        refused("FREEWIRE_CUDA_TILE: expected")
+        monkeypatch.delenv("FREEWIRE_CUDA_TILE")
+        assert_same_bits(everything(net, x, grad_y), want)
+
+
+class TestGpuTarget:
+    """`make test-gpu`: tests/support/gpu.py and tests/support/gpu_cases.py."""
+
+    def test_the_cases_are_right_on_the_shim(self, shim: None) -> None:
+        everything = list(gpu_cases.cases())
+        assert {case.graph for case in everything} == set(CASES)
+        for case in everything[::6]:
+            gpu_cases.run(case, "cpu")
+        for gated in gpu_cases.GATED_SUMS:
+            gpu_cases.run_gated_sum(*gated, "cpu")
+
+    def test_it_runs_every_test_marked_gpu(self, request: pytest.FixtureRequest) -> None:
+        """Of those that this run has collected."""
+        items = [item for item in request.session.items if item.get_closest_marker("gpu")]
+        assert {str(item.path.relative_to(native.ROOT)) for item in items} <= set(gpu.gpu_tests())
+        assert {"tests/cuda/test_gpu.py", "tests/cuda/test_gpu_network.py", "tests/ops/test_ops.py"} <= set(
+            gpu.gpu_tests()
+        )
+
+    @pytest.fixture
+    def tool(self, tmp_path, monkeypatch: pytest.MonkeyPatch):
+        """A compute-sanitizer of a few lines of shell, by what it does for each tool."""
+
+        def make(body: str) -> str:
+            program = tmp_path / "compute-sanitizer"
+            program.write_text(f'#!/bin/sh\ntool="$2"; case "$*" in *--plant*) plant=1;; *) plant=;; esac\n{body}\n')
+            program.chmod(0o755)
+            monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+            found = gpu.find_sanitizer()
+            assert found == str(program)
+            return found
+
+        return make
+
+    REPORT = 'if [ "$plant" ]; then echo "Invalid __global__ read of Uninitialized"; exit 86; fi\n'
+    HONEST = REPORT + 'echo "9 cases on X"; exit 0'
+
+    @pytest.mark.parametrize(
+        ("body", "good", "said"),
+        [
+            (HONEST, True, "racecheck  9 cases on X; clean"),
+            ('if [ "$tool" = racecheck ]; then echo "a race"; exit 86; fi\n' + HONEST, False, "status 86\na race"),
+            ('if [ ! "$plant" ]; then exit 0; fi\n' + HONEST, False, "memcheck   FAILED with status 0"),
+            (
+                'echo "9 cases on X"; exit 0',
+                False,
+                "planted wild_plan: expected a report with 'Invalid __global__ read'",
+            ),
+            ('echo "Device not supported"; exit 1', True, "it says that it does not support this device"),
+        ],
+    )
+    def test_what_the_sanitizers_say_counts(self, tool, capfd, body: str, good: bool, said: str) -> None:
+        assert gpu.run_sanitizers(tool(body)) is good
+        assert said in capfd.readouterr().out
+
+    def test_a_tool_that_hangs_fails(self, tool, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gpu, "_LONGEST", 0.2)
+        monkeypatch.setattr(gpu, "TOOLS", ("memcheck",))
+        monkeypatch.setattr(gpu, "PLANTS", {})
+        assert not gpu.run_sanitizers(tool("exec sleep 5"))
+        assert "memcheck   FAILED with status None" in capfd.readouterr().out
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what is said where there is no GPU")
+    @pytest.mark.parametrize("target", ["test-gpu", "bench-gpu"])
+    def test_without_a_gpu_it_ends_with_a_sentence(self, target: str) -> None:
+        done = subprocess.run(
+            ["make", "--silent", target, f"PYTHON={sys.executable}"], cwd=native.ROOT, capture_output=True, text=True
+        )
+        assert done.returncode != 0
+        assert done.stdout == ""
+        assert done.stderr.startswith("GPU: expected one that torch in ")
+        assert "Traceback" not in done.stderr

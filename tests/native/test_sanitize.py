@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""The sanitizers' cases cover the kernels; their reader refuses what is no case. ``make test-sanitize`` runs them."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from freewire.graph import ACTIVATIONS, AGGREGATIONS
+from tests.support import native, sanitize
+from tests.support.graphs import CASES
+
+CASE_LIST = list(sanitize.cases())
+VARIANTS = list(product(sanitize.DTYPES, sanitize.ROW_BYTES))
+
+
+class TestCases:
+    def test_names_are_unique(self) -> None:
+        assert len({case.name for case in CASE_LIST}) == len(CASE_LIST)
+
+    @pytest.mark.parametrize(("dtype", "row_bytes"), VARIANTS)
+    def test_every_kernel(self, dtype: torch.dtype, row_bytes: int) -> None:
+        mine = [case for case in CASE_LIST if (case.dtype, case.row_bytes_used) == (dtype, row_bytes)]
+        columns = row_bytes // max(dtype.itemsize, 4)
+        assert {case.bias for case in mine} == {True, False}
+        assert any(case.wild for case in mine)
+        assert any(case.batch % columns for case in mine), "no tile is cut short by the batch's end"
+        assert any(case.batch >= columns for case in mine), "no tile is full"
+        assert any(case.tiles > 16 for case in mine), "no group adds a second tile to its sums"
+        for known, codes in ((ACTIVATIONS, "activation"), (AGGREGATIONS, "aggregation")):
+            ran = np.concatenate([getattr(case.plan, codes) for case in mine])
+            assert {known[code] for code in ran} == set(known)
+        pairs = {pair for case in mine for pair in zip(case.plan.activation, case.plan.aggregation, strict=True)}
+        assert len(pairs) == len(ACTIVATIONS) * len(AGGREGATIONS)
+
+    @pytest.mark.parametrize("dtype", sanitize.DTYPES)
+    def test_every_graph(self, dtype: torch.dtype) -> None:
+        sharing = sanitize.NARROW if dtype in sanitize.NARROW else (dtype,)
+        mine = [case for case in CASE_LIST if case.dtype in sharing]
+        assert {case.batch for case in mine} >= set(sanitize.BATCHES)
+        assert {id(case.graph) for case in mine} >= set(map(id, CASES.values()))
+        fan_in = np.concatenate([case.plan.in_end - case.plan.in_begin for case in mine])
+        assert {0, 1, 31, 33, 1000} <= set(fan_in.tolist())
+
+    def test_every_kind_has_all_shapes(self) -> None:
+        graph, plan = CASE_LIST[0].graph, CASE_LIST[0].plan
+        assert len(np.unique(graph.edge_index, axis=1).T) < graph.num_edges, "no parallel edges"
+        assert plan.num_slots < graph.num_nodes, "no dead nodes"
+        assert plan.num_live_edges < plan.num_edges, "no dead edges"
+        assert set(graph.inputs) & set(graph.outputs), "no input is an output"
+        assert np.isin(graph.output_index, graph.edge_index[0]).any(), "no output feeds"
+
+    def test_answers_are_those_of_a_network(self) -> None:
+        """w * x + b by hand, so that a slip in calling the reference shows here and not as a kernel's fault."""
+        graph = CASES["single_edge"]
+        x, weight, bias, grad_y = sanitize._arguments(graph, torch.float64, 5, True, False)
+        assert bias is not None
+        wanted = (x * weight + bias, grad_y * weight, (grad_y * x).sum().reshape(1), grad_y.sum().reshape(1))
+        for (tolerance, values), want in zip(sanitize._results(graph, torch.float64, 5, True), wanted, strict=True):
+            torch.testing.assert_close(values, want)
+            assert 0 < tolerance < 1e-13
+
+
+class TestRowBytes:
+    @pytest.mark.parametrize(
+        ("batch", "row_bytes", "used"), [(0, 256, 64), (16, 256, 64), (33, 256, 128), (32, 128, 64), (65, 256, 256)]
+    )
+    def test_follows_the_kernels(self, batch: int, row_bytes: int, used: int) -> None:
+        case = sanitize.Case("", CASES["diamond"], torch.float32, row_bytes, batch)
+        assert case.row_bytes_used == used
+
+
+READER = """\
+#include <cstdio>
+#include "testing/cases/case_file.h"
+int main(int, char** arguments) {
+  try {
+    freewire::testing::CaseReader reader(arguments[1]);
+    reader.number<int64_t>("bytes a number");
+    const freewire::testing::Case<float> given(reader);
+    std::printf("%ld %ld", static_cast<long>(given.weight.size()), static_cast<long>(given.y.values.size()));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s", error.what());
+    return 1;
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "reader.cpp").write_text(READER)
+    command = [*shlex.split(native.compiler()), "-std=c++20", "-D_GLIBCXX_ASSERTIONS"]
+    command += ["-I", str(native.ROOT / "csrc"), str(folder / "reader.cpp"), "-o", str(folder / "reader")]
+    subprocess.run(command, check=True)
+    return folder / "reader"
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("case") / "diamond.case"
+    sanitize.Case("diamond", CASES["diamond"], torch.float32, 64, 3).write(path)
+    return path.read_bytes()
+
+
+class TestReader:
+    """csrc/testing/cases/case_file.h, alone."""
+
+    @staticmethod
+    def read(reader: Path, content: bytes) -> tuple[int, str]:
+        path = reader.with_name("given.case")
+        path.write_bytes(content)
+        done = subprocess.run([str(reader), str(path)], capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    def test_reads(self, reader: Path, content: bytes) -> None:
+        assert self.read(reader, content) == (0, "4 3")
+
+    def test_cut_short_anywhere(self, reader: Path, content: bytes) -> None:
+        for length in (*range(8, len(content), 61), len(content) - 1):
+            status, message = self.read(reader, content[:length])
+            assert status == 1
+            assert message.endswith("expected more bytes, got the end of the file."), f"{length}: {message}"
+
+    @pytest.mark.parametrize("content", [b"", b"fwcase", b"fwcase00" + bytes(100)])
+    def test_no_case(self, reader: Path, content: bytes) -> None:
+        status, message = self.read(reader, content)
+        assert (status, message[:38]) == (1, "expected a case file of this version, ")
+
+    def test_no_file(self, reader: Path) -> None:
+        done = subprocess.run([str(reader), str(reader.with_name("gone"))], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (1, "expected a case file, got none that can be opened.")
+
+    def test_too_long(self, reader: Path, content: bytes) -> None:
+        assert self.read(reader, content + b"x") == (1, "expected the file to end after grad_bias, got 1 bytes more.")
+
+    @pytest.mark.parametrize(
+        ("word", "value", "message"),
+        [
+            (2, -1, "batch: expected 0 to 1048576, got -1."),
+            (2, 2**40, "batch: expected 0 to 1048576, got 1099511627776."),
+            (2, 4, "x: expected 4 entries, got 3."),
+            (5, -1, "plan: expected any number of entries, got -1."),
+            (5, 2**61, "plan: expected more bytes, got the end of the file."),
+            (6, 1, "plan: expected the words of Plan.pack(), got others."),
+            (8, 100, "plan: expected the words of Plan.pack(), got others."),  # more inputs than slots
+        ],
+    )
+    def test_wrong_word(self, reader: Path, content: bytes, word: int, value: int, message: str) -> None:
+        words = np.frombuffer(content[: len(content) // 8 * 8], np.int64).copy()
+        words[word] = value
+        assert self.read(reader, words.tobytes() + content[words.nbytes :]) == (1, message)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""What a call is said to take against what it takes, and what is said of one that takes too much."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import freewire as fw
+from benchmarks.harness.memory import peak_bytes
+from freewire.nn import network
+from freewire.plan import make_plan, memory
+from tests.support import simt_torch
+from tests.support.graphs import CASES
+
+GRAPH = fw.generators.random_graph(64, 3000, 10, 8, seed=0)
+WIDE = 10**12  # samples that take no memory: one, shown again and again
+
+# The process's own high-water mark counts everything, whoever allocates it. What is there before is counted off.
+MEASURE = """
+import resource, sys, torch, freewire as fw
+nodes, batch, dtype, mode = int(sys.argv[1]), int(sys.argv[2]), getattr(torch, sys.argv[3]), sys.argv[4]
+net = fw.Network(fw.generators.random_graph(64, nodes, 10, 8, seed=0), dtype=dtype, checkpoint=mode == "checkpoint")
+
+def call(x):
+    if mode == "inference":
+        with torch.no_grad():
+            return net(x)
+    net(x).sum().backward()
+
+def status(key):
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(key))
+
+x = torch.randn(batch, 64).to(dtype).requires_grad_()
+for threads in (1, 2):
+    torch.set_num_threads(threads)
+    call(x[:64].detach().requires_grad_())  # everything that is loaded late is there
+    net.zero_grad()
+    x.grad = None
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the high-water mark starts again
+    before = status("VmRSS")
+    call(x)
+    print(status("VmHWM") - before, net.memory(batch, training=mode != "inference"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the high-water mark is reset by Linux's /proc")
+@pytest.mark.parametrize("mode", ["training", "checkpoint", "inference"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_the_whole_process_takes_what_is_told(dtype: str, mode: str) -> None:
+    nodes, batch = (1_000_000, 256) if mode == "inference" else (20_000, 4096)
+    command = [sys.executable, "-c", MEASURE, str(nodes), str(batch), dtype, mode]
+    # Else glibc keeps what was freed for the next call, which then seems to take less.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 17)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    one, two = (tuple(map(int, line.split())) for line in done.stdout.splitlines())
+    for taken, told in (one, two):
+        assert told > 50 << 20, "too small to see beside the process"
+        assert taken < 1.1 * told + (16 << 20), f"{taken / 2**20:.0f} MiB, told {told / 2**20:.0f}"
+    # On a busy machine one of two threads may be done, and its rows freed, before the other has begun.
+    assert one[0] > 0.85 * one[1], f"{one[0] / 2**20:.0f} MiB, told {one[1] / 2**20:.0f}"
+    assert two[1] > one[1]
+
+
+@pytest.mark.parametrize("tile", ["0", None], ids=["streamed", "resident"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
+@pytest.mark.parametrize(("case", "batch"), [("random", 33), ("random", 2500), ("mixed_aggregations", 700)])
+def test_a_gpu_takes_what_is_told(
+    case: str, batch: int, dtype: torch.dtype, training: bool, tile: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted on the shim, whose operators ask the same allocator for the same."""
+    if tile is not None:
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
+    net = fw.Network(CASES[case], dtype=dtype).requires_grad_(training)
+    x = torch.randn(batch, len(net.graph.inputs)).to(dtype).requires_grad_(training)
+
+    def call() -> object:
+        x.grad = net.weight.grad = net.bias.grad = None
+        y = net(x)
+        return y.sum().backward() if training else y
+
+    with simt_torch.played():
+        taken = peak_bytes(call)
+    shared = 0 if tile else 227 << 10  # the H100 that is played
+    told = memory.gpu_call_bytes(net.plan, batch, dtype.itemsize, training=training, shared_bytes=shared)
+    taken -= net._placed.words.nbytes  # the shim copies the plan
+    assert 0.85 * told < taken < 1.02 * told + 4096, f"{taken:,} taken, {told:,} told"
+
+
+class TestEstimate:
+    def test_training_grows_with_nodes_times_batch(self) -> None:
+        net = fw.Network(GRAPH)
+        step = net.memory(64_000) - net.memory(32_000)
+        assert net.memory(96_000) - net.memory(64_000) == pytest.approx(step, rel=1e-3)
+        assert step == pytest.approx(32_000 * 4 * (net.plan.tape_rows + 2 * 10 + 64), rel=1e-3)
+
+    def test_inference_uses_rows_again(self) -> None:
+        chain = fw.Network(CASES["chain"])
+        assert chain.plan.inference_rows == 2
+        assert chain.memory(10_000, training=False) < chain.memory(10_000) / 30
+
+    def test_16_bits_take_half_the_tape(self) -> None:
+        assert fw.Network(GRAPH, dtype=torch.float16).memory(100_000) < 0.52 * fw.Network(GRAPH).memory(100_000)
+
+    def test_nothing_quadratic(self) -> None:
+        """100,000 nodes: their square is 10,000 million."""
+        plan = make_plan(fw.generators.random_graph(10, 100_000, 1, 4, seed=0))
+        assert memory.call_bytes(plan, 1, 4, training=True, threads=2) < 400 * (plan.num_edges + plan.num_slots)
+
+
+class TestTooLarge:
+    def test_it_is_told_before_anything_is_allocated(self) -> None:
+        net = fw.Network(GRAPH)
+        x = torch.ones(1, 64, requires_grad=True).expand(WIDE, 64)
+        gib = net.memory(WIDE) / 2**30
+        with pytest.raises(
+            fw.OutOfMemoryError,
+            match=r"x: expected a batch that fits into the [\d,.]+ GiB left on cpu, got 1,000,000,000,000 samples, for "
+            rf"which a training step takes {gib:,.1f} GiB\. Use smaller batches, or torch\.no_grad\(\) "
+            r"where no gradient is wanted; net\.memory\(batch\) tells more\.",
+        ):
+            net(x)
+        with torch.no_grad(), pytest.raises(MemoryError, match="for which a forward takes"):
+            net(x)
+        with pytest.raises(fw.OutOfMemoryError, match="for which a training step takes"):
+            net.activations(x)
+
+    def test_what_fits_is_not_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(network, "_LARGE", 100)
+        net = fw.Network(GRAPH)
+        x, needed = torch.ones(300, 64, requires_grad=True), net.memory(300)
+        monkeypatch.setattr(memory, "available_bytes", lambda: needed)
+        net(x).sum().backward()
+        monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
+        with pytest.raises(fw.OutOfMemoryError):
+            net(x)
+        with torch.no_grad():
+            net(x)
+        net(x.detach())  # no gradient of x is kept room for
+        net.requires_grad_(False)(x)  # nor of parameters
+        net.requires_grad_(True)
+        monkeypatch.setattr(memory, "available_bytes", lambda: None)  # a system that does not tell
+        net(x)
+
+    def test_a_shape_alone_is_not_refused(self) -> None:
+        net = fw.Network(GRAPH, device="meta")
+        assert net(torch.empty(WIDE, 64, device="meta")).shape == (WIDE, 10)
+        net = fw.Network(GRAPH)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            assert net(torch.empty(WIDE, 64)).shape == (WIDE, 10)
+
+    def test_edges_count_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A small batch of a network of many edges: their sums are what takes the memory."""
+        monkeypatch.setattr(network, "_LARGE", 16 * GRAPH.num_edges)
+        net = fw.Network(GRAPH)
+        monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+        with pytest.raises(fw.OutOfMemoryError, match="got 1 samples"):
+            net(torch.ones(1, 64))
+
+    @pytest.mark.parametrize("batch", [-1, 2.5, "8", True, None])
+    def test_no_number_of_samples(self, batch: Any) -> None:
+        with pytest.raises(fw.InputError, match=r"batch: expected a number of samples, got .*\. Give a whole number"):
+            fw.Network(GRAPH).memory(batch)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="told by Linux's /proc alone")
+class TestAvailable:
+    def test_it_lies_between_nothing_and_the_machine(self) -> None:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        most = sum(int(lines[name].split()[0]) for name in ("MemTotal", "SwapTotal")) << 10
+        left = memory.available_bytes()
+        assert left is not None
+        assert 0 < left <= most
+
+    def test_a_control_group_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        told = {
+            "meminfo": "MemTotal: 1000 kB\nMemAvailable:  900 kB\nSwapFree:  50 kB\n",
+            "memory.max": "600000\n",
+            "memory.current": "500000\n",
+            "memory.stat": "anon 300000\nfile 500000\ninactive_file 150000\nactive_file 50000\nshmem 300000\n",
+            "cgroup": "0::/user.slice/job\n",
+        }
+        asked = []
+        monkeypatch.setattr(Path, "read_text", lambda path: asked.append(str(path)) or told[path.name])
+        assert memory.available_bytes() == 300_000
+        assert [path for path in asked if path.endswith("memory.max")] == [
+            f"/sys/fs/cgroup{group}/memory.max" for group in ("/user.slice/job", "/user.slice", "")
+        ]
+        told["memory.max"] = "max\n"
+        assert memory.available_bytes() == 950 << 10
+        told["cgroup"] = "12:memory:/old\n"  # version 1
+        assert memory.available_bytes() == 950 << 10
+
+    def test_a_system_that_does_not_tell(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(path: Path) -> str:
+            raise OSError(path)
+
+        monkeypatch.setattr(Path, "read_text", refuse)
+        assert memory.available_bytes() is None

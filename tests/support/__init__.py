@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: MIT
+"""What tests share."""
+
+from pathlib import Path
+
+#: The repository's root.
+ROOT = Path(__file__).resolve().parents[2]

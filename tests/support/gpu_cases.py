@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""Small networks on the GPU, for a run under compute-sanitizer: ``python -m tests.support.gpu_cases [--plant BUG]``.
+
+Enters: the built libraries and a GPU. Leaves: a line that counts the cases, or an error where a result is not the
+CPU's. tests/support/gpu.py runs it under each tool. Only copies from the host and kernels of freewire's touch the GPU, so that
+the tools have nothing else to instrument and initcheck sees every write. A planted bug hands the operators something
+that no network does, to show that a tool reports it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import freewire as fw
+from freewire.ops.gated_sum import gated_sum, plain_gated_sum
+from freewire.plan.plan import plan_header
+from tests.support.graphs import CASES
+from tests.support.tensors import DTYPES, assert_within, batch_of, exact, gradients, network
+
+#: Bug to the tool that must report it, and words of its report.
+PLANTS = {"wild_plan": ("memcheck", "Invalid __global__ read"), "unwritten_tape": ("initcheck", "Uninitialized")}
+
+
+#: Arrays, their length, their type: ragged ends, several blocks, and more arrays than a launch takes.
+GATED_SUMS = [(c, n, d) for d in DTYPES for c, n in ((1, 1), (3, 5000), (70, 1027))]
+
+
+class Case(NamedTuple):
+    """One network and how it is run, forward and backward."""
+
+    graph: str
+    dtype: torch.dtype
+    batch: int
+    #: $FREEWIRE_CUDA_TILE; 0 is the streamed regime.
+    tile: int
+
+
+def cases() -> Iterator[Case]:
+    """Each graph of the shared list in both regimes and types, then the batches at which something changes."""
+    for graph in CASES:
+        for dtype, tiles in ((torch.float32, (0, 2, 32)), (torch.float64, (0, 8))):
+            for tile in tiles:
+                yield Case(graph, dtype, 33, tile)
+    for graph in ("random", "mixed_aggregations"):
+        for batch in (0, 1, 200, 2100):  # rows of a multiple of 128 columns; a second slice of weight gradients
+            for tile in (0, 16):
+                yield Case(graph, torch.float32, batch, tile)
+
+
+def run(case: Case, device: str) -> None:
+    """Run one case; all results must be the reference's within rounding."""
+    net = network(CASES[case.graph], case.dtype)
+    x, grad_y = batch_of(net, case.batch)
+    want, rough = exact(net, x, grad_y), gradients(net, net, x, grad_y)
+    net.to(device)
+    os.environ["FREEWIRE_CUDA_TILE"] = str(case.tile)
+    try:
+        found = gradients(net, net, x.to(device), grad_y.to(device))
+        with torch.no_grad():
+            y = net(x.to(device))
+    finally:
+        del os.environ["FREEWIRE_CUDA_TILE"]
+    for name, got, wanted, plain in zip(("y", "grad_x", "grad_weight", "grad_bias"), found, want, rough, strict=True):
+        assert_within(got.cpu(), wanted, plain, f"{case}: {name}")
+    assert_within(y.cpu(), want[0], rough[0], f"{case}: y without gradients")
+
+
+def run_gated_sum(count: int, length: int, dtype: torch.dtype, device: str) -> None:
+    """One gated sum of so many arrays; results must be plain torch's in float64, within rounding."""
+    generator = torch.Generator().manual_seed(0)
+    *xs, weight, grad_y = (torch.randn(n, generator=generator) for n in (*[length] * count, count, length))
+    xs, grad_y = [x.to(dtype) for x in xs], grad_y.to(dtype)
+    grad_y[plain_gated_sum([x.double() for x in xs], weight.double()).abs() < 1e-4] = 0  # there rounding decides
+
+    def results(function: Any, *leaves: Tensor) -> list[Tensor]:
+        leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
+        y = function(leaves[:-1], leaves[-1], True)
+        return [y.detach(), *torch.autograd.grad(y, leaves, grad_y.to(y))]
+
+    want = results(plain_gated_sum, *(leaf.double() for leaf in (*xs, weight)))
+    found = results(gated_sum, *(leaf.to(device) for leaf in (*xs, weight)))
+    for got, wanted in zip(found, want, strict=True):
+        spread = 4 * torch.finfo(got.dtype).eps * (1 + wanted.abs().max().item()) * 16
+        torch.testing.assert_close(got.cpu().double(), wanted, rtol=0, atol=spread)
+
+
+def plant(bug: str, device: str) -> None:
+    """Call the operators wrongly, behind their checks."""
+    net = network(CASES["random"], torch.float32)
+    plan, packed = net.plan, torch.from_numpy(net.plan.pack())
+    header = plan_header(packed.numpy())
+    x, grad_y = (tensor.to(device) for tensor in batch_of(net, 33))
+    weight, bias = net.weight.detach().to(device), net.bias.detach().to(device)
+    os.environ["FREEWIRE_CUDA_TILE"] = "0"
+    if bug == "wild_plan":  # rows and edges far from any there is
+        packed[len(header) :] += 1 << 24
+        y, _ = torch.ops.freewire.forward(x, weight, bias, packed.to(device), header, plan.num_outputs, 0)
+        y.cpu()
+    else:
+        _, tape = torch.ops.freewire.forward(
+            x, weight, bias, packed.to(device), header, plan.num_outputs, plan.tape_rows
+        )
+        arguments = (grad_y, torch.empty_like(tape), weight, packed.to(device), header, plan.num_inputs, len(bias))
+        torch.ops.freewire.backward(*arguments, True, True)[0].cpu()
+
+
+def main() -> None:
+    """Run what the command line says."""
+    if sys.argv[1:2] == ["--plant"]:
+        plant(sys.argv[2], "cuda")
+        return
+    everything = list(cases())
+    for case in everything:
+        run(case, "cuda")
+    for gated in GATED_SUMS:
+        run_gated_sum(*gated, "cuda")
+    counted = f"{len(everything)} cases and {len(GATED_SUMS)} gated sums"
+    print(f"{counted} on {torch.cuda.get_device_name()}, freewire {fw.__version__}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

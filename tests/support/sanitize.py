@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: MIT
+"""The raw kernels and the planner under ASan, UBSan and (kernels only) TSan: ``make test-sanitize``.
+
+Enters: a C++ compiler ($CXX, else c++, g++ or clang++) with its sanitizer runtimes. Leaves: one line a run, exit status
+0 or 1, and build/sanitize/ (the programs, built again only where a source changed, and the cases). Why not pytest
+under a sanitizer: Python, torch and OpenMP would drown a report, or raise false ones. So the cases are drawn here,
+answered by the float64 reference, and run by a program of the kernels alone (csrc/testing/sanitize_main.cpp), on every
+instruction set that this CPU has; the planner's program (csrc/testing/planner_main.cpp) draws its own. That a run can
+fail is shown by bugs planted in the same programs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import freewire as fw
+from freewire.graph import ACTIVATIONS, AGGREGATIONS
+from freewire.ops import reference
+from tests.support import native
+from tests.support.graphs import CASES
+from tests.support.native import ROOT, SANITIZERS
+
+BUILD = ROOT / "build" / "sanitize"
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # as kTypeNames of case_file.h
+NARROW = DTYPES[2:]
+ROW_BYTES = (64, 128, 256)
+BATCHES = (0, 1, 15, 16, 17, 33, 64, 65, 130)
+ISAS = ("base", "avx2", "avx512")  # narrowest first, as csrc/cpu/isa/dispatch.cpp lists them
+
+#: Bug of csrc/testing/cases/plants.h to the program that must report it, and words of the report.
+PLANTS = {
+    "short_tape": ("address", ("AddressSanitizer", "READ of size", "backward_tile")),
+    "short_y": ("address", ("AddressSanitizer", "WRITE of size", "forward_tile")),
+    "short_gradient": ("address", ("AddressSanitizer", "WRITE of size", "run_backward")),
+    "short_plan": ("address", ("AddressSanitizer", "READ of size", "forward_tile")),
+    "overflow": ("address", ("signed integer overflow", "forward_tile")),
+    "race": ("thread", ("data race", "backward_tile")),
+    "wrong_number": ("address", ("grad_bias of all gradients: expected", "within")),
+    "thread_count": ("address", ("expected the same bits from 1 and 4 threads",)),
+}
+
+#: Likewise, of csrc/testing/planner_main.cpp.
+PLANNER_PLANT = ("short_level", ("AddressSanitizer", "WRITE of size 8", "planner::order"))
+
+_RESULT_NAMES = ("y", "grad_x", "grad_weight", "grad_bias")
+# Rounding that a result may show, in units of its type's last place: inputs are moved by as much to see what it does.
+# Where 16 bits store the numbers each is rounded once.
+_ROUNDING, _NARROW_ROUNDING = 16, 4
+
+
+class SanitizeError(native.NativeError):
+    """A check failed, or could not be made; the message says it all."""
+
+
+# ---------------------------------------------------------------------------------- cases
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One network with the arguments of one call; `write` lays it out as csrc/testing/cases/case_file.h reads it."""
+
+    name: str
+    graph: fw.Graph
+    dtype: torch.dtype
+    #: Of the plan; the kernels may halve them, see `row_bytes_used`.
+    row_bytes: int
+    batch: int
+    bias: bool = True
+    #: Infinities, NaN and huge numbers among x; results are then not compared with the reference.
+    wild: bool = False
+    plan: fw.plan.Plan = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plan", fw.plan.make_plan(self.graph, row_bytes=self.row_bytes))
+
+    @property
+    def row_bytes_used(self) -> int:
+        """As row_bytes() in csrc/cpu/network/kernels.h decides: halved while one tile would hold the batch."""
+        used = self.row_bytes
+        while used > 64 and self.batch * self.computed_bytes <= used:
+            used //= 2
+        return used
+
+    @property
+    def computed_bytes(self) -> int:
+        """Bytes of a number in the type that is computed in."""
+        return max(self.dtype.itemsize, 4)
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.batch * self.computed_bytes // self.row_bytes_used)
+
+    def write(self, path: Path) -> None:
+        arguments = _arguments(self.graph, self.dtype, self.batch, self.bias, self.wild)
+        nothing = torch.empty(0, dtype=self.dtype)
+        results = [] if self.wild else _results(self.graph, self.dtype, self.batch, self.bias)
+        with path.open("wb") as file:
+            file.write(b"fwcase02")
+            file.write(struct.pack("<4q", DTYPES.index(self.dtype), self.batch, self.bias, not self.wild))
+            packed = torch.from_numpy(self.plan.pack())
+            for values in (packed, *(nothing if value is None else value for value in arguments)):
+                file.write(struct.pack("<q", values.numel()) + bytes(values.untyped_storage())[: values.nbytes])
+            for tolerance, values in results or [(0.0, torch.empty(0))] * len(_RESULT_NAMES):
+                file.write(struct.pack("<dq", tolerance, values.numel()) + values.numpy().tobytes())
+
+
+def every_kind(seed: int = 0) -> fw.Graph:
+    """Every activation with every aggregation, twice over: reading the inputs, and reading each other.
+
+    Fan-in runs through 0, 1, 2, 3, 5, 31 and 33 (at most 5 where terms are multiplied deep inside), sources repeat, so
+    edges run parallel. 37 inputs (registers hold 2 to 16), one of which is an output too; 106 outputs, in and before
+    the last layer; some nodes reach none of them.
+    """
+    rng = np.random.default_rng(seed)
+    num_inputs, kinds = 37, len(ACTIVATIONS) * len(AGGREGATIONS)
+    edges: list[tuple[int, int]] = []
+    for node in range(num_inputs, num_inputs + 2 * kinds):
+        deep = node >= num_inputs + kinds
+        fan_in = int(rng.choice((0, 1, 2, 3, 5) if deep else (0, 1, 2, 3, 5, 31, 33)))
+        edges += [(int(u), node) for u in rng.integers(0, num_inputs + deep * kinds, fan_in)]
+    nodes = num_inputs + 2 * kinds
+    outputs = [*range(nodes - 100, nodes), *range(num_inputs, num_inputs + 5), 1]
+    return fw.Graph.from_edges(
+        *np.array(edges).T,
+        num_nodes=nodes,
+        inputs=range(num_inputs),
+        outputs=outputs,
+        activation=["linear"] * num_inputs + list(ACTIVATIONS) * (2 * len(AGGREGATIONS)),
+        aggregation=["sum"] * num_inputs + list(np.repeat(AGGREGATIONS, len(ACTIVATIONS))) * 2,
+    )
+
+
+def left_out(dtype: torch.dtype, i: int) -> bool:
+    """The two types of 16 bits share the cases: they differ in how a number is read and written only."""
+    return dtype in NARROW and i % 2 != NARROW.index(dtype)
+
+
+def cases() -> Iterator[Case]:
+    """All cases: every kind of node in every kernel at every batch, and each graph of the shared list once a type."""
+    kinds = every_kind()
+    for dtype in DTYPES:
+        for row_bytes in ROW_BYTES:
+            name = f"every_kind-{str(dtype)[6:]}-{row_bytes}"
+            # 16 groups of tiles share the sums; only past 16 tiles does a group have a second one to add.
+            batches = (*BATCHES, 16 * row_bytes // max(dtype.itemsize, 4) + 1)
+            for i, batch in enumerate(batches):
+                if left_out(dtype, i) and i + 1 < len(batches):
+                    continue
+                yield Case(f"{name}-{batch}", kinds, dtype, row_bytes, batch, bias=i % 3 > 0)
+            yield Case(f"{name}-wild", kinds, dtype, row_bytes, 65, wild=True)
+        for i, (name, graph) in enumerate(CASES.items()):
+            if left_out(dtype, i):
+                continue
+            row_bytes, batch = ROW_BYTES[i % 3], BATCHES[-1 - i % 4]
+            yield Case(f"{name}-{str(dtype)[6:]}", graph, dtype, row_bytes, batch, bias=i % 2 == 0)
+
+
+@cache
+def _arguments(
+    graph: fw.Graph, dtype: torch.dtype, batch: int, bias: bool, wild: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """x, weight, bias and grad_y of a case; numbers of order one at every node whose aggregation allows it."""
+    rng = np.random.default_rng(batch)
+    dst = graph.edge_index[1]
+    fan_in = np.bincount(dst, minlength=graph.num_nodes)[dst]
+    summed = graph.aggregation[dst] == AGGREGATIONS.index("sum")
+    x = rng.standard_normal((batch, len(graph.input_index)))
+    weight = rng.standard_normal(graph.num_edges) / np.where(summed, np.sqrt(fan_in), 1)
+    values = x, weight, rng.standard_normal(len(graph.computed_index)) / 2
+    if wild:
+        spoilt = (np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-42, 7e3, -0.0, 88.8, -104.5)
+        x[rng.random(x.shape) < 0.1] = rng.choice(spoilt)
+        x.flat[: len(spoilt)] = spoilt
+    x, weight, biases = (torch.from_numpy(value).to(dtype) for value in values)
+    grad_y = torch.from_numpy(rng.standard_normal((batch, len(graph.output_index)))).to(dtype)
+    return x, weight, biases if bias else None, grad_y
+
+
+@cache
+def _results(graph: fw.Graph, dtype: torch.dtype, batch: int, bias: bool) -> list[tuple[float, Tensor]]:
+    """The float64 results, each with its tolerance: what moving the arguments by some roundings does to it.
+
+    That tells apart a kernel that is wrong from a network that is badly conditioned, or has a node so near a kink that
+    rounding decides on which side it falls. Both directions are tried, so that no kink is missed.
+    """
+    x, weight, biases, grad_y = (
+        None if a is None else a.double() for a in _arguments(graph, dtype, batch, bias, False)
+    )
+    assert x is not None
+    assert weight is not None
+    assert grad_y is not None
+    eps = torch.finfo(dtype).eps * (_ROUNDING if dtype.itemsize >= 4 else _NARROW_ROUNDING)
+    parameters = (x, weight) if biases is None else (x, weight, biases)
+    exact = _gradients(graph, parameters, grad_y)
+    tolerances = [eps * (1 + float(e.abs().max())) if e.numel() else 0.0 for e in exact]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        moves = [torch.randn(p.shape, generator=generator, dtype=p.dtype) * eps for p in parameters]
+        for sign in (1, -1):
+            moved = [p * (1 + sign * move) for p, move in zip(parameters, moves, strict=True)]
+            for i, (a, e) in enumerate(zip(_gradients(graph, moved, grad_y), exact, strict=True)):
+                if e.numel():
+                    tolerances[i] = max(tolerances[i], float((a - e).abs().max()))
+    return list(zip(tolerances, exact, strict=True))
+
+
+def _gradients(graph: fw.Graph, parameters: Sequence[Tensor], grad_y: Tensor) -> list[Tensor]:
+    """y, grad_x, grad_weight and grad_bias (empty where there is no bias) by the reference."""
+    wiring, row = reference.Wiring.of_graph(graph)
+    leaves = [p.detach().requires_grad_() for p in parameters]
+    values = reference.evaluate(wiring, leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else None)
+    y = values.index_select(1, torch.from_numpy(row[graph.output_index]))
+    grads = torch.autograd.grad(y, leaves, grad_y, allow_unused=True) if y.requires_grad else [None] * 3
+    found = [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, grads, strict=False)]
+    return [y.detach(), *found, *[grad_y.new_empty(0)] * (3 - len(found))]
+
+
+# ---------------------------------------------------------------------------------- programs
+
+
+def build() -> None:
+    """A program a sanitizer, `Program`."""
+    isas = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/cpu/isa/isa_*.cpp"))
+    objects, programs = {}, {}
+    for name, flags in SANITIZERS.items():
+        if name == "thread":  # what threads share is decided above the kernels, and these take minutes to compile
+            isas, flags = ["csrc/cpu/isa/isa_base.cpp"], f"{flags} -DFREEWIRE_BASE_ONLY"
+        sources = [*reversed(isas), "csrc/cpu/isa/dispatch.cpp", "csrc/testing/sanitize_main.cpp"]  # the longest first
+        parts = {f"{name}/{Path(source).stem}.o": (source, flags) for source in sources}
+        objects.update(parts)
+        programs[f"{name}/sanitize"] = (flags, list(parts))
+    flags = SANITIZERS["address"]  # the planner starts no threads
+    raw = (str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/planner/*.cpp") if p.name != "module.cpp")
+    parts = {f"address/planner/{Path(s).stem}.o": (s, flags) for s in (*sorted(raw), "csrc/testing/planner_main.cpp")}
+    objects.update(parts)
+    programs["address/plan"] = (flags, list(parts))
+    native.build(BUILD, objects, programs)
+
+
+class Program(native.Program):
+    """The program of one sanitizer."""
+
+    def __init__(self, sanitizer: str) -> None:
+        super().__init__(BUILD / sanitizer / "sanitize")
+        self.sanitizer = sanitizer
+        done = self.run(FREEWIRE_ISA=ISAS[-1])
+        if done.returncode or done.stdout.strip() not in ISAS:
+            raise SanitizeError(f"{sanitizer}: expected the program to start, got\n{done.stdout}{done.stderr}")
+        self.isas = ISAS[: ISAS.index(done.stdout.strip()) + 1]
+
+
+def check(program: Program, isa: str, paths: Sequence[str]) -> None:
+    """Run all cases; the program must find nothing to report."""
+    start = time.perf_counter()
+    done = program.run(*paths, FREEWIRE_ISA=isa)
+    last = done.stdout.splitlines()[-1] if done.stdout else "the start"
+    if done.returncode or done.stderr:
+        raise SanitizeError(
+            f"{program.sanitizer}, {isa}: expected no report, got one at {last}. Repeat it by FREEWIRE_ISA={isa} "
+            f"{' '.join(program.command)} and that path.\n{done.stderr}"
+        )
+    if not last.startswith(f"{isa};"):
+        raise SanitizeError(f"{program.sanitizer}: expected a run on {isa}, got {last.split(';')[0]}.")
+    print(f"{program.sanitizer:7}  {last}; clean ({time.perf_counter() - start:.1f} s)", flush=True)
+
+
+def check_plant(program: Program, isa: str, bug: str, path: str) -> None:
+    """Run one case with a bug planted; the program must report that bug."""
+    done = program.run("--plant", bug, path, FREEWIRE_ISA=isa)
+    missing = [words for words in PLANTS[bug][1] if words not in done.stderr]
+    if done.returncode == 0 or missing:
+        raise SanitizeError(
+            f"{program.sanitizer}, {isa}: expected the planted bug {bug!r} to be reported with {missing}, got status "
+            f"{done.returncode} and\n{done.stdout}{done.stderr}"
+        )
+
+
+def check_planner() -> None:
+    """Run the planner over graphs of its own (csrc/testing/planner_main.cpp), then with a bug planted."""
+    program = native.Program(BUILD / "address" / "plan")
+    start, done = time.perf_counter(), program.run()
+    if done.returncode or done.stderr or not done.stdout.startswith("planner; "):
+        raise SanitizeError(f"planner: expected no report, got one.\n{done.stdout}{done.stderr}")
+    print(f"address  {done.stdout.strip()}; clean ({time.perf_counter() - start:.1f} s)", flush=True)
+    done = program.run("--plant", PLANNER_PLANT[0])
+    if done.returncode == 0 or not all(words in done.stderr for words in PLANNER_PLANT[1]):
+        raise SanitizeError(
+            f"planner: expected the planted bug {PLANNER_PLANT[0]!r} to be reported with {PLANNER_PLANT[1]}, got "
+            f"status {done.returncode} and\n{done.stdout}{done.stderr}"
+        )
+
+
+def main() -> int:
+    """Build, run every case on every instruction set, then show that planted bugs are found."""
+    start = time.perf_counter()
+    torch.set_num_threads(1)  # the reference's tensors are small
+    try:
+        build()
+        print(f"built    {', '.join(SANITIZERS)} ({time.perf_counter() - start:.0f} s)", flush=True)
+        written = time.perf_counter()
+        folder = BUILD / "cases"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        paths = []
+        for case in cases():
+            paths.append(folder / f"{case.name}.case")
+            case.write(paths[-1])
+        print(f"written  {len(paths)} cases ({time.perf_counter() - written:.0f} s)", flush=True)
+        programs = {sanitizer: Program(sanitizer) for sanitizer in SANITIZERS}
+        runs = [(program, isa) for program in programs.values() for isa in program.isas]
+        check_planner()
+        for program, isa in runs:
+            check(program, isa, [str(path) for path in paths])
+        plants = [(bug, isa) for bug, (name, _) in PLANTS.items() for isa in programs[name].isas]
+        for bug, isa in plants:
+            check_plant(programs[PLANTS[bug][0]], isa, bug, str(folder / "every_kind-float32-64-65.case"))
+    except native.NativeError as error:
+        print(error, file=sys.stderr)
+        print("test-sanitize: FAILED", file=sys.stderr)
+        return 1
+    print(
+        f"test-sanitize: {len(paths)} cases and the planner clean in {len(runs) + 1} runs, {len(plants) + 1} planted "
+        f"bugs reported ({time.perf_counter() - start:.0f} s)"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""What the operator and module tests share: where they run, networks with lively parameters, and the yardstick.
+
+The yardstick is the float64 reference. A float32 result may miss it by a few times what the float32 reference itself
+misses it by: rounding is the only excuse, and how much of it there is depends on the graph. Where 16 bits store the
+numbers the yardstick rounds every node's value too, so that both fall on the same side of a kink.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+import freewire as fw
+from freewire.ops import reference
+
+NARROW = (torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.float64, *NARROW)
+BATCHES = (0, 1, 33, 1025)
+
+ROUNDING = 8.0  # times the reference's own error
+NARROW_ROUNDING = 4.0  # units of 16 bits' rounding: node values agree but for those that fall between two numbers
+
+
+def network(graph: fw.Graph, dtype: torch.dtype = torch.float64, seed: int = 0, **options: Any) -> fw.Network:
+    """A network with random weights and biases, all of them of order one."""
+    torch.manual_seed(seed)
+    net = fw.Network(graph, dtype=dtype, init="self_normalized", **options)
+    if net.bias is not None:
+        with torch.no_grad():
+            net.bias.normal_(std=0.5)
+    return net
+
+
+def batch_of(net: fw.Network, batch: int, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """x and grad_y, standard normal, of the network's type and on its device."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (len(net.graph.inputs), len(net.graph.outputs))
+    x, grad_y = (torch.randn(batch, n, generator=generator, dtype=torch.float64) for n in shapes)
+    return x.to(net.weight), grad_y.to(net.weight)
+
+
+def gradients(run: Callable[[Tensor], Tensor], net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
+    """y, grad_x, grad_weight and grad_bias of ``run`` at x, detached."""
+    x = x.detach().requires_grad_()
+    parameters = [x, *net.parameters()]
+    y = run(x)
+    grads = torch.autograd.grad(y, parameters, grad_y.to(y.dtype), allow_unused=True)
+    return [y.detach(), *(torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True))]
+
+
+class _Rounded(torch.autograd.Function):
+    """A value as a type stores it; the gradient passes."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, dtype: torch.dtype) -> Tensor:
+        return value.to(dtype).to(value.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+@contextlib.contextmanager
+def stored_as(dtype: torch.dtype) -> Iterator[None]:
+    """While it lasts the reference rounds every node's value to a type of 16 bits, as the tape does."""
+    functions = reference._FUNCTIONS if dtype in NARROW else {}
+    rounded = {name: lambda z, f=f: _Rounded.apply(f(z), dtype) for name, f in functions.items()}
+    with mock.patch.dict(reference._FUNCTIONS, rounded):
+        yield
+
+
+def exact(net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
+    """`gradients` of the float64 reference, at the parameters' present values, stored as the network stores them."""
+    double = fw.Network(net.graph, bias=net.bias is not None, dtype=torch.float64)
+    double.load_state_dict({k: v.double() if v.is_floating_point() else v for k, v in net.state_dict().items()})
+    with stored_as(net.weight.dtype):
+        return gradients(lambda x: fw.reference(double, x), double, x.double(), grad_y.double())
+
+
+def assert_matches_reference(net: fw.Network, x: Tensor, grad_y: Tensor) -> None:
+    """Outputs and all gradients agree with the float64 reference, within rounding of the network's type."""
+    found = gradients(net, net, x, grad_y)
+    wanted = exact(net, x, grad_y)
+    plain = gradients(lambda x: fw.reference(net, x), net, x, grad_y)
+    for name, got, want, rough in zip(("y", "grad_x", "grad_weight", "grad_bias"), found, wanted, plain, strict=False):
+        assert got.dtype == net.weight.dtype, name
+        assert_within(got, want, rough, name)
+
+
+def assert_within(got: Tensor, want: Tensor, rough: Tensor, name: str) -> None:
+    """``got`` misses ``want`` by no more than ROUNDING times as much as ``rough`` does, and some units of rounding.
+
+    In float64 ``rough`` is no yardstick, being the same computation as ``want``: there more units are allowed.
+    """
+    assert got.shape == want.shape, f"{name}: {list(got.shape)} against {list(want.shape)}"
+    if not want.numel():
+        return
+    units = {torch.float64: 256, torch.float32: ROUNDING}.get(got.dtype, NARROW_ROUNDING) * torch.finfo(got.dtype).eps
+    inherent = 0.0 if got.dtype in NARROW else ROUNDING * (rough.double() - want).abs().max().item()
+    allowed = inherent + units * (1 + want.abs().max().item())
+    worst = (got.double() - want).abs().max().item()
+    assert worst <= allowed, f"{name}: off by {worst:.3g}, allowed {allowed:.3g}"
+
+
+def assert_same_bits(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+    """Every tensor of one run equals its twin in the other, bit by bit."""
+    for i, (a, b) in enumerate(zip(first, second, strict=True)):
+        assert torch.equal(a, b), f"result {i} differs, by up to {(a - b).abs().max().item():.3g}"
+
+
+def assert_threads_change_no_bit(threads: int, run: Callable[[], Sequence[Tensor]]) -> None:
+    """What runs on so many threads gives what it gives on one."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        want = run()
+        torch.set_num_threads(threads)
+        assert_same_bits(run(), want)
+    finally:
+        torch.set_num_threads(before)
+
+
+def assert_passes_with(isa: str, file: str, chosen: str) -> None:
+    """A file's tests that an expression of ``-k`` chooses, on an instruction set that this processor would not choose.
+
+    A set above what it can run changes nothing.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=addopts=", "-k", chosen]
+    environment = {**os.environ, "FREEWIRE_ISA": isa}
+    done = subprocess.run([*command, file], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:]
