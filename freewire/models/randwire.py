@@ -27,7 +27,7 @@ from freewire.generators.draws import Draws
 from freewire.graph import Graph
 from freewire.models.blocks import SeparableConv, conv_bn, fold_batch_norms, initialise
 from freewire.models.checkpoint import checkpointed
-from freewire.models.stage import GraphStage, NodeMaker
+from freewire.models.stage import GraphStage, NodeFactory
 
 __all__ = [
     "BA",
@@ -119,7 +119,7 @@ class RandWire(nn.Module):
         generator: Generator | nx.DiGraph | Sequence[nx.DiGraph],
         channels: int,
         regime: str,
-        node: NodeMaker = SeparableConv,
+        node: NodeFactory = SeparableConv,
         seed: int = 0,
         num_classes: int = 1000,
         in_channels: int = 3,

@@ -28,7 +28,7 @@ from freewire.ops.gated_sum import gated_sum, heard_again
 
 __all__ = ["GraphStage"]
 
-NodeMaker = Callable[[int, int, int], nn.Module]
+NodeFactory = Callable[[int, int, int], nn.Module]
 
 
 class _Step(NamedTuple):
@@ -57,7 +57,7 @@ class GraphStage(Wired):
         stride: Of the nodes of in-degree 0.
         relu: Put a relu before every node.
         weight: That every edge starts with; the paper does not say.
-        sum_again: What a node hears is not kept for the backward but summed once more there: three tensors a node
+        recompute_sums: What a node hears is not kept for the backward but summed once more there: three tensors a node
             instead of four. `SeparableConv` on the CPU, in channels_last, even runs its 3x3 convolution together with
             the sum. Other nodes do it by saved-tensor hooks, which those that use ``torch.func`` inside cannot have:
             then False.
@@ -88,18 +88,18 @@ class GraphStage(Wired):
         dag: nx.DiGraph,
         in_channels: int,
         out_channels: int,
-        node: NodeMaker = SeparableConv,
+        node: NodeFactory = SeparableConv,
         stride: int = 2,
         relu: bool = True,
         weight: float = 0.0,
-        sum_again: bool = True,
+        recompute_sums: bool = True,
     ) -> None:
         super().__init__()
         self._graph = _wiring(dag)
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("stride", stride)):
             if value < 1:
                 raise InputError(f"{name}: expected at least 1, got {value}. Raise it.")
-        self.stride, self.relu, self.sum_again = stride, relu, sum_again
+        self.stride, self.relu, self.recompute_sums = stride, relu, recompute_sums
         self.in_channels, self.out_channels = in_channels, out_channels
         self._steps, self._sinks = _steps(self.graph)
         self._fan_ins = [len(step.sources) for step in self._steps if step.sources]
@@ -173,7 +173,7 @@ class GraphStage(Wired):
                     heard = following(heard)
                 results[node] = heard
                 continue
-            with heard_again(heard, xs, gates, self.relu) if self.sum_again else nullcontext():
+            with heard_again(heard, xs, gates, self.relu) if self.recompute_sums else nullcontext():
                 del xs  # or the last results would live until the node has run
                 results[node] = module(heard)
         sinks = [sink for sink in self._sinks if sink not in self._removed_nodes]
@@ -184,7 +184,7 @@ class GraphStage(Wired):
 
     def _in_one_pass(self, module: nn.Module, xs: list[Tensor]) -> list[nn.Module] | None:
         """A node's parts, where the first, a 3x3 convolution, can be run together with the sum that it hears."""
-        if not self.sum_again or type(module) is not SeparableConv or is_changed(module):
+        if not self.recompute_sums or type(module) is not SeparableConv or is_changed(module):
             return None
         parts = list(module)
         return parts if parts and takes(xs, parts[0]) else None
@@ -288,7 +288,7 @@ def _steps(graph: Graph) -> tuple[list[_Step], list[int]]:
     return [step(node) for node in order], [node for node in order if node not in last_heard]
 
 
-def _made(node: NodeMaker, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+def _made(node: NodeFactory, in_channels: int, out_channels: int, stride: int) -> nn.Module:
     made = node(in_channels, out_channels, stride)
     if not isinstance(made, nn.Module):
         raise InputError(

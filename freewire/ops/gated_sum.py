@@ -202,7 +202,7 @@ def heard_again(heard: Tensor, xs: Sequence[Tensor], weight: Tensor, relu: bool)
         if [x._version for x in (*arguments[0], arguments[1])] != versions:  # detached, they count alike
             raise RuntimeError(
                 "backward: expected what a node hears and the edges' weights as they were in the forward, got one that "
-                "was modified in place since. Clone it first, or make the stage with sum_again=False."
+                "was modified in place since. Clone it first, or make the stage with recompute_sums=False."
             )
         return gated_sum(*packed)
 

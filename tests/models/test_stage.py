@@ -249,7 +249,7 @@ class TestHeardAgain:
             def forward(self, x: Tensor) -> Tensor:
                 return torch.func.grad(lambda x: x.pow(3).sum())(x)
 
-        stage = GraphStage(nx.path_graph(3, nx.DiGraph), 1, 1, lambda *_: PerSample(), stride=1, sum_again=False)
+        stage = GraphStage(nx.path_graph(3, nx.DiGraph), 1, 1, lambda *_: PerSample(), stride=1, recompute_sums=False)
         stage(torch.rand(2, 1, 3, 3)).sum().backward()
 
     def test_torch_func(self) -> None:

@@ -312,7 +312,7 @@ class TestInAStage:
         inner = len(stage._fan_ins)
         count, found = self.passes(stage, x, monkeypatch)
         assert count == inner > 3
-        stage.sum_again = False
+        stage.recompute_sums = False
         count, want = self.passes(stage, x, monkeypatch)
         assert count == 0
         for got, wanted in zip(found, want, strict=True):
@@ -339,7 +339,7 @@ class TestInAStage:
         del stage.nodes[inner[2]][2]  # the others are numbered from then on
         count, found = self.passes(stage, x, monkeypatch)
         assert count == len(inner) - 2
-        stage.sum_again = False
+        stage.recompute_sums = False
         for got, wanted in zip(found, self.passes(stage, x, monkeypatch)[1], strict=True):
             torch.testing.assert_close(got, wanted)
 
@@ -351,7 +351,7 @@ class TestInAStage:
         for got, wanted in zip(found, want, strict=True):
             torch.testing.assert_close(got, wanted)
         penalty = [torch.autograd.grad(g.square().sum(), x, retain_graph=True)[0] for g in found[:1]]
-        stage.sum_again = False
+        stage.recompute_sums = False
         found = torch.autograd.grad(stage(x).square().sum(), leaves, create_graph=True)
         torch.testing.assert_close(penalty[0], torch.autograd.grad(found[0].square().sum(), x)[0])
 
