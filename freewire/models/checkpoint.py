@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Activation checkpointing of modules that count what passes through them.
+"""Activation checkpointing for modules with batch norms.
 
-Enters: a module. Leaves: its result, nothing of it kept for the backward, which runs the module once more. That second
-run must not be counted: a batch norm would take its running statistics of every batch twice.
+`checkpointed` calls a module without keeping anything inside it for the backward, which calls it a second time. The
+second call must not update the running statistics of batch norms, or every batch would count twice.
 """
 
 from __future__ import annotations
@@ -16,29 +16,33 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from freewire.models.hooks import global_hooks_fixed, has_global_hooks
+
 __all__ = ["checkpointed"]
 
 
 @contextmanager
-def _uncounted(module: nn.Module) -> Iterator[None]:
-    """While it lasts batch norms normalise by the batch and leave their running statistics alone."""
+def _recomputing(module: nn.Module, hooked: bool) -> Iterator[None]:
+    """The second call: batch norms leave their running statistics alone, and stages take the steps of the first."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     before = [(m.momentum, m.num_batches_tracked) for m in norms]
     for m in norms:
         m.momentum, m.num_batches_tracked = 0.0, None
     try:
-        yield
+        with global_hooks_fixed(hooked):
+            yield
     finally:
         for m, (momentum, batches) in zip(norms, before, strict=True):
             m.momentum, m.num_batches_tracked = momentum, batches
 
 
 def checkpointed(module: nn.Module, *arguments: Any) -> Tensor:
-    """``module(*arguments)``, run again in the backward instead of being kept."""
-    if torch.compiler.is_compiling():  # which knows of no contexts, and counts nothing twice
+    """``module(*arguments)``, recomputed in the backward instead of kept for it."""
+    if torch.compiler.is_compiling():  # takes no context_fn here, and updates running statistics only once
         return checkpoint(module, *arguments, use_reentrant=False)
+    hooked = has_global_hooks()
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _uncounted(module)
+        return nullcontext(), _recomputing(module, hooked)
 
     return checkpoint(module, *arguments, use_reentrant=False, context_fn=contexts)

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
 """A graph of modules: one stage of a randomly wired network.
 
-Enters: a DAG, and what makes a node. Leaves: `GraphStage`, an ``nn.Module`` from feature maps to feature maps. What the
-nodes hear is summed by one operator a node (`_gated_sum`); nodes are modules, called one by one in the graph's order.
+`GraphStage` is an ``nn.Module`` from feature maps to feature maps, made from a DAG and a node factory. Its nodes are
+modules of any kind; it computes the weighted sums between them, by the steps of `freewire.models.steps`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple, cast
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -21,46 +22,38 @@ from freewire.errors import InputError
 from freewire.graph import Graph
 from freewire.graph.networkx_conversion import check_dag
 from freewire.models.blocks import SeparableConv
+from freewire.models.hooks import has_global_hooks
+from freewire.models.steps import OUTPUT, StageCall, compile_steps
 from freewire.nn.wired import Wired
 from freewire.ops import library
-from freewire.ops.gated_depthwise import gated_depthwise, is_changed, takes
-from freewire.ops.gated_sum import gated_sum, heard_again
 
-__all__ = ["GraphStage"]
+__all__ = ["GraphStage", "NodeFactory"]
 
+#: (in_channels, out_channels, stride) -> module
 NodeFactory = Callable[[int, int, int], nn.Module]
-
-
-class _Step(NamedTuple):
-    """One node's turn. Numbers are places in ``graph.nodes``."""
-
-    node: int
-    sources: tuple[int, ...]  # whom it hears, an entry an edge; empty: the stage's input
-    done: tuple[int, ...]  # sources that nobody hears later
-    place: str  # what errors call it
 
 
 class GraphStage(Wired):
     """Modules wired as a directed acyclic graph.
 
-    As in Xie et al. (2019): a node hears the sum of sigmoid(weight) times the results of the nodes before it, a weight
-    an edge, through a relu. Nodes of in-degree 0 hear the stage's input, and they alone have the stride and
-    ``in_channels``. The stage gives the mean of the nodes of out-degree 0.
+    As in Xie et al. (2019): a node's input is the sum of the results of the nodes before it, each times the sigmoid of
+    its edge's weight, followed by a relu. Nodes of in-degree 0 receive the stage's input; only they have ``stride``
+    and ``in_channels``. The stage returns the mean of the nodes of out-degree 0.
 
     Args:
-        dag: A ``DiGraph`` or ``MultiDiGraph``, any node names; attributes are not looked at.
-        in_channels: Of x.
-        out_channels: Of every node's result.
-        node: ``node(in_channels, out_channels, stride)`` makes a node, any module from
-            ``[B, in_channels, H, W]`` to ``[B, out_channels, ceil(H / stride), ceil(W / stride)]``. It should have no
-            relu at its beginning, where `relu` is, and must leave its input as it is: others may hear the same.
-        stride: Of the nodes of in-degree 0.
-        relu: Put a relu before every node.
-        weight: That every edge starts with; the paper does not say.
-        recompute_sums: What a node hears is not kept for the backward but summed once more there: three tensors a node
-            instead of four. `SeparableConv` on the CPU, in channels_last, even runs its 3x3 convolution together with
-            the sum. Other nodes do it by saved-tensor hooks, which those that use ``torch.func`` inside cannot have:
-            then False.
+        dag: A ``DiGraph`` or ``MultiDiGraph`` with any node names; attributes are ignored.
+        in_channels: Number of channels of x.
+        out_channels: Number of channels of every node's result.
+        node: Node factory: ``node(in_channels, out_channels, stride)`` returns a module from
+            ``[B, in_channels, H, W]`` to ``[B, out_channels, ceil(H / stride), ceil(W / stride)]``. The module should
+            not begin with a relu, since `relu` puts one there, and must not modify its input, which other nodes may
+            share.
+        stride: Stride of the nodes of in-degree 0.
+        relu: Whether to apply a relu before every node.
+        weight: Initial weight of every edge. The paper does not specify one.
+        recompute_sums: Whether to recompute the sums in the backward instead of keeping them: three tensors per node
+            instead of four. On the CPU in channels_last, `SeparableConv` even runs its 3x3 convolution together with
+            the sum. For other nodes this uses saved-tensor hooks, so set it to False if nodes use ``torch.func``.
 
     Attributes:
         graph: The `Graph`, whose edge order is that of ``weight``.
@@ -68,8 +61,8 @@ class GraphStage(Wired):
         nodes: The modules, in the order of ``graph.nodes``.
 
     Raises:
-        GraphError: No directed graph, an empty one, or a cycle, which is named.
-        InputError: A number of channels or a stride below 1, or a ``node`` that makes no module.
+        GraphError: The graph is not directed, is empty, or has a cycle, which is named.
+        InputError: A number of channels or a stride is below 1, or ``node`` does not return a module.
 
     Example:
         >>> import torch, freewire as fw
@@ -101,16 +94,17 @@ class GraphStage(Wired):
                 raise InputError(f"{name}: expected at least 1, got {value}. Raise it.")
         self.stride, self.relu, self.recompute_sums = stride, relu, recompute_sums
         self.in_channels, self.out_channels = in_channels, out_channels
-        self._steps, self._sinks = _steps(self.graph)
-        self._fan_ins = [len(step.sources) for step in self._steps if step.sources]
-        edges = self.graph.num_edges
-        # Without edges no gradient ever comes, which distributed training would wait for.
+        self._steps = compile_steps(self.graph)
+        edges, targets = self.graph.num_edges, self.graph.edge_index[1]
+        # Edges are ordered by target, and the targets as the steps are.
+        self._fan_ins = [len(list(group)) for _, group in groupby(targets.tolist())]
+        # A stage without edges would have a weight that never gets a gradient, which distributed training waits for.
         self.weight = nn.Parameter(torch.full((edges,), float(weight)), requires_grad=edges > 0)
-        hears_input = {step.node for step in self._steps if not step.sources}
+        has_inputs = set(targets.tolist())
         self.nodes = nn.ModuleList(
-            _made(node, in_channels, out_channels, stride)
-            if i in hears_input
-            else _made(node, out_channels, out_channels, 1)
+            _call_factory(node, out_channels, out_channels, 1)
+            if i in has_inputs
+            else _call_factory(node, in_channels, out_channels, stride)
             for i in range(self.graph.num_nodes)
         )
         self._removed_nodes: frozenset[int] = frozenset()
@@ -134,14 +128,14 @@ class GraphStage(Wired):
         """Run the nodes.
 
         Args:
-            x: ``[B, in_channels, H, W]``.
-            kept: Bool ``[E]``, in the order of ``weight``: which edges count. None: all.
+            x: Feature maps ``[B, in_channels, H, W]``.
+            kept: Bool ``[E]``, in the order of ``weight``: False takes an edge out. None keeps all.
 
         Returns:
             ``[B, out_channels, ceil(H / stride), ceil(W / stride)]``, in x's memory format.
 
         Raises:
-            InputError: x has another number of channels, or nodes that are summed give results of several shapes.
+            InputError: x has another number of channels, or nodes that are summed return results of different shapes.
         """
         x = _checked(x, self.in_channels)
         weight = self.weight
@@ -149,60 +143,35 @@ class GraphStage(Wired):
             removed = torch.tensor(sorted(self._removed_edges), device=weight.device)
             weight = weight.index_fill(0, removed, -torch.inf)
         weight = _masked(weight, kept)
-        weights = weight.split(self._fan_ins) if self._fan_ins else ()
-        heard_input = torch.relu(x) if self.relu else x
-        results: dict[int, Tensor] = {}
-        sums = 0
-        for node, sources, done, place in self._steps:
-            if not sources:
-                results[node] = self.nodes[node](heard_input)
-                continue
-            xs, gates = [results[source] for source in sources], weights[sums]
-            sums += 1
-            module = self.nodes[node]
-            parts = self._in_one_pass(module, xs)
-            if parts is None:
-                heard = _sum(xs, gates, self.relu, place)
-            else:
-                heard = gated_depthwise(xs, gates, self.relu, cast(Tensor, parts[0].weight))
-            for source in done:
-                del results[source]
-            if parts is not None:
-                del xs
-                for following in parts[1:]:
-                    heard = following(heard)
-                results[node] = heard
-                continue
-            with heard_again(heard, xs, gates, self.relu) if self.recompute_sums else nullcontext():
-                del xs  # or the last results would live until the node has run
-                results[node] = module(heard)
-        sinks = [sink for sink in self._sinks if sink not in self._removed_nodes]
-        if not sinks:
-            return torch.zeros_like(results[self._sinks[0]])
-        ends = [results[sink] for sink in sinks]
-        return ends[0] if len(ends) == 1 else _sum(ends, None, False, "the stage's output")
-
-    def _in_one_pass(self, module: nn.Module, xs: list[Tensor]) -> list[nn.Module] | None:
-        """A node's parts, where the first, a 3x3 convolution, can be run together with the sum that it hears."""
-        if not self.recompute_sums or type(module) is not SeparableConv or is_changed(module):
-            return None
-        parts = list(module)
-        return parts if parts and takes(xs, parts[0]) else None
+        call = StageCall(
+            nodes=self.nodes,
+            x=torch.relu(x) if self.relu else x,
+            weights=weight.split(self._fan_ins) if self._fan_ins else (),
+            relu=self.relu,
+            recompute_sums=self.recompute_sums,
+            hooked=has_global_hooks(),
+            removed=self._removed_nodes,
+            results={},
+        )
+        for step in self._steps:
+            step.run(call)
+        return call.results[OUTPUT]
 
     @contextmanager
     def without(self, nodes: Collection[Hashable] = (), edges: Collection[int] = ()) -> Iterator[None]:
-        """While it lasts some nodes and edges are missing, and all others as they are: the damage of Xie et al. (2019).
+        """Take out some nodes and edges for the time of a ``with`` block: the damage of Xie et al. (2019).
 
-        A node that has lost all it heard hears zeros. A sink that is missing leaves the mean, and a stage that has lost
-        all sinks gives zeros. Inside another ``without`` both losses count. A backward through checkpointed stages
-        belongs inside, since it runs them again. Not for several threads at once.
+        A node that has lost all its inputs receives zeros. A node of out-degree 0 that is taken out does not count in
+        the mean, and a stage that has lost all of those returns zeros. Blocks may be nested; their losses add up. The
+        backward of a checkpointed stage belongs inside the block, since it runs the stage a second time. Not
+        thread-safe.
 
         Args:
-            nodes: Names.
-            edges: Places in ``weight``.
+            nodes: Names of nodes.
+            edges: Places of edges in ``weight``.
 
         Raises:
-            InputError: No such node or edge.
+            InputError: There is no such node or edge.
         """
         names = {name: i for i, name in enumerate(self.graph.nodes)}
         nodes, edges = list(nodes), list(edges)  # a generator would be used up by the checks
@@ -226,11 +195,11 @@ class GraphStage(Wired):
             self._removed_nodes, self._removed_edges = before
 
     def extra_repr(self) -> str:
-        """What ``print`` shows of it."""
+        """The line of options that ``print`` shows."""
         return f"{self.graph.num_nodes} nodes, {self.graph.num_edges} edges, stride={self.stride}, relu={self.relu}"
 
 
-# What follows asks for sizes, and whether there is a mask, which torch.fx cannot trace: it keeps the calls.
+# torch.fx cannot trace checks of sizes, or whether there is a mask: it keeps calls of these functions.
 
 
 @torch.fx.wrap
@@ -246,21 +215,8 @@ def _checked(x: Tensor, in_channels: int) -> Tensor:
 
 @torch.fx.wrap
 def _masked(weight: Tensor, kept: Tensor | None) -> Tensor:
-    """Weights of edges, those that do not count at minus infinity."""
+    """The edges' weights, minus infinity for those that are not kept."""
     return weight if kept is None else torch.where(kept, weight, -torch.inf)
-
-
-@torch.fx.wrap
-def _sum(xs: list[Tensor], weight: Tensor | None, relu: bool, place: str) -> Tensor:
-    """`gated_sum` of nodes' results; an `InputError` names the place where their shapes differ."""
-    if any(x.shape != xs[0].shape for x in xs):
-        shapes = dict.fromkeys(x.shape for x in xs)
-        raise InputError(
-            f"node: expected results of one shape where they are summed, at {place}, got "
-            f"{' and '.join(str(list(shape)) for shape in shapes)}. Make nodes that keep height and width at "
-            "stride 1, and halve them alike at stride 2."
-        )
-    return gated_sum(xs, weight, relu)
 
 
 def _wiring(dag: Any) -> Graph:
@@ -272,27 +228,11 @@ def _wiring(dag: Any) -> Graph:
     return Graph.from_networkx(bare, inputs=[], outputs=list(bare))
 
 
-def _steps(graph: Graph) -> tuple[list[_Step], list[int]]:
-    """The nodes in an order in which all edges point forward, that of their edges; and those of out-degree 0."""
-    sources: list[list[int]] = [[] for _ in range(graph.num_nodes)]
-    for u, v in graph.edge_index.T.tolist():
-        sources[v].append(u)
-    level = graph.level.tolist()
-    order = sorted(range(graph.num_nodes), key=lambda node: (level[node], node))
-    last_heard = {u: node for node in order for u in sources[node]}
-
-    def step(node: int) -> _Step:
-        done = tuple(u for u in dict.fromkeys(sources[node]) if last_heard[u] == node)
-        return _Step(node, tuple(sources[node]), done, f"node {graph.nodes[node]!r}")
-
-    return [step(node) for node in order], [node for node in order if node not in last_heard]
-
-
-def _made(node: NodeFactory, in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    made = node(in_channels, out_channels, stride)
-    if not isinstance(made, nn.Module):
+def _call_factory(node: NodeFactory, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    module = node(in_channels, out_channels, stride)
+    if not isinstance(module, nn.Module):
         raise InputError(
-            f"node: expected a callable (in_channels, out_channels, stride) that makes an nn.Module, got one that "
-            f"makes {type(made).__name__}. Return the module itself."
+            "node: expected a callable (in_channels, out_channels, stride) that returns an nn.Module, got one that "
+            f"returns {type(module).__name__}. Return the module itself."
         )
-    return made
+    return module

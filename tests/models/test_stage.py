@@ -18,7 +18,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 import freewire as fw
 from freewire.models import BA, WS, GraphStage, SeparableConv
-from freewire.models import stage as stage_module
+from freewire.models import steps as steps_module
 from freewire.ops.gated_sum import heard_again
 
 #: a and b hear the input; c hears a; d hears a, b (twice) and c; e hears b. d and e are the sinks.
@@ -167,7 +167,7 @@ class TestHeardAgain:
         found = []
         for again in (True, False):
             stage = stage_of()
-            with mock.patch.object(stage_module, "heard_again", heard_again if again else lambda *_: nullcontext()):
+            with mock.patch.object(steps_module, "heard_again", heard_again if again else lambda *_: nullcontext()):
                 y = stage(x)
             found.append(torch.autograd.grad(y.square().sum(), list(stage.parameters())))
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
@@ -376,7 +376,9 @@ class TestErrors:
             GraphStage(dag(), **options)
 
     def test_of_nodes(self) -> None:
-        with pytest.raises(fw.InputError, match=r"node: expected a callable .* that makes an nn\.Module, got one that"):
+        with pytest.raises(
+            fw.InputError, match=r"node: expected a callable .* that returns an nn\.Module, got one that"
+        ):
             GraphStage(dag(), 3, 4, lambda *_: "conv")  # type: ignore[arg-type, return-value]
 
         def shrinking(in_channels: int, out_channels: int, stride: int) -> nn.Module:

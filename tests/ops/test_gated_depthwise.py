@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from freewire.models import WS, GraphStage, RandWire, SeparableConv
-from freewire.models import stage as stage_module
+from freewire.models import steps as steps_module
 from freewire.ops.gated_depthwise import gated_depthwise, takes
 from freewire.ops.gated_sum import gated_sum, plain_gated_sum
 from tests.support.tensors import DTYPES, NARROW, assert_passes_with, assert_threads_change_no_bit, assert_within
@@ -297,7 +297,7 @@ class TestInAStage:
     def passes(stage: GraphStage, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[Tensor]]:
         """How many nodes ran in one pass; y and the gradients."""
         counted = mock.Mock(wraps=gated_depthwise)
-        monkeypatch.setattr(stage_module, "gated_depthwise", counted)
+        monkeypatch.setattr(steps_module, "gated_depthwise", counted)
         y = stage(x)
         grads = torch.autograd.grad(y.square().sum(), [x, *stage.parameters()])
         return counted.call_count, [y.detach(), *grads]
@@ -327,13 +327,13 @@ class TestInAStage:
         counted = mock.Mock(wraps=gated_depthwise)
         with torch.no_grad():
             want = model(x)
-            monkeypatch.setattr(stage_module, "gated_depthwise", counted)
+            monkeypatch.setattr(steps_module, "gated_depthwise", counted)
             torch.testing.assert_close(fused(x), want)
         assert counted.call_count == sum(len(stage._fan_ins) for stage in fused.stages)
 
     def test_a_node_may_have_been_changed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stage, x = self.stage(), self.images()
-        inner = [step.node for step in stage._steps if step.sources]
+        inner = [step.sum_step.node for step in stage._steps if isinstance(step, steps_module.OnePassStep)]
         stage.nodes[inner[0]].forward = stage.nodes[inner[0]].forward
         stage.nodes[inner[1]].compile(backend="eager")
         del stage.nodes[inner[2]][2]  # the others are numbered from then on
@@ -366,8 +366,8 @@ class TestInAStage:
         stage, x = self.stage(), self.images()
         inner = len(stage._fan_ins)
         heard: list[Tensor] = []
-        node = next(i for i, step in enumerate(stage._steps) if step.sources)
-        module = stage.nodes[stage._steps[node].node]
+        step = next(step for step in stage._steps if isinstance(step, steps_module.OnePassStep))
+        module = stage.nodes[step.sum_step.node]
         handle = module.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
         count, with_hook = self.passes(stage, x, monkeypatch)
         assert (count, len(heard)) == (inner - 1, 1)
