@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: MIT
 """RandWire in timm: ``import freewire.timm``, then ``timm.create_model("randwire_ws_small")``.
 
-Enters: timm's registry. Leaves: three entries in it, and `TimmRandWire`, which is `RandWire` with the arguments,
-attributes and methods that timm's own models have, so that its training script, optimizers and feature extraction take
-it for one of theirs. Names of parameters are the same in both.
+Importing this module registers the three published sizes. They are built as `TimmRandWire`, which has the arguments,
+attributes and methods of timm's own models, so that timm's training script, optimizers and feature extraction work with
+it. Parameters have the same names as `RandWire`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from freewire.errors import BuildError, InputError
-from freewire.models.randwire import WS, RandWire, _check_classes
+from freewire.models.randwire import check_classes
+from freewire.models.settings import PAPER_GENERATOR, SIZES
+from freewire.models.timm_methods import TimmMethods
 
 try:
     import timm
@@ -27,18 +29,11 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import SelectAdaptivePool2d, is_scriptable
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
-# timm appends to it, so it is a list
+# A list, because timm appends to it.
 __all__ = ["TimmRandWire", "randwire_ws_regular109", "randwire_ws_regular154", "randwire_ws_small"]
 
-#: "" leaves feature maps as they are.
+#: "" does not pool.
 POOLS = ("avg", "max", "avgmax", "catavgmax", "")
-
-_REGULAR = {"regime": "regular", "edge_drop": 0.1, "drop_rate": 0.2}
-_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "randwire_ws_small": {"channels": 78, "regime": "small"},
-    "randwire_ws_regular109": {"channels": 109, **_REGULAR},
-    "randwire_ws_regular154": {"channels": 154, **_REGULAR},
-}
 
 default_cfgs = generate_default_cfgs(
     {
@@ -57,31 +52,31 @@ default_cfgs = generate_default_cfgs(
             "paper_ids": "arXiv:1904.01569",
             "paper_name": "Exploring Randomly Wired Neural Networks for Image Recognition",
         }
-        for name in _ARGUMENTS
+        for name in SIZES
     }
 )
 
 
-class TimmRandWire(RandWire):
-    """`RandWire` of WS(4, 0.75) as timm has its models.
+class TimmRandWire(TimmMethods):
+    """`RandWire` of WS(4, 0.75) with the interface of timm's models.
 
     Args:
-        channels: As `RandWire`'s, and so are ``regime``, ``num_classes`` and ``options``.
+        channels: The paper's C, as for `RandWire`.
         regime: "small" or "regular".
-        num_classes: Outputs; 0: none, the result is what the classifier would hear.
-        in_chans: Of the images.
-        global_pool: One of `POOLS`. "", which pools nothing, needs ``num_classes=0``.
-        drop_rate: Chance that the classifier's input is dropped while training.
-        drop_path_rate: 0; stages have no residual paths. ``edge_drop`` is the paper's way.
+        num_classes: Number of outputs. 0: no classifier, the result is its input.
+        in_chans: Number of channels of the images.
+        global_pool: One of `POOLS`. "", which does not pool, requires ``num_classes=0``.
+        drop_rate: Probability with which the classifier's inputs are dropped in training.
+        drop_path_rate: 0, since stages have no residual paths. The paper uses ``edge_drop``.
         drop_block_rate: 0.
-        bn_momentum: Of every batch norm; None: torch's.
-        bn_eps: Of every batch norm; None: torch's.
-        device: Of the parameters.
-        dtype: Of the parameters.
-        options: `RandWire`'s others, ``seed`` above all: a checkpoint belongs to one wiring.
+        bn_momentum: Momentum of every batch norm. None: torch's default.
+        bn_eps: Epsilon of every batch norm. None: torch's default.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
+        options: Other arguments of `RandWire`, ``seed`` in particular: a checkpoint belongs to one wiring.
 
     Raises:
-        InputError: An argument out of range.
+        InputError: An argument is out of range.
 
     Example:
         >>> import freewire.timm, timm, torch
@@ -122,10 +117,16 @@ class TimmRandWire(RandWire):
                 "torch.export."
             )
         super().__init__(
-            WS(4, 0.75), channels, regime, num_classes=num_classes, in_channels=in_chans, dropout=drop_rate, **options
+            PAPER_GENERATOR,
+            channels,
+            regime,
+            num_classes=num_classes,
+            in_channels=in_chans,
+            dropout=drop_rate,
+            **options,
         )
         self.in_chans = in_chans
-        del self.pool  # `global_pool` stands for it
+        del self.pool  # replaced by `global_pool`
         self.global_pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
         self.head_hidden_size = self.num_features
         if global_pool != "avg":
@@ -137,91 +138,28 @@ class TimmRandWire(RandWire):
         self.to(device=device, dtype=dtype)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Classes ``[B, num_classes]`` of `forward_features`' result; with ``pre_logits`` what ``fc`` would hear."""
+        """Compute logits ``[B, num_classes]`` from `forward_features`' result, or with ``pre_logits`` fc's input."""
         pooled = self.dropout(self.global_pool(features))
         return pooled if pre_logits else self.fc(pooled)
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Feature maps, as timm's feature extraction asks for them.
-
-        Args:
-            x: ``[B, in_chans, H, W]``, H and W at least 32.
-            indices: Which of `feature_info`; negative from the end, a number n: the last n, None: all.
-            norm: Nothing to do: every map has been through its batch norms.
-            stop_early: Run no further than the last of them.
-            output_fmt: "NCHW".
-            intermediates_only: Leave the first result out.
-
-        Returns:
-            `forward_features`' result, or the last map that was run for; and the maps, ``[B, num_chs, H / reduction,
-            W / reduction]`` each.
-
-        Raises:
-            InputError: No such map, another format, or x as in `forward_maps`.
-        """
-        if output_fmt != "NCHW":
-            raise InputError(f"output_fmt: expected 'NCHW', got {output_fmt!r}. Permute the maps yourself.")
-        places = self._places(indices)
-        wanted = max(places) + 1 if stop_early or intermediates_only else len(self.feature_info)
-        maps = self.forward_maps(x, wanted)
-        taken = [maps[place] for place in places]
-        if intermediates_only:
-            return taken
-        return (self.head(maps[-1]) if wanted == len(self.feature_info) else maps[-1]), taken
-
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Take away, for good, what `forward_intermediates` does not run for these maps.
-
-        Args:
-            indices: As there.
-            prune_norm: Nothing to do.
-            prune_head: Take the last convolution and the classifier away too; they go anyway without the last map.
-
-        Returns:
-            The maps' places, counted from the first on.
-
-        Raises:
-            InputError: No such map.
-        """
-        places = self._places(indices)
-        count = max(places) + 1
-        if prune_head or count < len(self.feature_info):
-            self.head = nn.Sequential()
-            self.num_features = self.feature_info[count - 1]["num_chs"]
-            self.reset_classifier(0, "")
-        left = max(0, count - len(self.stem))
-        self.stem, self.stages = self.stem[:count], self.stages[:left]
-        self._drop_ranks, self.feature_info = self._drop_ranks[:left], self.feature_info[:count]
-        return places
-
     def get_classifier(self, name_only: bool = False) -> Any:
-        """The linear layer, or its name."""
+        """Return the linear layer, or its name."""
         return "fc" if name_only else self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a fresh linear layer in its place; 0 classes: none.
+        """Replace the linear layer by a new one.
 
         Args:
-            num_classes: At least 0.
-            global_pool: One of `POOLS`; None: as it is.
+            num_classes: Number of outputs; 0 removes the layer.
+            global_pool: One of `POOLS`. None: keep the present one.
 
         Raises:
-            InputError: Another pooling, or none with a classifier; a negative number of classes.
+            InputError: Another pooling, no pooling before a classifier, or a negative number of classes.
         """
         pool = self.global_pool.pool_type if global_pool is None else global_pool
         if pool not in POOLS:
             raise InputError(f"global_pool: expected one of {', '.join(map(repr, POOLS))}, got {pool!r}. Choose one.")
-        _check_classes(num_classes)
+        check_classes(num_classes)
         if num_classes and not pool:
             raise InputError(
                 f"global_pool: expected a pooling before {num_classes} classes, got ''. Give num_classes=0 for feature "
@@ -232,63 +170,25 @@ class TimmRandWire(RandWire):
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
         self.fc = self._new_classifier(self.head_hidden_size, num_classes).train(self.training)
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, str] | Callable[[str], tuple[float, ...]]:
-        """How timm groups parameters, for learning rates that fall from layer to layer: by depth.
-
-        Args:
-            coarse: A group a stage; otherwise one for all nodes of a stage that are equally far from its input. A
-                stage's weights of edges go with the first of them.
-
-        Returns:
-            Patterns; or a function from a parameter's name to what groups are sorted by.
-        """
-        if coarse:
-            return {"stem": r"^stem", "stages": r"^stages\.(\d+)"}
-        stages: list[Any] = list(self.stages)
-        levels = [stage.graph.level.tolist() for stage in stages]
-
-        def depth(name: str) -> tuple[float, ...]:
-            part, _, rest = name.partition(".")
-            if part == "stem":
-                return (0.0,)
-            if part != "stages":
-                return (float("inf"),)
-            stage, kind, node, *_ = [*rest.split("."), ""]
-            return (1.0, float(stage), float(levels[int(stage)][int(node)]) if kind == "nodes" else 0.0)
-
-        return depth
-
-    def _places(self, indices: int | Sequence[int] | None) -> list[int]:
-        """Of feature maps, counted from the first on."""
-        count = len(self.feature_info)
-        if indices is None:
-            indices = count
-        if isinstance(indices, int) and 0 < indices <= count:
-            return list(range(count - indices, count))
-        if isinstance(indices, int) or not indices or not all(-count <= i < count for i in indices):
-            raise InputError(
-                f"indices: expected a number from 1 to {count}, or places from {-count} to {count - 1}, got "
-                f"{indices!r}. There are {count} feature maps."
-            )
-        return [i % count for i in indices]
-
 
 def _registered(entry: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Put it into timm's registry, where it is not there already."""
+    """Register an entry point with timm, unless it is registered already."""
     name = entry.__name__
     if not timm.is_model(name):
         return register_model(entry)
     owner = timm.models.model_entrypoint(name).__module__
     if owner != __name__:
         raise BuildError(
-            f"{name}: expected a name that nobody has in timm's registry, got one that {owner} has registered. "
-            "Import freewire.timm without it."
+            f"{name}: expected a name that is free in timm's registry, got one that {owner} has registered. "
+            "Do not import both."
         )
     return entry
 
 
 def _create(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
-    arguments = {**_ARGUMENTS[name], **options}
+    arguments = SIZES[name]._asdict()
+    arguments["drop_rate"] = arguments.pop("dropout")  # timm's name
+    arguments |= options
     if pretrained:
         source = timm.models.resolve_pretrained_cfg(
             name, options.get("pretrained_cfg"), options.get("pretrained_cfg_overlay")
@@ -304,17 +204,17 @@ def _create(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
 
 @_registered
 def randwire_ws_small(pretrained: bool = False, **options: Any) -> nn.Module:
-    """`freewire.models.randwire_ws_small` for timm; ``options`` are `TimmRandWire`'s."""
+    """`freewire.models.randwire_ws_small` for timm; ``options`` are arguments of `TimmRandWire`."""
     return _create("randwire_ws_small", pretrained, options)
 
 
 @_registered
 def randwire_ws_regular109(pretrained: bool = False, **options: Any) -> nn.Module:
-    """`freewire.models.randwire_ws_regular109` for timm; ``options`` are `TimmRandWire`'s."""
+    """`freewire.models.randwire_ws_regular109` for timm; ``options`` are arguments of `TimmRandWire`."""
     return _create("randwire_ws_regular109", pretrained, options)
 
 
 @_registered
 def randwire_ws_regular154(pretrained: bool = False, **options: Any) -> nn.Module:
-    """`freewire.models.randwire_ws_regular154` for timm; ``options`` are `TimmRandWire`'s."""
+    """`freewire.models.randwire_ws_regular154` for timm; ``options`` are arguments of `TimmRandWire`."""
     return _create("randwire_ws_regular154", pretrained, options)

@@ -15,26 +15,28 @@ import torch
 from torch import Tensor, nn
 
 import freewire as fw
-from freewire import models
 from freewire.models import BA, ER, WS, AvgPoolConv, Conv, GraphStage, MaxPoolConv, RandWire, SeparableConv, randwire
+from freewire.models.edge_drop import drop_ranks, kept_edges
+from freewire.models.settings import PAPER_GENERATOR, SIZES
 from tests.models.test_blocks import lively
 
-#: Of seed 0, small regime.
+#: The wiring hashes of seed 0 in the small regime, shortened.
 GOLDEN = ["4042241a", "b1a98ad0", "6ebb2a7f"]
 
 
 def small(**options: Any) -> RandWire:
-    """A quick one."""
+    """A small model that runs quickly."""
     torch.manual_seed(0)
     return RandWire(**{"generator": WS(4, 0.75), "channels": 6, "regime": "small", "num_classes": 5, **options})
 
 
-def kept_edges(model: RandWire) -> list[Tensor]:
-    return randwire._kept_edges(torch.zeros(1), model._drop_ranks, model.edge_drop)
+def draw(model: RandWire) -> list[Tensor]:
+    """Which edges the model would keep for one batch."""
+    return kept_edges(torch.zeros(1), drop_ranks([stage.graph for stage in model.stages]), model.edge_drop)
 
 
 def multiply_adds(model: nn.Module, size: int) -> int:
-    """Of convolutions and linear layers, for one image of so many rows and columns."""
+    """Multiply-adds of convolutions and linear layers for one image, ``size`` pixels high and wide."""
     total = 0
 
     def count(module: Any, inputs: Any, output: Tensor) -> None:
@@ -92,15 +94,15 @@ class TestWiring:
         assert [i["reduction"] for i in model.feature_info] == [2, 4, 8, 16, 32]
         assert (model.edge_drop, model.dropout.p) == (0.1, 0.2)
 
-    def test_relus_stand_where_the_paper_has_them(self) -> None:
-        """ReLU-convolution-BN triplets; the first convolution hears the image, the classifier the last batch norm."""
+    def test_relus_are_where_the_paper_has_them(self) -> None:
+        """ReLU-convolution-BN triplets; no relu before the first convolution, none after the last batch norm."""
         model = small()
         assert [type(m).__name__ for m in model.stem[0]] == ["Conv2d", "BatchNorm2d"]
         assert [type(m).__name__ for m in model.stem[1]] == ["ReLU", "Conv2d", "BatchNorm2d"]
         assert [type(m).__name__ for m in model.head] == ["ReLU", "Conv2d", "BatchNorm2d"]
         assert all(stage.relu for stage in model.stages)
 
-    def test_stages_draw_graphs_of_their_own_and_seeds_decide(self) -> None:
+    def test_each_stage_draws_its_own_graph_by_the_seed(self) -> None:
         hashes = [[stage.graph.wiring_hash for stage in small(seed=seed).stages] for seed in (3, 3, 4)]
         assert hashes[0] == hashes[1]
         assert len({*hashes[0], *hashes[2]}) == 6
@@ -116,8 +118,8 @@ class TestWiring:
 
     def test_barabasi_albert_starts_from_unconnected_nodes(self) -> None:
         for stage in small(generator=BA(5)).stages:
-            hears = np.bincount(stage.graph.edge_index[1], minlength=32)
-            assert (hears == 0).sum() == 5
+            in_degree = np.bincount(stage.graph.edge_index[1], minlength=32)
+            assert (in_degree == 0).sum() == 5
 
     def test_callables_and_graphs(self) -> None:
         drawn = []
@@ -139,6 +141,16 @@ class TestWiring:
         model = small(node=node, generator=nx.path_graph(3, nx.DiGraph))
         assert all(type(m) is node for stage in model.stages for m in stage.nodes)
         model(torch.randn(2, 3, 32, 32)).sum().backward()
+
+    @pytest.mark.parametrize("name", SIZES)
+    def test_published_sizes_are_those_of_the_table(self, name: str) -> None:
+        with torch.device("meta"):
+            model, size = getattr(fw.models, name)(num_classes=1), SIZES[name]
+            other = getattr(fw.models, name)(num_classes=1, edge_drop=0.25, dropout=0.75)
+        assert (model.stages[0].out_channels, len(model.stem) == 2) == (size.channels, size.regime == "small")
+        assert (model.edge_drop, model.dropout.p) == (size.edge_drop, size.dropout)
+        assert (other.edge_drop, other.dropout.p) == (0.25, 0.75)
+        assert WS(4, 0.75) == PAPER_GENERATOR
 
 
 class TestForward:
@@ -221,7 +233,7 @@ class TestForward:
         compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-4)
 
-    def test_nodes_begin_as_they_were_made(self) -> None:
+    def test_nodes_keep_the_initialisation_of_their_factory(self) -> None:
         def node(in_channels: int, out_channels: int, stride: int) -> nn.Module:
             conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
             nn.init.constant_(conv.weight, 0.5)
@@ -266,11 +278,11 @@ class TestForward:
 
 
 class TestEdgeDrop:
-    def test_drops_one_edge_whose_target_hears_others(self) -> None:
+    def test_drops_one_edge_whose_target_has_other_in_edges(self) -> None:
         model = small(edge_drop=1.0, regime="regular").train()
         seen = set()
         for _ in range(300):
-            kept = kept_edges(model)
+            kept = draw(model)
             dropped = [(i, int(e)) for i, k in enumerate(kept) for e in (~k).nonzero()]
             assert len(dropped) == 1
             seen.add(dropped[0])
@@ -282,13 +294,13 @@ class TestEdgeDrop:
     def test_as_often_as_asked(self) -> None:
         model = small(edge_drop=0.1)
         torch.manual_seed(0)
-        often = sum(any(not k.all() for k in kept_edges(model)) for _ in range(1000))
+        often = sum(any(not k.all() for k in draw(model)) for _ in range(1000))
         assert 70 <= often <= 130
 
     def test_only_while_training(self) -> None:
         model, x = small(edge_drop=1.0).eval(), torch.randn(2, 3, 32, 32)
         assert torch.equal(model(x), model(x))
-        with mock.patch.object(randwire, "_kept_edges", wraps=randwire._kept_edges) as asked:
+        with mock.patch.object(randwire, "kept_edges", wraps=kept_edges) as asked:
             model(x)
             assert asked.call_count == 0
             model.train()(x)
@@ -296,7 +308,7 @@ class TestEdgeDrop:
 
     def test_nothing_to_drop(self) -> None:
         model = small(edge_drop=1.0, generator=nx.path_graph(3, nx.DiGraph)).train()
-        assert all(kept.all() for kept in kept_edges(model))
+        assert all(kept.all() for kept in draw(model))
         lone = nx.DiGraph()
         lone.add_node("only")
         model = small(edge_drop=1.0, generator=lone).train()
@@ -312,7 +324,7 @@ class TestErrors:
             ({"edge_drop": 1.5}, r"edge_drop: expected a probability from 0 to 1, got 1\.5\."),
             ({"dropout": -0.1}, r"dropout: expected a probability from 0 to 1, got -0\.1\."),
             ({"num_classes": -1}, r"num_classes: expected at least 0, got -1\."),
-            ({"generator": [nx.path_graph(2, nx.DiGraph)]}, r"generator: expected 3 DAGs, one a stage, got 1\."),
+            ({"generator": [nx.path_graph(2, nx.DiGraph)]}, r"generator: expected 3 DAGs, one per stage, got 1\."),
         ],
     )
     def test_of_arguments(self, options: dict[str, Any], message: str) -> None:

@@ -76,7 +76,7 @@ class TestRegistry:
         monkeypatch.setitem(timm.models._registry._model_entrypoints, "randwire_ws_small", other)
         assert_refused(
             lambda: freewire.timm._registered(freewire.timm.randwire_ws_small),
-            "randwire_ws_small: expected a name that nobody has .* got one that somebody.models has registered",
+            "randwire_ws_small: expected a name that is free .* got one that somebody.models has registered",
             fw.BuildError,
         )
         assert timm.model_entrypoint("randwire_ws_small") is other
