@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Run one network many times on one batch, and compute only what differs from the first run.
+"""Run a network many times on one batch, computing only what differs from the first run.
 
-Enters: a network, and which stage will behave otherwise. Leaves: the same results in less time. Whatever comes before
-that stage hears the very tensors that it heard in the first run, and gives again what it gave then. What a network does
-between its modules need not be known: a tensor that is another, or was written to since, is simply computed with.
+`Replay` records the calls of a network's modules in a first run. In later runs one stage behaves differently, and every
+module before it receives the same tensors as in the first run and returns the same result without computing it. What a
+network does between its modules need not be known: a call with a different tensor, or with one that was written to in
+the meantime, is computed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ __all__ = ["Replay"]
 
 
 class _Seen(NamedTuple):
-    """A tensor as it was: itself, and how often it had been written to."""
+    """A tensor, and how often it had been written to."""
 
     tensor: Tensor
     version: int
 
-    def again(self, value: Any) -> bool:
+    def is_same(self, value: Any) -> bool:
         return value is self.tensor and _version(value) == self.version
 
 
@@ -35,13 +36,13 @@ class _Call(NamedTuple):
     def matches(self, arguments: tuple[Any, ...]) -> bool:
         return (
             len(arguments) == len(self.arguments)
-            and all(v is None if s is None else s.again(v) for s, v in zip(self.arguments, arguments, strict=True))
-            and self.result.again(self.result.tensor)
+            and all(v is None if s is None else s.is_same(v) for s, v in zip(self.arguments, arguments, strict=True))
+            and self.result.is_same(self.result.tensor)
         )
 
 
 class _Unit:
-    """Stands in for a module's ``forward``."""
+    """Replaces a module's ``forward``."""
 
     def __init__(self, replay: Replay, module: nn.Module) -> None:
         self.replay = replay
@@ -67,13 +68,13 @@ class _Unit:
 
 
 class Replay:
-    """A network whose modules give again what they gave, where they hear what they heard.
+    """A network whose modules return the results of a recorded run where their arguments are the same.
 
-    Modules must be functions of their arguments, as they are in eval mode; gradients must be off. The batch of the
-    first run is held until the next, with what passes between modules.
+    Modules must be functions of their arguments, as they are in eval mode, and gradients must be off. The tensors that
+    were passed between modules are kept until the next recorded run.
 
     Args:
-        model: The network. It is this object's from now on: its modules' ``forward`` is replaced.
+        model: The network. It belongs to this object from now on: its modules' ``forward`` is replaced.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -87,13 +88,17 @@ class Replay:
             inside = any(isinstance(m, GraphStage) for m in module.modules())
             if isinstance(module, nn.ModuleList | nn.ModuleDict) or (inside and not isinstance(module, GraphStage)):
                 waiting.extend(module.children())
-            elif not isinstance(module, torch.jit.ScriptModule):  # it takes no other forward
+            elif not isinstance(module, torch.jit.ScriptModule):  # whose forward cannot be replaced
                 unit = _Unit(self, module)
                 self._units.append(unit)
                 module.forward = unit
 
-    def first(self, x: Tensor) -> Any:
-        """Run the network as it is."""
+    def record(self, x: Tensor) -> Any:
+        """Run the network and record the calls.
+
+        Args:
+            x: The batch.
+        """
         for unit in self._units:
             unit.calls.clear()
         self.recording = True
@@ -102,8 +107,13 @@ class Replay:
         finally:
             self.recording = False
 
-    def again(self, x: Tensor, changed: GraphStage) -> Any:
-        """Run it with one stage that behaves otherwise now; x is the first run's, or a new one."""
+    def rerun(self, x: Tensor, changed: GraphStage) -> Any:
+        """Run the network with one stage that behaves differently now.
+
+        Args:
+            x: The recorded run's batch, or another one.
+            changed: The stage.
+        """
         self.changed = changed
         try:
             return self.model(x)
@@ -112,7 +122,7 @@ class Replay:
 
 
 def _version(x: Tensor) -> int:
-    return 0 if x.is_inference() else x._version  # a tensor of inference mode cannot be written to outside of it
+    return 0 if x.is_inference() else x._version  # outside of inference mode its tensors cannot be written to
 
 
 def _seen(x: Tensor) -> _Seen:

@@ -80,14 +80,14 @@ class TestDamage:
         written = json.loads((damaged[0] / "damage.json").read_text())
         assert written["count"] == damage.QUICK
         assert [len(written["nodes"]), len(written["edges"])] == [3 * 16, 3 * 32]
-        assert f"accuracy {written['baseline']:.2%} of {damage.QUICK} images" in damaged[1]
+        assert f"accuracy {written['baseline']:.2%} on {damage.QUICK} images" in damaged[1]
         for degree, mean, worst, count in re.findall(
             r"^without a node of out-degree +(\d+): +(\S+) \((\S+)\), (\d+) of them$", damaged[1], re.MULTILINE
         ):
-            losses = [row["loss"] for row in written["nodes"] if row["out_degree"] == int(degree)]
-            assert len(losses) == int(count)
-            assert 100 * np.mean(losses) == pytest.approx(float(mean), abs=0.0051)
-            assert 100 * max(losses) == pytest.approx(float(worst), abs=0.0051)
+            drops = [row["accuracy_drop"] for row in written["nodes"] if row["out_degree"] == int(degree)]
+            assert len(drops) == int(count)
+            assert 100 * np.mean(drops) == pytest.approx(float(mean), abs=0.0051)
+            assert 100 * max(drops) == pytest.approx(float(worst), abs=0.0051)
             written["nodes"] = [row for row in written["nodes"] if row["out_degree"] != int(degree)]
         assert written["nodes"] == []
 
