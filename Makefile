@@ -85,7 +85,7 @@ format: $(INSTALLED) ## rewrite the sources as `check` wants them
 	$(if $(CPP_SOURCES),$(BIN)/clang-format -i $(CPP_SOURCES))
 
 bench: $(INSTALLED) ## time freewire against its peers
-	$(BIN)/python -m benchmarks.suites.run $(ARGS)
+	$(BIN)/python -m benchmarks.suites.cpu $(ARGS)
 
 bench-gpu: gpu ## the same on a GPU, against cuSPARSE and dense layers; results in benchmarks/results/
 	$(PYTHON) -m benchmarks.suites.gpu $(ARGS)

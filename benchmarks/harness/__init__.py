@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Parts that the suites share: workloads, correctness, timing, the machine, tables, plots, the generated page."""
+"""What the suites share: workloads, correctness, timing, health probe, machine, command lines, tables, plots, page."""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Correctness before speed: a candidate's outputs and gradients against `freewire.reference`.
+"""Correctness before speed: compare a candidate's outputs and gradients with `freewire.reference`.
 
-Enters: a network, what claims to compute the same, a batch. Leaves: nothing, or `WrongResultError`. The candidate
-sees the whole batch, but the loss reads only some rows of it, spread evenly: the reference, which is slow and greedy
-for memory, then needs only those, and the other rows' gradients must be exactly 0.
+`check` raises `WrongResultError` where they differ. The candidate computes the whole batch, but the loss reads only
+some rows of it, spread evenly: the reference, which is slow and needs much memory, then computes only those, and the
+other rows' gradients must be exactly 0.
 
-Errors are Euclidean norms, relative to the expected result's. In float64 everything must agree to rounding. What is
-timed runs in float32, so that is checked as well: outputs to a multiple of the float32 reference's own error,
-gradients more loosely, since a relu within rounding of its kink may fall to the other side.
+Errors are Euclidean norms, relative to the norm of the expected result. In float64 everything must agree to rounding.
+What is timed runs in float32, so that is checked as well: outputs to a multiple of the float32 reference's own error,
+gradients more loosely, since a relu within rounding of its kink may switch sides.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import freewire as fw
 __all__ = ["DTYPES", "ROWS", "Gradients", "WrongResultError", "Yardstick", "check"]
 
 DTYPES = (torch.float64, torch.float32)
-ROWS = 24  # of the batch that the loss reads
+ROWS = 24  # rows of the batch that the loss reads
 _ROUNDING = 1e-10  # float64, relative
 _FACTOR = 20.0  # float32 outputs: times the reference's own error
 _FLIPPED = 2e-2  # float32 gradients, relative
@@ -39,10 +39,10 @@ class WrongResultError(AssertionError):
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What the reference makes of a network and a batch; made once, since it is slow."""
+    """The reference's results for a network and a batch, computed once since that is slow."""
 
     net: fw.Network
-    #: ``[B, I]``, float64 numbers that float32 holds exactly, on the CPU like all that is here.
+    #: The batch, ``[B, I]``, float64 values that float32 holds exactly, on the CPU like all tensors here.
     x: Tensor
     #: Rows of the batch that the loss reads.
     rows: Tensor
@@ -52,7 +52,7 @@ class Yardstick:
 
     @classmethod
     def of(cls, net: fw.Network, batch: int, rows: int = ROWS) -> Yardstick:
-        """Run the reference on a random batch, of which the loss reads ``rows`` or all if they are fewer."""
+        """Run the reference on a random batch, of which the loss reads ``rows`` rows, or all if there are fewer."""
         x = torch.randn(batch, len(net.graph.inputs), generator=_generator(1)).double()
         read = torch.linspace(0, batch - 1, min(batch, rows)).round().long().unique()
         exact, rounded = (
@@ -61,7 +61,7 @@ class Yardstick:
         return cls(net, x, read, exact, rounded)
 
     def allowed(self, what: str, dtype: torch.dtype) -> float:
-        """The largest relative error of a quantity."""
+        """The largest relative error allowed for a quantity."""
         if dtype == torch.float64:
             return _ROUNDING
         return _FLIPPED if what != "outputs" else _FACTOR * _error(self.rounded[what], self.exact[what]) + 1e-6
@@ -78,13 +78,13 @@ def check(
     """Compare one candidate with the reference.
 
     Args:
-        label: Of the candidate, for the message.
+        label: The candidate's name, for the message.
         make: Builds the candidate for a network.
-        gradients: Of the built candidate after a backward: of the weights ``[E]`` and biases in freewire's order.
-            None: it computes none, and only its outputs are compared.
-        yardstick: What to compare with.
+        gradients: Reads the gradients of the weights ``[E]`` and of the biases, in freewire's order, from the built
+            candidate after a backward. If None, only its outputs are compared.
+        yardstick: The reference's results.
         device: Where the candidate runs.
-        dtypes: What it is compared in, of `DTYPES`; one that knows no float64 may leave that out.
+        dtypes: Which of `DTYPES` it is compared in; one that does not support float64 may omit it.
 
     Raises:
         WrongResultError: Outputs or a gradient differ.
@@ -105,7 +105,7 @@ def check(
         assert x.grad is not None
         if x.grad[unread].any():
             raise WrongResultError(
-                f"{label}: expected zero gradients of samples that the loss does not read, got others."
+                f"{label}: expected zero gradients of samples that the loss does not read, got nonzero ones."
             )
         grad_weight, grad_bias = gradients(candidate)
         found = {"outputs": y[rows], "gradient of x": x.grad[rows]}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Where a measurement was made: nothing enters, leaves what a reader needs to judge the figures, and no more.
+"""Describe the machine on which a measurement was made, as far as a reader needs to judge the figures.
 
-No host name, user or path: results are meant to be shared.
+There is no host name, user or path, since results are meant to be shared.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ def describe(threads: int) -> dict[str, Any]:
     """Machine, versions and date, ready for JSON.
 
     Args:
-        threads: That the measurement uses.
+        threads: Number of threads that the measurement uses.
     """
     return {
         "cpu": _cpu(),
         "cores": cores(),
-        # freewire takes the widest set it has kernels for and the processor knows, unless FREEWIRE_ISA lowers it.
+        # freewire uses the widest instruction set that it has kernels for and the processor supports, unless
+        # FREEWIRE_ISA lowers it.
         "isa": {
             "widest": torch.backends.cpu.get_cpu_capability(),
             "freewire_isa": os.environ.get("FREEWIRE_ISA"),
@@ -46,22 +47,22 @@ def describe(threads: int) -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load() -> float | None:
-    """Mean number of processes that wanted to run in the last minute; None where the system does not tell."""
+    """Mean number of runnable processes in the last minute; None where the system does not report it."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def describe_gpu() -> dict[str, Any]:
-    """The current GPU, its driver and its clocks as they are now, ready for JSON."""
+    """The current GPU, its driver and its present clocks, ready for JSON."""
     properties = torch.cuda.get_device_properties()
     asked = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit", "temperature.gpu")
     query = ("nvidia-smi", f"--query-gpu={','.join(asked)}", "--format=csv,noheader")
-    told = _output(*query, f"--id={_pci(properties)}") or _output(*query)
-    values = [value.strip() for value in told.split(",")] if told else [None] * len(asked)
+    values_text = _output(*query, f"--id={_pci(properties)}") or _output(*query)
+    values = [value.strip() for value in values_text.split(",")] if values_text else [None] * len(asked)
     driver, sm, memory, fastest, power, temperature = values if len(values) == len(asked) else [None] * len(asked)
     return {
         "name": properties.name,
@@ -77,7 +78,7 @@ def describe_gpu() -> dict[str, Any]:
 
 
 def _pci(properties: Any) -> str:
-    """How nvidia-smi finds a GPU whatever $CUDA_VISIBLE_DEVICES says."""
+    """The GPU's PCI address, by which nvidia-smi finds it regardless of $CUDA_VISIBLE_DEVICES."""
     return f"{properties.pci_domain_id:08x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
 
 
@@ -91,13 +92,13 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with ``+`` where files were changed since; None outside a checkout or before a commit."""
+    """The checkout's commit, with ``+`` if files were changed since; None outside a checkout or before a commit."""
     commit = _output("git", "rev-parse", "--short=12", "HEAD")
     return None if commit is None else commit + ("+" if _output("git", "status", "--porcelain") else "")
 
 
 def _output(*command: str) -> str | None:
-    """What a program prints; None where it fails or is not there."""
+    """What a program prints; None if it fails or is not installed."""
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """How much memory a step takes: the peak of what torch's CPU allocator holds while it runs.
 
-Enters: a function. Leaves: bytes. Every tensor that torch or an operator of freewire makes is counted, whatever
-holds it (values kept for the backward, the tape, gradients, temporaries). Not counted is what kernels take from the
-system on their own: in freewire each thread's tile of gradients (slots times at most 256 bytes), in dense products
-the GEMM's packed panels.
+`peak_bytes` counts every tensor that torch or an operator of freewire allocates: values kept for the backward, the
+tape, gradients, temporaries. It does not count what kernels allocate from the system themselves: in freewire each
+thread's tile of gradients (slots times at most 256 bytes), in dense products the GEMM's packed panels.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from torch.profiler import ProfilerActivity, profile
 
 __all__ = ["peak_bytes"]
 
-_CPU = 0  # "Device Type" of torch's own memory events
+_CPU = 0  # "Device Type" of the profiler's CPU memory events
 
 
 def peak_bytes(task: Callable[[], object]) -> int:
-    """The most that torch held during a call, above what it held before.
+    """The most bytes that torch held during a call, above what it held before.
 
     Args:
-        task: Runs once to warm up, and once to be measured.
+        task: The call, made once to warm up and once to be measured.
     """
     task()
     with _stderr_silenced(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -50,7 +49,7 @@ def peak_bytes(task: Callable[[], object]) -> int:
 
 @contextlib.contextmanager
 def _stderr_silenced() -> Iterator[None]:
-    """Keep what the profiler's C++ part writes of itself off the screen."""
+    """Discard what the profiler's C++ part writes to stderr."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

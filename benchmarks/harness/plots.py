@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The plots of `benchmarks.suites.scaling` and `benchmarks.suites.density`: enter their JSON, leave SVG files.
+"""Draw the results of `benchmarks.suites.scaling` and `benchmarks.suites.density` as SVG files.
 
-Each file carries a digest of the figures that it shows (`digest`), by which a test tells whether plot and JSON belong
-together. Importing this needs no matplotlib, drawing does.
+Each file contains a digest of the figures that it shows (`digest`), by which a test checks that plot and JSON match.
+Importing this module needs no matplotlib; drawing does.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 __all__ = ["density_plot", "digest", "scaling_plot"]
 
 _COLOURS = {"forward": "tab:blue", "step": "tab:red"}
-_LINES = {"edges": "edges", "batch": "samples a batch", "depth": "depth (levels)"}
+_LINES = {"edges": "edges", "batch": "batch size (samples)", "depth": "depth (levels)"}
 
 
 def digest(content: dict[str, Any]) -> str:
-    """Of what a plot shows: the rows of results, in hexadecimal."""
+    """A hexadecimal digest of the rows of results that a plot shows."""
     return hashlib.sha256(json.dumps(content["rows"], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def scaling_plot(content: dict[str, Any], folder: Path) -> Path:
-    """Time, and time an edge and sample, over edges, batch and depth; returns the file."""
+    """Plot time, and time per edge and sample, over edges, batch and depth; return the file."""
     plt = _pyplot()
     figure, axes = plt.subplots(2, 3, figsize=(11, 6), sharey="row", layout="constrained")
     for (line, label), (above, below) in zip(_LINES.items(), axes.T, strict=True):
@@ -50,13 +50,13 @@ def scaling_plot(content: dict[str, Any], folder: Path) -> Path:
             axis.grid(alpha=0.3)
         below.set_xlabel(label)
     axes[0, 0].set_ylabel("ms")
-    axes[1, 0].set_ylabel("ns an edge and sample")
-    axes[0, 2].legend(*axes[0, 0].get_legend_handles_labels(), loc="upper right", fontsize=8)  # where no line is
+    axes[1, 0].set_ylabel("ns per edge and sample")
+    axes[0, 2].legend(*axes[0, 0].get_legend_handles_labels(), loc="upper right", fontsize=8)  # where there is no line
     return _save(figure, folder / "scaling.svg", content)
 
 
 def _slope_one(axis: Any, rows: Sequence[dict[str, Any]], line: str) -> None:
-    """A line of cost proportional to ``line``, through the slowest point."""
+    """Draw a line of cost proportional to ``line``, through the slowest point."""
     last = max((row for row in rows if line in row["lines"]), key=lambda row: (row[line], row["median"]))
     first = min(row[line] for row in rows if line in row["lines"])
     ends = [first, last[line]]
@@ -65,7 +65,7 @@ def _slope_one(axis: Any, rows: Sequence[dict[str, Any]], line: str) -> None:
 
 
 def density_plot(content: dict[str, Any], folder: Path) -> Path:
-    """Times over density, of the wired network and of the dense one, a panel a network; returns the file."""
+    """Plot the times of the wired and of the dense network over density, one panel per network; return the file."""
     plt = _pyplot()
     networks = list(dict.fromkeys(row["network"] for row in content["rows"]))
     figure, axes = plt.subplots(1, len(networks), figsize=(5.5 * len(networks), 4), squeeze=False, layout="constrained")
@@ -100,7 +100,7 @@ def _pyplot() -> Any:
     import matplotlib as mpl
 
     mpl.use("agg")
-    mpl.rcParams.update({"svg.hashsalt": "freewire", "svg.fonttype": "none"})  # the same figures, the same file
+    mpl.rcParams.update({"svg.hashsalt": "freewire", "svg.fonttype": "none"})  # the same figures give the same file
     import matplotlib.pyplot as plt
 
     return plt

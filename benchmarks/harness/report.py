@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""docs/benchmarks.md from the results: ``python -m benchmarks.harness.report``.
+"""Write docs/benchmarks.md and its plots from the recorded results: ``python -m benchmarks.harness.report``.
 
-Enters: benchmarks/results/*.json. Leaves: docs/benchmarks.md, and the plots beside it in docs/img/, drawn again. No
-figure on that page has another source, and a test holds page and plots to the JSON files. What is not measured yet is
-named on the page with the command that measures it.
+The page is made from benchmarks/results/*.json alone, and a test checks that page and plots match the JSON files. What
+is not measured yet is listed on the page with the command that measures it.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness import randwire_table
 from benchmarks.harness.plots import density_plot, scaling_plot
 from benchmarks.harness.table import cell, place
-from benchmarks.suites import randwire_table
 
 __all__ = ["COMMANDS", "main", "page", "read"]
 
-#: The results that the page shows, and how each is measured.
+#: The results that the page shows, and the command that measures each.
 COMMANDS = {
-    "cpu": "python -m benchmarks.suites.run --all --json benchmarks/results/cpu.json",
+    "cpu": "python -m benchmarks.suites.cpu --all --json benchmarks/results/cpu.json",
     "scaling": "python -m benchmarks.suites.scaling",
     "density": "python -m benchmarks.suites.density",
     "randwire": "python -m benchmarks.suites.randwire --checkout seungwonpark=PATH jiaminren=PATH",
 }
 _TITLES = {
-    "cpu": "Beside other ways to run the same network",
+    "cpu": "Compared with other ways to run the same network",
     "scaling": "Growth with edges, batch and depth",
     "density": "Where dense layers become faster",
-    "randwire": "RandWire beside plain PyTorch",
+    "randwire": "RandWire compared with plain PyTorch",
 }
 _TITLE = """<!-- SPDX-License-Identifier: MIT -->
 <!-- written by `python -m benchmarks.harness.report`; do not edit -->
@@ -41,27 +40,29 @@ _TITLE = """<!-- SPDX-License-Identifier: MIT -->
 
 Every candidate's outputs and gradients are compared with `freewire.reference` before it is timed, and the candidates
 take turns in blocks of 10 ms. A "forward" runs without gradients; a "step" clears the gradients and runs
-`net(x).sum().backward()` with x requiring one too. Figures are medians ± half the distance between the quartiles.
+`net(x).sum().backward()` with x requiring a gradient too. Figures are medians ± half the interquartile range.
 
-A health probe, some 10 ms of fixed arithmetic on all cores, stands before and after every block. A block beside a run
-of the probe that is {share:.0f} % slower than the session's fastest one is measured again, at most as often as it was
-asked for; what then still stands on such blocks is marked with "!".
+A health probe, some 10 ms of fixed arithmetic on all cores, runs before and after every block. A block next to a run
+of the probe that is {share:.0f} % slower than the session's fastest one is measured again, for at most twice the
+requested number of blocks; figures that still rely on such blocks are marked with "!".
 """
-_SHARE = 0.25  # by which the probe's fastest run may differ between two sessions on one kind of processor
+_SHARE = 0.25  # by which the probe's fastest run may differ between two sessions on the same kind of processor
 
 Results = dict[str, dict[str, Any]]
 
 
 def read(folder: Path) -> Results:
-    """The results by name, without the ``.json``; those of GPUs among them.
+    """Read the results in a folder, those of GPUs included, by file name without ``.json``.
 
     Raises:
-        ValueError: One is of a quick run.
+        ValueError: A file holds the results of a quick run.
     """
     found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     for name, content in found.items():
         if name in COMMANDS and content["quick"]:
-            raise ValueError(f"{name}.json: expected a full run, got a quick one. Run `{COMMANDS[name]}`.")
+            raise ValueError(
+                f"{name}.json: expected results of a full run, got those of a quick one. Run `{COMMANDS[name]}`."
+            )
     return found
 
 
@@ -69,7 +70,7 @@ def page(results: Results) -> str:
     """The page's text.
 
     Args:
-        results: From `read`.
+        results: The results of `read`.
     """
     share = max((c["machine"]["probe"]["share"] for n, c in results.items() if n in COMMANDS), default=_SHARE)
     parts = [_TITLE.format(share=share * 100)]
@@ -78,7 +79,7 @@ def page(results: Results) -> str:
         "randwire": randwire_table.section,
     }
     for name, title in _TITLES.items():
-        text = f"Not measured yet: `{COMMANDS[name]}` does it.\n"
+        text = f"Not measured yet: run `{COMMANDS[name]}`.\n"
         if name in results:
             text = f"{_session(results[name], results)}\n\n{write[name](results[name])}"
         parts.append(f"## {title}\n\n{text}")
@@ -86,7 +87,7 @@ def page(results: Results) -> str:
     text = "".join(
         f"- [{results[name]['machine']['gpu']['name']}](../benchmarks/results/{name}.md)\n" for name in chips
     )
-    parts.append("## On a GPU\n\n" + (text or "Not measured yet: `make bench-gpu` does it.\n"))
+    parts.append("## On a GPU\n\n" + (text or "Not measured yet: run `make bench-gpu`.\n"))
     return "\n".join(parts)
 
 
@@ -95,17 +96,17 @@ def _session(content: dict[str, Any], results: Results) -> str:
     machine, rows = content["machine"], [row for row in content["rows"] if "sick" in row]
     probe = machine["probe"]
     sick = sum(bool(row["sick"]) for row in rows)
-    told = (
+    text = (
         f"{place(machine)} `{content['command']}`. The probe's fastest run took {probe['best'] * 1e3:.1f} ms, the "
         f"median {probe['median'] / probe['best']:.2f} times as long; {sick} of {len(rows)} measurements are marked."
     )
     best = min(c["machine"]["probe"]["best"] for c in results.values() if c["machine"]["cpu"] == machine["cpu"])
     if probe["best"] > best * (1 + _SHARE):
-        told += (
-            f" **Another session on this kind of processor was {probe['best'] / best:.2f} times as fast: measure this "
-            "one again.**"
+        text += (
+            f" **Another session on this kind of processor was {probe['best'] / best:.2f} times as fast: repeat this "
+            "measurement.**"
         )
-    return told
+    return text
 
 
 def _peers(content: dict[str, Any]) -> str:
@@ -129,9 +130,12 @@ def _peers(content: dict[str, Any]) -> str:
             what = f" ({row['measure']})" if "measure" in row else ""
             reasons.setdefault((row["candidate"], row["refusal"]), []).append(row["workload"] + what)
     if reasons:
-        lines += ["", "Left out:", ""]
+        lines += ["", "Not run:", ""]
         lines += [f"- {label}, {', '.join(where)}: {why}" for (label, why), where in reasons.items()]
-    lines += ["", "Each peer is the best of several layouts tried, which the heads of `benchmarks/peers/` list."]
+    lines += [
+        "",
+        "Each peer uses the best of several layouts, listed at the head of its file in `benchmarks/peers/`.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -139,7 +143,7 @@ def _scaling(content: dict[str, Any]) -> str:
     rows = content["rows"]
     kinds = list(dict.fromkeys((row["measure"], row["threads"]) for row in rows))
     lines = ["![Time over edges, batch and depth](img/scaling.svg)", ""]
-    lines += ["Time an edge and sample in ns, and the network's in ms:", ""]
+    lines += ["Time per edge and sample in ns, in brackets the network's in ms:", ""]
     heads = [f"{what}, {threads} thread{'s' * (threads > 1)}" for what, threads in kinds]
     lines += ["| edges | batch | depth | " + " | ".join(heads) + " |", "|---" * (3 + len(kinds)) + "|"]
     for point in dict.fromkeys((row["edges"], row["batch"], row["depth"]) for row in rows):
@@ -152,7 +156,7 @@ def _scaling(content: dict[str, Any]) -> str:
 
 
 def _slope(rows: Sequence[dict[str, Any]], line: str, kind: tuple[str, int]) -> float:
-    """Of log time over the upper half of a line: the fixed cost of a call weighs on the lower one."""
+    """The slope of log time over the upper half of a line, since the fixed cost of a call affects the lower half."""
     own = sorted(
         (row[line], row["median"]) for row in rows if line in row["lines"] and (row["measure"], row["threads"]) == kind
     )
@@ -171,9 +175,9 @@ def _density(content: dict[str, Any]) -> str:
         own = {(r["measure"], r["candidate"]): r for r in rows if (r["network"], r["density"], r["edges"]) == point}
         cells = [cell(own[what, label]) for what in measures for label in labels]
         lines.append(f"| {point[0]} | {point[1] * 100:g} % | {point[2]:,} | " + " | ".join(cells) + " |")
-    lines += ["", "Times in ms, in brackets over freewire's. Equally fast at:", ""]
+    lines += ["", "Times in ms, in brackets relative to freewire's. Both are equally fast at:", ""]
     for cross in content["crossovers"]:
-        at = "one of the two is faster at all of these" if cross["density"] is None else f"{cross['density']:.2%}"
+        at = "one is faster at all these densities" if cross["density"] is None else f"{cross['density']:.2%}"
         lines.append(f"- {cross['network']}, {cross['measure']}: {at}")
     return "\n".join(lines) + "\n"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Results as a Markdown table: enters what a benchmark writes to JSON, leaves text, medians beside each other."""
+"""Format results, as a benchmark writes them to JSON, as a Markdown table with one column per candidate."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def markdown(content: dict[str, Any]) -> str:
     title = machine.get("gpu", {}).get("name") or machine["cpu"]
     lines = ["<!-- SPDX-License-Identifier: MIT -->", f"# {title}", ""]
     if content["quick"]:
-        lines += ["A quick run, on small networks: a test of the benchmark, whose figures mean nothing.", ""]
+        lines += ["A quick run on small networks, to test the benchmark: its figures mean nothing.", ""]
     lines += [f"{place(machine)} `{content['command']}`", ""]
-    lines += ["Medians in ms ± half the distance between the quartiles; in brackets the median over freewire's.", ""]
+    lines += ["Medians in ms ± half the interquartile range; in brackets the median over freewire's.", ""]
     if any(row.get("sick") for row in rows):
-        lines += ["!: measured while something else used the machine, as a probe beside it told.", ""]
+        lines += ["!: measured while something else used the machine, according to the health probe.", ""]
     lines += _table(rows)
     networks = dict.fromkeys((row["workload"], row["about"]) for row in rows)
     lines += ["", *(f"- {name}: `{about}`" for name, about in networks)]
@@ -33,7 +33,7 @@ def markdown(content: dict[str, Any]) -> str:
         if "refusal" in row
     )
     if refusals:
-        lines += ["", "Left out:", "", *(f"- {refusal}" for refusal in refusals)]
+        lines += ["", "Not run:", "", *(f"- {refusal}" for refusal in refusals)]
     return "\n".join(lines) + "\n"
 
 
@@ -67,7 +67,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def cell(row: dict[str, Any]) -> str:
-    """A median with its spread and ratio, marked where the machine was disturbed; "-" where nothing was timed."""
+    """A median with its spread and ratio, marked if the machine was disturbed; "-" if nothing was timed."""
     if "median" not in row:
         return "-"
     mark = " !" if row["sick"] else ""

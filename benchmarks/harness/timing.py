@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Interleaved timing: tasks take turns in short blocks, so that the machine's noise falls on all of them alike.
+"""Interleaved timing: tasks take turns in short blocks, so that the machine's noise affects all of them alike.
 
-Enters: functions. Leaves: a `Timing` each, with median and spread. `torch.utils.benchmark` runs each block: it sets
-the threads, warms up with two calls (which also takes the caches and the threads back from whoever ran before) and
-keeps the garbage collector out.
+`interleave` returns one `Timing` per task, with median and spread. `torch.utils.benchmark` runs each block: it sets
+the threads, warms up with two calls (which also refills the caches) and switches the garbage collector off.
 
-A run of the health probe (`benchmarks.suites.health`) stands before and after every block. A block beside a slow run is
-measured again, in later rounds; where too many are, blocks beside the least slow runs fill the gaps, and the `Timing`
-says how many those are.
+The health probe (`benchmarks.harness.health`) runs before and after every block. A block next to a slow run of the
+probe is measured again in a later round; if too many are, the blocks next to the least slow runs are used, and the
+`Timing` says how many they are.
 """
 
 from __future__ import annotations
@@ -18,38 +17,38 @@ from dataclasses import dataclass
 
 from torch.utils.benchmark import Measurement, Timer
 
-from benchmarks.suites.health import Probe, session
+from benchmarks.harness.health import Probe, session
 
 __all__ = ["BLOCK", "Timing", "interleave"]
 
-BLOCK = 0.01  # seconds of calls a block
-_PATIENCE = 2  # times the rounds asked for, at most
-_BUDGET = 10.0  # seconds of blocks a task; one whose calls are longer gets fewer rounds,
-_FEWEST = 5  # but so many
+BLOCK = 0.01  # seconds of calls per block
+_PATIENCE = 2  # at most so many times the requested rounds
+_BUDGET = 10.0  # seconds of blocks per task; a task with longer calls gets fewer rounds,
+_FEWEST = 5  # but at least so many
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call, over the blocks: each block's mean is one run."""
+    """Seconds per call, over the blocks; each block's mean is one run."""
 
     median: float
-    #: Between the quartiles.
+    #: The distance between the quartiles.
     iqr: float
     fastest: float
     runs: int
     calls_per_run: int
-    #: Runs among these that stand beside a slow run of the probe, since no better ones could be had.
+    #: How many of these runs are next to a slow run of the probe, since there were no better ones.
     sick: int
-    #: Blocks measured and then left out for such a run.
+    #: How many blocks were measured and then dropped because of a slow run of the probe.
     repeated: int
-    #: The slowest run of the probe beside these runs, over the session's fastest.
+    #: The slowest run of the probe next to these runs, over the session's fastest.
     slowdown: float
 
 
 @dataclass(frozen=True)
 class _Block:
     measurement: Measurement
-    probe: float  # seconds, of the slower of the two runs around it
+    probe: float  # seconds of the slower of the two runs of the probe around it
 
 
 def interleave(
@@ -63,15 +62,15 @@ def interleave(
     """Time tasks in turns.
 
     Args:
-        tasks: By label; each call is one thing to time.
-        rounds: Blocks a task, at least 1; fewer for a task whose every call takes long. The order of the tasks is
+        tasks: The calls to time, by label.
+        rounds: Number of blocks per task, at least 1; a task with long calls gets fewer. The order of the tasks is
             rotated from round to round.
-        threads: That torch may use.
-        block: Seconds that a block should take, by which calls are counted; at least one call.
-        probe: Of the machine's health; None: the session's.
+        threads: Number of threads that torch may use.
+        block: Seconds that a block should take, which sets its number of calls, at least one.
+        probe: The health probe; None for the session's.
 
     Returns:
-        By label, in the order given.
+        The timings by label, in the given order.
     """
     probe = session() if probe is None else probe
     timers = {label: Timer("task()", globals={"task": task}, num_threads=threads) for label, task in tasks.items()}
@@ -102,7 +101,7 @@ def _healthy(blocks: list[_Block], probe: Probe) -> int:
 
 
 def _timing(blocks: list[_Block], rounds: int, calls: int, probe: Probe) -> Timing:
-    """Of the healthy blocks, filled up with those beside the least slow runs of the probe."""
+    """Summarize the healthy blocks, and if there are too few, those next to the least slow runs of the probe."""
     kept = sorted(blocks, key=lambda block: block.probe if probe.sick(block.probe) else 0.0)[:rounds]
     (merged,) = Measurement.merge([block.measurement for block in kept])
     return Timing(
@@ -118,7 +117,7 @@ def _timing(blocks: list[_Block], rounds: int, calls: int, probe: Probe) -> Timi
 
 
 def _seconds(timer: Timer, block: float) -> float:
-    """A call's time, by the second of two trials."""
+    """The time of one call, measured at the second of two trials."""
     timer.timeit(1)
     once = timer.timeit(1).median
     if once < block / 100:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The peers: other ways to compute a freewire network, one a file, each in the best of the layouts tried.
+"""The peers: other ways to compute a freewire network, one per file, each in the best of the layouts tried.
 
-Enters: a `freewire.Network`. Leaves: `PEERS`, classes of modules that take over its graph and weights and compute the
-same numbers. They know sum aggregation and linear, relu and tanh nodes. Each file says what was tried; the comparisons
-there are CPU time of W1 on one thread of an AMD EPYC of the Zen 5 kind (AVX-512), torch 2.13, unless they say more.
+`PEERS` holds classes of modules that take over a network's graph and weights and compute the same numbers. They
+support sum aggregation and linear, relu and tanh nodes. The head of each file says which layouts were tried; unless it
+says otherwise, they were compared by CPU time of W1 on one thread of an AMD EPYC (Zen 5, AVX-512), torch 2.13.
 
-Optional ones need a package, or a checkout that the user names (`CHECKOUTS`); where it is absent, their refusal says
-how it is had.
+Some peers need an optional package, or a checkout that the user names (`CHECKOUTS`); where it is missing, their refusal
+says how to get it. To add a peer, write a subclass of `benchmarks.peers.base.Peer` and add it to the tuple below.
 """
 
 from benchmarks.peers.base import Peer

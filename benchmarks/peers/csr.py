@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""torch CSR: one sparse matrix product a level, as a torch user would write it.
+"""torch CSR: one sparse matrix product per level, as a torch user would write it.
 
-Enters: a network. Leaves: two peers. A level is ``A @ values``, with ``A`` a ``torch.sparse_csr`` matrix
-``[nodes in the level, rows so far]`` and the values batch-last ``[rows, B]``, a tape that is written level by level.
+A level is ``A @ values``, with ``A`` a ``torch.sparse_csr`` matrix ``[nodes in the level, rows so far]`` and the values
+batch-last, ``[rows, B]``, on a tape that is written level by level.
 
-`CsrPeer` has a backward of its own: a level's input gradients are one product with the reversed graph's matrix (a
+`CsrPeer` has a hand-written backward: a level's input gradients are one product with the reversed graph's matrix (a
 gather), and all weight gradients are a single `torch.sparse.sampled_addmm` at the end. `CsrAutogradPeer` leaves the
 backward to torch, which does differentiate a product by the matrix's values; its step takes 9 times as long. Both
-share one forward where no gradient is wanted.
+share one forward when no gradient is needed.
 
 Tried and found slower: values batch-first (7 times the forward); int64 indices (a tenth more); ``mm`` and then a sum
-with the bias instead of ``addmm`` into rows preset with it (the same, or a tenth more); matrices made at every call
-instead of once over views of the weights. For autograd: one matrix a level as the parameter; one weight vector a
+with the bias instead of ``addmm`` into rows preset with it (the same, or a tenth more); matrices built at every call
+instead of once over views of the weights. For autograd: one matrix per level as the parameter; one weight vector per
 level.
 """
 
@@ -51,7 +51,7 @@ class _Matrices:
     """The matrices of a layout over one weight vector."""
 
     layout: Layout
-    #: One a level, [nodes in the level, rows before it].
+    #: One per level, [nodes in the level, rows before it].
     forward: list[Tensor]
     #: The reversed graph's, for the input rows and then each level, [its rows, rows after it]; None without edges.
     backward: list[Tensor | None]
@@ -141,7 +141,7 @@ class _Function(torch.autograd.Function):
 
 
 class CsrPeer(FlatPeer):
-    """One CSR product a level, with a backward of products and one sampled product."""
+    """One CSR product per level, with a backward of products and one sampled product."""
 
     label = "torch CSR"
 
@@ -160,7 +160,7 @@ class CsrPeer(FlatPeer):
 
 
 class CsrAutogradPeer(CsrPeer):
-    """The same forward; the backward is torch's own, which needs new values a level instead of a tape."""
+    """The same forward with torch's own backward, which needs new values at every level instead of a tape."""
 
     label = "torch CSR, autograd"
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """deepstruct: layers whose weights are multiplied by a mask at every call.
 
-Enters: a network whose edges lead from one level to the next. Leaves: `DeepstructPeer`, its ``MaskedDeepFFN`` with the
-wiring's masks. Its ``MaskedDeepDAN``, which takes a graph, has edges that skip layers too, but adds up what each layer
-makes of them *after* the activation: that is another function, and no weights make it the wiring's. On what remains
-the two run the same layers; building the DAN takes time quadratic in nodes.
+`DeepstructPeer` runs its ``MaskedDeepFFN`` with the graph's masks, for graphs whose edges lead from one level to the
+next. Its ``MaskedDeepDAN``, which takes a graph, has edges that skip layers too, but adds up the results of the layers
+*after* the activation: that is another function, and no weights make it the graph's. Without such edges the two run
+the same layers; building the DAN takes time quadratic in nodes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import freewire as fw
-from benchmarks.peers.base import Peer, indices, missing, to_canonical
+from benchmarks.peers.base import Peer, level_parameters, missing, to_canonical
 from benchmarks.peers.layout import LINEAR, RELU, Layout
 
 __all__ = ["DeepstructPeer"]
@@ -25,35 +25,26 @@ class DeepstructPeer(Peer):
     """Its ``MaskedDeepFFN``."""
 
     label = "deepstruct"
-    dtypes = (torch.float32,)  # it turns whatever comes into float32
+    dtypes = (torch.float32,)  # it converts every input to float32
 
     def __init__(self, net: fw.Network) -> None:
         super().__init__(net)
         from deepstruct.sparse import MaskedDeepFFN, maskable_layers
 
-        assert net.bias is not None
         layout = self.layout
-        edge_weight = net.weight.detach()[indices(layout.weight_entry, net.weight)]
-        row_bias = net.bias.detach()[indices(layout.bias_entry, net.bias)]
         hidden = [level.end - level.begin for level in layout.levels[:-1]]
         self.model = MaskedDeepFFN(layout.num_inputs, len(layout.outputs), hidden)
         self.layers: list[Any] = [self.model._layer_first, *maskable_layers(self.model._layers_hidden)]
         self.layers.append(self.model._layer_out)
-        self.places: list[tuple[Tensor, ...]] = []
-        before = 0
-        for layer, level in zip(self.layers, layout.levels, strict=True):
-            edges = slice(level.first, level.last)
-            at = tuple(torch.from_numpy(a) for a in (layout.dst[edges] - level.begin, layout.src[edges] - before))
-            weight = torch.zeros_like(layer.weight)
-            weight.index_put_(at, edge_weight[edges], accumulate=True)
+        self.places: list[tuple[Tensor, Tensor]] = []
+        parameters = level_parameters(net, layout, layout.level_before())
+        for layer, (weight, bias, at) in zip(self.layers, parameters, strict=True):
             mask = torch.zeros_like(layer.mask)
             mask[at] = True
             layer.mask = mask
             layer.weight = torch.nn.Parameter(weight)
-            own = slice(level.begin - layout.num_inputs, level.end - layout.num_inputs)
-            layer.bias = torch.nn.Parameter(row_bias[own].clone())
+            layer.bias = torch.nn.Parameter(bias)
             self.places.append(at)
-            before = level.begin
 
     @classmethod
     def refusal(cls, net: fw.Network) -> str | None:
@@ -66,9 +57,8 @@ class DeepstructPeer(Peer):
         if refusal is not None:
             return refusal
         layout = Layout.of(net.graph)
-        begins = [0, *(level.begin for level in layout.levels)]
-        for before, level in zip(begins, layout.levels, strict=False):
-            if (layout.src[level.first : level.last] < before).any():
+        for first, level in zip(layout.level_before(), layout.levels, strict=True):
+            if (layout.src[level.first : level.last] < first).any():
                 return "edges skip layers: it adds these up after the activation, which is another function"
         codes = [RELU] * (len(layout.levels) - 1) + [LINEAR]
         if len(codes) < 2 or any(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The dense network of a wiring's neurons: enters a network, leaves `DENSE`, a candidate that is compared in cost only.
+"""The dense MLP with as many layers, and neurons per layer, as the graph has levels and nodes.
 
-It has as many layers, and neurons a layer, as the wiring has levels and nodes, and every connection between two
-layers in turn: what somebody would train who does without the wiring.
+`DENSE` is a candidate that is compared in cost only: every two successive layers are fully connected, which is what
+somebody would train who ignores the wiring.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import itertools
 from torch import nn
 
 import freewire as fw
+from benchmarks.harness.measure import Candidate
 from benchmarks.peers.layout import Layout
-from benchmarks.suites.run import Candidate
 
 __all__ = ["DENSE"]
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The 2019 Freewire, the library that this one succeeds: a few torch calls a level on a tape ``[B, nodes + 1]``.
+"""The 2019 Freewire, the library that this one succeeds: a few torch calls per level on a tape ``[B, nodes + 1]``.
 
-Enters: a network, and a checkout (see `benchmarks.peers.checkouts`). Leaves: `Freewire2019Peer`. Its model is built
-from the live nodes, then given the network's weights; its forward and torch's autograd run as they are. There is one
-layout to try, its own. What it needs in order to run here, all of it outside of what is timed: ``.cuda()`` leaves
-tensors on the CPU while it is built and called first, tanh joins its table of activations, a tape of the batch's size
-and type is there before the call (its own would be on a GPU), and its printing goes nowhere.
+`Freewire2019Peer` needs a checkout (see `benchmarks.peers.checkouts`). It builds the library's model from the live
+nodes and gives it the network's weights; the library's forward and torch's autograd run unchanged. Its own layout is
+the only one to try. Some things are patched so that it runs here, none of them in what is timed: ``.cuda()`` leaves
+tensors on the CPU while the model is built, tanh is added to its table of activations, a tape of the batch's size and
+dtype is made before the call (its own would be on a GPU), and its printing is discarded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 import freewire as fw
-from benchmarks.peers.base import Peer, indices, to_canonical
+from benchmarks.peers.base import Peer, live_parameters, to_canonical
 from benchmarks.peers.checkouts import absent, load
 from benchmarks.peers.layout import Layout
 from freewire.graph import ACTIVATIONS
@@ -28,7 +28,7 @@ from freewire.graph import ACTIVATIONS
 __all__ = ["Freewire2019Peer"]
 
 _NAME, _FOLDER, _PACKAGE = "freewire2019", "freewire", "_freewire_of_2019"
-_MOST_NODES = 30_000  # it schedules in time quadratic in nodes: 10 s for half as many
+_MOST_NODES = 30_000  # its scheduling takes time quadratic in nodes: 10 s for half as many
 
 
 @contextlib.contextmanager
@@ -47,7 +47,6 @@ class Freewire2019Peer(Peer):
 
     def __init__(self, net: fw.Network) -> None:
         super().__init__(net)
-        assert net.bias is not None
         layout, dtype = self.layout, net.weight.dtype
         parts = {name: load(_NAME, _FOLDER, _PACKAGE, name) for name in ("graph", "model", "model_utils")}
         parts["model_utils"].activation_map["tanh"] = torch.tanh
@@ -61,14 +60,13 @@ class Freewire2019Peer(Peer):
         hidden = [made for r, made in enumerate(nodes) if r >= layout.num_inputs and r not in outputs]
         with _on_cpu():
             graph = parts["graph"].Graph(nodes[: layout.num_inputs], hidden, [nodes[r] for r in layout.outputs])
-            with mock.patch.object(parts["model"].Model, "update_graph"):  # a call a parameter, to write them to nodes
+            with mock.patch.object(parts["model"].Model, "update_graph"):  # copies parameters to nodes, one by one
                 self.model = parts["model"].Model(graph)
-        # Where each of its parameters stands among the live edges and the computed rows.
+        # Where each of its parameters is among the live edges and the computed rows.
         self.edges: list[Tensor] = []
         self.places: list[tuple[Tensor, Tensor]] = []
         self.rows: list[Tensor] = []
-        edge_weight = net.weight.detach()[indices(layout.weight_entry, net.weight)]
-        row_bias = net.bias.detach()[indices(layout.bias_entry, net.bias)]
+        edge_weight, row_bias = live_parameters(net, layout)
         for op in self.model.ops:
             rows = torch.tensor([row[id(made)] for made in op.nodes]) - layout.num_inputs
             begin, end = torch.from_numpy(layout.in_ptr)[rows], torch.from_numpy(layout.in_ptr)[rows + 1]
@@ -92,7 +90,7 @@ class Freewire2019Peer(Peer):
             return "its adapter is written for the CPU"
         refusal = super().refusal(net)
         if refusal is None and (nodes := Layout.of(net.graph).num_rows) > _MOST_NODES:
-            refusal = f"{nodes:,} nodes: it schedules in time quadratic in nodes"
+            refusal = f"{nodes:,} nodes: its scheduling takes time quadratic in nodes"
         return refusal
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The jitted calls of `benchmarks.peers.jax_levels`.
 
-Enters: a `Layout`. Leaves: `Kernels`, from torch tensors to torch tensors. Values and their gradients are ``[R, B]``,
-a row a node and a column a sample (R rows, I of them inputs, B samples, M edges, O outputs). Importing this needs jax.
+`Kernels` compiles a `Layout` into calls that take and return torch tensors. Values and their gradients are ``[R, B]``,
+one row per node and one column per sample (R rows, of which I are inputs, B samples, M edges, O outputs). Importing
+this module needs jax.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ Array = Any
 
 
 class _Lists:
-    """For some nodes, the rows that each gathers from and the edges between: ``[nodes, most]``, filled up.
+    """For some nodes, the rows that each gathers from and the edges in between, padded to ``[nodes, most]``.
 
     Args:
         ptr: Where each node's entries begin, ``[nodes + 1]``.
         row: The row of each entry.
-        edge: Its edge; the filling's is ``none``, whose weight is 0.
-        none: M.
+        edge: The edge of each entry. The edge of the padding is ``none``, whose weight is 0.
+        none: The number of edges M.
     """
 
     def __init__(self, ptr: NDArray[Any], row: NDArray[Any], edge: NDArray[Any], none: int) -> None:
@@ -43,11 +44,11 @@ class _Lists:
         self.row[node, place], self.edge[node, place] = row, edge
         first = self.row[:1]
         contiguous = (np.diff(first) == 1).all() and (self.row == first).all()
-        #: Where every node gathers from the same rows, one after the other: the first of them.
+        #: If every node gathers from the same consecutive rows, the first of them; otherwise None.
         self.first = int(first[0, 0]) if contiguous and self.shape[1] > 1 and (count == self.shape[1]).all() else None
 
     def gather(self, values: Array, weight: Array) -> Array:
-        """Weighted sums, ``[nodes, B]``; ``weight`` is ``[M + 1]``, its last entry 0."""
+        """Weighted sums, ``[nodes, B]``; ``weight`` is ``[M + 1]`` with 0 as its last entry."""
         own = weight[self.edge]
         if self.first is not None:
             return own @ values[self.first : self.first + self.shape[1]]
@@ -58,7 +59,7 @@ class Kernels:
     """A network's calls, compiled at the first call of each batch size.
 
     Args:
-        layout: Of the network.
+        layout: The network's layout.
         dtype: float32 or float64.
     """
 
@@ -91,7 +92,7 @@ class Kernels:
             return to_torch(self._infer(*map(to_jax, (x, weight, bias))))
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Array]:
-        """The outputs ``[B, O]`` and the tape, which stays in jax."""
+        """The outputs ``[B, O]`` and the tape, a jax array."""
         with self._types():
             y, tape = self._forward(*map(to_jax, (x, weight, bias)))
             return to_torch(y), tape
@@ -103,7 +104,7 @@ class Kernels:
             return to_torch(grad_x), to_torch(grad_weight), to_torch(grad_bias)
 
     def _types(self) -> Any:
-        """Jax knows no float64 unless told so."""
+        """Enable float64 in jax, which is off by default."""
         return jax.enable_x64(True) if self._wide else contextlib.nullcontext()
 
     def _run(self, x: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
@@ -155,18 +156,18 @@ def _activated(code: int, z: Array) -> Array:
 
 
 def _scaled(code: int, grad: Array, value: Array) -> Array:
-    """By the derivative at a node's value."""
+    """The gradient times the derivative of the activation at a node's value."""
     if code == RELU:
         return jnp.where(value > 0, grad, 0)
     return grad * (1 - value * value) if code == TANH else grad
 
 
 def to_jax(value: Tensor) -> Array:
-    """A tensor as jax sees it, in the same memory where its alignment allows."""
+    """A tensor as a jax array, sharing its memory where the alignment allows."""
     return jnp.from_dlpack(value.detach())
 
 
 def to_torch(value: Array) -> Tensor:
-    """The way back, once it is computed."""
+    """A jax array as a tensor, once it is computed."""
     result: Tensor = torch.from_dlpack(jax.block_until_ready(value))
     return result

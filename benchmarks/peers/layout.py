@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What every peer needs of a wiring: its live nodes in rows, its levels, its edges by row.
+"""A graph as every peer needs it: its live nodes in rows, its levels, and its edges by row.
 
-Enters: a freewire `Graph`. Leaves: `Layout`, numpy arrays. As freewire does, the peers leave out nodes that reach
-no output, so that all of them do the same arithmetic. `activate` and `scale_by_derivative` are the node functions
-that the peers written in torch share.
+`Layout.of` turns a freewire `Graph` into numpy arrays. Like freewire, the peers skip nodes that reach no output, so
+that all of them do the same arithmetic. `activate` and `scale_by_derivative` are the node functions that the peers
+written in torch share.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Level:
 
 @dataclass(frozen=True)
 class Layout:
-    """A wiring in rows: the inputs in the order of the features, then the live computed nodes by level.
+    """A graph in rows: the inputs in the order of the features, then the live computed nodes by level.
 
-    R rows, I of them inputs, M live edges, O outputs.
+    There are R rows, of which I are inputs, M live edges and O outputs.
     """
 
     num_inputs: int
@@ -62,10 +62,10 @@ class Layout:
 
     @classmethod
     def of(cls, graph: fw.Graph) -> Layout:
-        """Lay a wiring out.
+        """Lay out a graph.
 
         Raises:
-            ValueError: It has nodes that the peers do not compute.
+            ValueError: The graph has nodes that the peers do not compute.
         """
         live = graph.reaches_output.copy()
         live[graph.input_index] = True
@@ -75,14 +75,14 @@ class Layout:
         level = graph.level[node]
         if not np.array_equal(node[:num_inputs], graph.input_index) or (level[num_inputs:] == 0).any():
             raise ValueError(
-                "graph: expected inputs in node order and no other nodes without in-edges, got other ones. "
+                "graph: expected inputs in node order and no other nodes without in-edges, got others. "
                 "The peers are kept simple: reorder the inputs."
             )
         codes = graph.activation[node[num_inputs:]].astype(np.int64)
         if not np.isin(codes, (LINEAR, RELU, TANH)).all():
-            raise ValueError("graph: expected linear, relu and tanh nodes only, got others. Peers know no more.")
+            raise ValueError("graph: expected linear, relu and tanh nodes only, got others. Peers support no more.")
         if (graph.aggregation[node] != AGGREGATIONS.index("sum")).any():
-            raise ValueError("graph: expected sum aggregation only, got another. Peers know no more.")
+            raise ValueError("graph: expected sum aggregation only, got another. Peers support no more.")
 
         row = np.full(graph.num_nodes, -1, np.int64)
         row[node] = np.arange(len(node))
@@ -114,6 +114,10 @@ class Layout:
             codes,
             outputs,
         )
+
+    def level_before(self) -> list[int]:
+        """For each level the first row of the level before it; 0, the first input, for the first level."""
+        return [0, *(level.begin for level in self.levels)][: len(self.levels)]
 
 
 def _stretches(codes: IntArray) -> tuple[tuple[int, int, int], ...]:

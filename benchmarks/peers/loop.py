@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The numba loop: plain loops over nodes and edges, compiled by numba, in parallel over tiles of the batch.
 
-Enters: a network. Leaves: `LoopPeer`. It is what a numerate user writes without C++: a tape ``[rows, samples]`` a
-tile, batch last so that the inner loop is vectorised, forward and backward by hand.
+`LoopPeer` is what a numerate user writes without C++: one tape ``[rows, samples]`` per tile, batch-last so that the
+inner loop is vectorised, with a hand-written forward and backward.
 
 Tried and found slower: tiles that are slices of a wider tape, which numba does not vectorise (14 times the forward);
-tiles of 16, 32 and 64 samples (5, 1.8 and 1.2 times); one edge a pass (1.3 to 1.8 times) and four (1.1); a backward
-that gathers over the reversed graph, and one that takes four weight gradients a pass (1.2 to 1.4 times the backward).
+tiles of 16, 32 and 64 samples (5, 1.8 and 1.2 times); one edge per pass (1.3 to 1.8 times) and four (1.1); a backward
+that gathers over the reversed graph, and one that does four weight gradients per pass (1.2 to 1.4 times the backward).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.peers.base import FlatPeer, missing
 
 __all__ = ["LoopPeer"]
 
-_WIDEST = 128  # samples a tile
+_WIDEST = 128  # samples per tile
 
 
 class _Function(torch.autograd.Function):
@@ -43,14 +43,14 @@ class _Function(torch.autograd.Function):
 
 
 class LoopPeer(FlatPeer):
-    """The whole network a tile of the batch, in numba."""
+    """The whole network for one tile of the batch at a time, in numba."""
 
     label = "numba loop"
 
     def __init__(self, net: fw.Network) -> None:
         super().__init__(net)
         layout = self.layout
-        self.wiring = (
+        self.graph_arrays = (
             layout.in_ptr,
             layout.src.astype(np.int32),
             layout.activation.astype(np.int32),
@@ -69,7 +69,7 @@ class LoopPeer(FlatPeer):
         return super().refusal(net)
 
     def tape_shape(self, x: Tensor) -> tuple[int, int, int]:
-        """Tiles, rows R, and samples W a tile."""
+        """The number of tiles, rows R, and samples per tile W."""
         batch = x.shape[0]
         width = max(1, min(_WIDEST, -(-batch // torch.get_num_threads())))
         return -(-batch // width), self.layout.num_rows, width
@@ -78,10 +78,10 @@ class LoopPeer(FlatPeer):
         """The outputs ``[B, O]``; every row's value is written to the tape, ``[tiles, R, W]``."""
         y = x.new_empty(x.shape[0], len(self.layout.outputs))
         x_array, tape_array, y_array = x.detach().numpy(), tape.numpy(), y.numpy()
-        if len(tape) == 1:  # waking the threads would cost more than one sample takes
-            self.kernels.forward_tile(x_array, *self.parameter_arrays, *self.wiring, tape_array[0], y_array)
+        if len(tape) == 1:  # waking the threads would take longer than one tile
+            self.kernels.forward_tile(x_array, *self.parameter_arrays, *self.graph_arrays, tape_array[0], y_array)
         else:
-            self.kernels.forward(x_array, *self.parameter_arrays, *self.wiring, tape_array, y_array)
+            self.kernels.forward(x_array, *self.parameter_arrays, *self.graph_arrays, tape_array, y_array)
         return y
 
     def run_backward(self, grad_y: Tensor, tape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,7 +93,7 @@ class LoopPeer(FlatPeer):
         self.kernels.backward(
             grad_y.numpy(),
             self.parameter_arrays[0],
-            *self.wiring,
+            *self.graph_arrays,
             tape.numpy(),
             torch.empty_like(tape).numpy(),
             grad_x.numpy(),
@@ -111,13 +111,13 @@ class LoopPeer(FlatPeer):
 
 
 def _kernels() -> ModuleType:
-    """The compiled loops; imported late, since numba is optional."""
+    """The compiled loops, imported here since numba is optional."""
     import numba
 
     from benchmarks.peers import loop_kernels
 
     threads = torch.get_num_threads()
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(min(threads, most))  # starts numba's threads, which may change the OpenMP setting of torch
+    numba.set_num_threads(min(threads, most))  # starts numba's threads, which may change torch's OpenMP setting
     torch.set_num_threads(threads)
     return loop_kernels

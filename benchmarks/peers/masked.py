@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Masked dense: a level is a dense product with all values so far, edges that do not exist held at weight 0.
+"""Masked dense: each level is a dense product with all values so far, where missing edges have weight 0.
 
-Enters: a network. Leaves: `MaskedPeer`. What ``F.linear`` with a masked weight computes, in the layout that was
-fastest: values batch-last on a tape ``[rows, B]`` written level by level, weights kept masked by masking their
-gradient (so that the forward multiplies by no mask), and a backward of dense products written by hand.
+This computes what ``F.linear`` with a masked weight does, in the layout that was fastest: values batch-last on a tape
+``[rows, B]`` written level by level, weights kept masked by masking their gradient (so that the forward multiplies by
+no mask), and a hand-written backward of dense products.
 
-Tried and found slower: ``F.linear`` on ``[B, rows]`` values, concatenated every level (twice the forward, 1.5 times
+Tried and found slower: ``F.linear`` on ``[B, rows]`` values, concatenated at every level (twice the forward, 1.5 times
 the step) or written into a tape (1.5 times the forward); ``weight * mask`` in every forward; plain autograd in each
 layout.
 """
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import freewire as fw
-from benchmarks.peers.base import Peer, indices, to_canonical
+from benchmarks.peers.base import Peer, indices, level_parameters, to_canonical
 from benchmarks.peers.layout import Layout, activate, scale_by_derivative
 
 __all__ = ["MaskedPeer"]
@@ -27,7 +27,7 @@ _LARGEST = 2 << 30  # bytes of dense weights
 
 
 class _Function(torch.autograd.Function):
-    """(x, weights and then biases of the levels) -> y."""
+    """(x, then the levels' weights, then their biases) -> y."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, peer: MaskedPeer, *parameters: Tensor) -> Tensor:
@@ -57,32 +57,23 @@ class _Function(torch.autograd.Function):
 
 
 class MaskedPeer(Peer):
-    """One dense product a level, ``[nodes in the level, rows so far] @ [rows so far, B]``."""
+    """One dense product per level, ``[nodes in the level, rows so far] @ [rows so far, B]``."""
 
     label = "masked dense"
 
     def __init__(self, net: fw.Network) -> None:
         super().__init__(net)
-        assert net.bias is not None
-        layout = self.layout
-        edge_weight = net.weight.detach()[indices(layout.weight_entry, net.weight)]
-        row_bias = net.bias.detach()[indices(layout.bias_entry, net.bias)][:, None]
-        self.outputs = indices(layout.outputs, net.weight)
+        self.outputs = indices(self.layout.outputs, net.weight)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         self.masks: list[Tensor] = []
-        self.places: list[tuple[Tensor, ...]] = []
-        for level in layout.levels:
-            edges = slice(level.first, level.last)
-            at = tuple(indices(ends, net.weight) for ends in (layout.dst[edges] - level.begin, layout.src[edges]))
-            weight = edge_weight.new_zeros(level.end - level.begin, level.begin)
+        self.places: list[tuple[Tensor, Tensor]] = []
+        for weight, bias, at in level_parameters(net, self.layout, [0] * len(self.layout.levels)):
             mask = torch.zeros_like(weight)
-            weight.index_put_(at, edge_weight[edges], accumulate=True)  # two edges of one pair share an entry
             mask[at] = 1
             self.weights.append(nn.Parameter(weight))
             self.masks.append(mask)
             self.places.append(at)
-            own = slice(level.begin - layout.num_inputs, level.end - layout.num_inputs)
-            self.biases.append(nn.Parameter(row_bias[own].clone()))
+            self.biases.append(nn.Parameter(bias[:, None]))
 
     @classmethod
     def refusal(cls, net: fw.Network) -> str | None:

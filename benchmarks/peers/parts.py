@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A wiring taken apart: enters a `Layout`, leaves its connected parts, for peers that run one small network each.
+"""The connected components of a `Layout`, for peers that run one small network each.
 
-A union of networks (workload W5) falls into its members, which is how a library of populations holds them.
+A union of networks (workload W5) is split into its members, which is how a library of populations stores them.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ __all__ = ["Part", "parts_of"]
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of a layout without an edge to the others. Its own nodes: its inputs first, then its other rows.
+    """A connected component: I inputs, N nodes in all, M edges, O outputs.
 
-    I inputs, N nodes in all, M edges, O outputs.
+    Its nodes are numbered from 0, inputs first.
     """
 
-    #: Rows of the layout: inputs ``[I]`` and the others ``[N - I]``, ascending, so that sources come first.
+    #: Rows of the layout: inputs ``[I]`` and the others ``[N - I]``, in ascending order, so that sources come first.
     inputs: IntArray
     computed: IntArray
-    #: Edges of the layout ``[M]``, and the ends of each as own nodes.
+    #: Edges of the layout ``[M]``, and the component's node at either end of each.
     edge: IntArray
     src: IntArray
     dst: IntArray
-    #: Places among the layout's outputs ``[O]``, and the own node of each.
+    #: Places among the layout's outputs ``[O]``, and the component's node of each.
     output_place: IntArray
     output: IntArray
-    #: Most edges on a path.
+    #: Number of edges on the longest path.
     depth: int
 
 
 def parts_of(layout: Layout) -> list[Part]:
-    """The connected parts, by their first row; inputs that nothing hears are in none."""
+    """The connected components, ordered by their first row; inputs that no node reads are in none of them."""
     graph = nx.Graph()
     graph.add_nodes_from(range(layout.num_inputs, layout.num_rows))
     graph.add_edges_from(zip(layout.src.tolist(), layout.dst.tolist(), strict=True))
@@ -70,6 +70,6 @@ def parts_of(layout: Layout) -> list[Part]:
 
 
 def _grouped(group: IntArray, count: int) -> list[IntArray]:
-    """The places of each group's entries."""
+    """For each of ``count`` groups the indices of its entries."""
     order = np.argsort(group, kind="stable")
     return np.split(order, np.searchsorted(group[order], np.arange(1, count)))

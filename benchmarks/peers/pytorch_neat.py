@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""PyTorch-NEAT: a Python object a node, two torch calls an edge on the batch's values ``[B]``.
+"""PyTorch-NEAT: one Python object per node, two torch calls per edge on the batch's values ``[B]``.
 
-Enters: a network, and a checkout (see `benchmarks.peers.checkouts`). Leaves: `PytorchNeatPeer`, the ``Node`` and
-``Leaf`` of its ``cppn``, called in the order of the rows with activations of our own (its tanh is steeper). Weights
-and biases are tensors cut from one parameter each, which its arithmetic takes as well as numbers; torch differentiates
-it then, and the forward is a tenth to a third faster.
+`PytorchNeatPeer` needs a checkout (see `benchmarks.peers.checkouts`). It calls the ``Node`` and ``Leaf`` of the
+library's ``cppn`` in the order of the rows, with our own activations (the library's tanh is steeper). Weights and
+biases are scalar tensors cut from one parameter each, which the library's arithmetic accepts like numbers; torch can
+then differentiate it, and the forward is a tenth to a third faster.
 
-Tried and found slower: its ``RecurrentNet``, dense matrices between all nodes iterated as often as the network is
-deep, one for each connected part: 55 times the time of W2's forward, 9 of W5's, 20 of W1's (CPU time, both cores of an
-AMD EPYC with AVX-512). Its own ``reset`` and call, which walk the whole network once an output.
+Tried and found slower: its ``RecurrentNet``, dense matrices between all nodes iterated once per level, one for each
+connected component: 55 times the time of W2's forward, 9 times W5's, 20 times W1's (CPU time, both cores of an AMD EPYC
+with AVX-512). Its own ``reset`` and call, which walk the whole network once per output.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.peers.layout import LINEAR, RELU, TANH
 __all__ = ["PytorchNeatPeer"]
 
 _NAME, _FOLDER = "pytorch-neat", "pytorch_neat"
-_MOST_EDGES = 200_000  # two torch calls each: a second
+_MOST_EDGES = 200_000  # at two torch calls each, a second
 _ACTIVATIONS = {LINEAR: lambda z: z, RELU: torch.relu, TANH: torch.tanh}
 
 
@@ -57,7 +57,7 @@ class PytorchNeatPeer(FlatPeer):
         return super().refusal(net)
 
     def _spread(self) -> None:
-        """Give the nodes their weights and biases, as scalars that lead back to the parameters."""
+        """Give the nodes their weights and biases, as scalars that autograd traces to the parameters."""
         weights, biases, ptr = self.weight.unbind(), self.bias.unbind(), self.layout.in_ptr
         for v, node in enumerate(self.nodes):
             node.weights, node.bias = weights[ptr[v] : ptr[v + 1]], biases[v]
@@ -65,7 +65,7 @@ class PytorchNeatPeer(FlatPeer):
     def forward(self, x: Tensor) -> Tensor:
         """See `Peer`."""
         if torch.is_grad_enabled():
-            self._spread()  # a backward frees what it went through
+            self._spread()  # the last backward freed its graph, the slicing included
         shape = x.shape[:1]
         for leaf, column in zip(self.leaves, x.T.contiguous().unbind(), strict=True):
             leaf.set_activs(column)

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""RandWire as others published it: from checkouts that the user names, nothing of which is kept here or changed.
+"""RandWire as others published it, from checkouts that the user names; none of their code is kept here or changed.
 
-Enters: a `freewire.models.RandWire` of the small regime, and a checkout's folder. Leaves: the project's own model, with
-its own start values, on the same wiring: what draws or reads a graph is given ours, so that the nodes and the edges
-agree. The networks are not the same all the same, so their results are not compared:
+`MAKERS` maps a project's name to a function that takes a `freewire.models.RandWire` of the small regime and a
+checkout's folder, and returns the project's own model, with its own initial values, on the same wiring: the code that
+draws or reads a graph is given ours, so nodes and edges agree. The networks still differ, so their results are not
+compared:
 
-- seungwonpark/RandWireNN: a node that hears one other has no gate; biases in the three plain convolutions; the outputs
+- seungwonpark/RandWireNN: a node with one in-edge has no gate; the three plain convolutions have biases; the outputs
   are logarithms of probabilities.
-- JiaminRen/RandWireNN: no gate there either; the first two convolutions are separable ones, all convolutions have
-  biases, a relu stands before the pooling, and that is over 7 x 7, so it takes images of about 224 x 224 only.
+- JiaminRen/RandWireNN: such nodes have no gate either; the first two convolutions are separable, all convolutions have
+  biases, there is a relu before the pooling, and the pooling is over 7 x 7, so images must be about 224 x 224.
 
-Around the second, which was written for networkx 2: writing the graph to a YAML file, which networkx 3 cannot, is left
-out, and its ``utils`` is found under that name while its model is imported.
+The second was written for networkx 2: it writes the graph to a YAML file, which networkx 3 cannot, so that call is
+patched out. Its ``utils`` is importable under that name while its model is imported.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from benchmarks.peers.checkouts import load_from
 
 __all__ = ["MAKERS", "SOURCES", "absent"]
 
-#: By name, where the projects can be had.
+#: Where to get the projects, by name.
 SOURCES = {
     "seungwonpark": "https://github.com/seungwonpark/RandWireNN",
     "jiaminren": "https://github.com/JiaminRen/RandWireNN",
@@ -41,7 +42,7 @@ _STRIDE = 32  # of the last stage
 
 
 def absent(name: str, folder: str | None) -> str | None:
-    """Why a peer is left out, or None if its checkout is there.
+    """Why a peer cannot run, or None if its checkout is there.
 
     Args:
         name: One of `SOURCES`.
@@ -50,7 +51,7 @@ def absent(name: str, folder: str | None) -> str | None:
     if folder is None:
         return f"no checkout given: git clone {SOURCES[name]}, then --checkout {name}=PATH"
     if not (Path(folder) / _MODEL_FILES[name]).is_file():
-        return f"the checkout given has no file {_MODEL_FILES[name]}: git clone {SOURCES[name]} gives one that has"
+        return f"the given checkout has no file {_MODEL_FILES[name]}: git clone {SOURCES[name]}"
     return None
 
 
@@ -81,7 +82,7 @@ def _jiaminren(model: fw.models.RandWire, folder: Path, size: int) -> nn.Module 
             del sys.modules["utils"]
         else:
             sys.modules["utils"] = taken
-    # It makes edges run from the smaller number to the larger, as ours of WS graphs do.
+    # It directs edges from the smaller number to the larger, as our WS graphs do.
     graphs = [nx.Graph(stage.graph.edge_index.T.tolist()) for stage in model.stages]
     settings = SimpleNamespace(
         channels=model.stages[0].in_channels, net_type="small", resume=False, nodes=0, model_dir=""
@@ -91,7 +92,7 @@ def _jiaminren(model: fw.models.RandWire, folder: Path, size: int) -> nn.Module 
     return made
 
 
-#: By name: from a model, a checkout and the images' height to the peer's module, or the reason why it cannot run.
+#: By name, a function of a model, a checkout and the images' height. It returns the module, or why it cannot run.
 MAKERS: dict[str, Callable[[fw.models.RandWire, Path, int], nn.Module | str]] = {
     "seungwonpark": _seungwonpark,
     "jiaminren": _jiaminren,

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""RandWire in plain PyTorch: a multiplication and an addition an edge, a relu a node, nothing of freewire's operators.
+"""RandWire in plain PyTorch: one multiplication and addition per edge, one relu per node, no operator of freewire.
 
-Enters: a `freewire.models.RandWire`, whose wiring and numbers are read. Leaves: `PlainRandWire`, the network as one
-would write it from the paper, and `fold`, which folds its batch norms for inference. Its state dict has the same names.
+`PlainRandWire` is the network as one would write it from the paper; `PlainRandWire.of` copies the wiring and the
+parameters of a `freewire.models.RandWire`, whose state dict has the same names. `fold` folds its batch norms for
+inference.
 
-What a careful author does is done: the gates of a stage are one sigmoid, an input node's relu is taken once a stage,
+It is written with care: the gates of a stage are one sigmoid, the relu before the input nodes is taken once per stage,
 and a stage's mean is a sum divided by a number, since ``torch.stack(...).mean(0)`` would leave channels_last.
 """
 
@@ -42,10 +43,10 @@ class PlainStage(nn.Module):
     """One random stage, ``[B, in_channels, H, W]`` to ``[B, out_channels, ceil(H / 2), ceil(W / 2)]``.
 
     Args:
-        num_nodes: Nodes, numbered from 0.
-        edges: (from, to), in the order of the weights.
-        in_channels: Of x.
-        out_channels: Of every node's result.
+        num_nodes: Number of nodes, which are numbered from 0.
+        edges: Pairs (source, destination), in the order of the weights.
+        in_channels: Number of channels of x.
+        out_channels: Number of channels of every node's result.
     """
 
     def __init__(self, num_nodes: int, edges: Edges, in_channels: int, out_channels: int) -> None:
@@ -69,21 +70,21 @@ class PlainStage(nn.Module):
         x = torch.relu(x)
         results: dict[int, Tensor] = {}
         for node in self.order:
-            heard = x
+            received = x
             if self.sources[node]:
-                heard = torch.relu(reduce(torch.add, (gates[e] * results[u] for e, u in self.sources[node])))
-            results[node] = self.nodes[node](heard)
+                received = torch.relu(reduce(torch.add, (gates[e] * results[u] for e, u in self.sources[node])))
+            results[node] = self.nodes[node](received)
         return reduce(torch.add, (results[sink] for sink in self.sinks)) / len(self.sinks)
 
 
 class PlainRandWire(nn.Module):
-    """The small regime for images ``[B, 3, H, W]``, to ``[B, classes]``.
+    """The small regime, from images ``[B, 3, H, W]`` to ``[B, classes]``.
 
     Args:
-        wirings: Of each stage the number of nodes, and the edges.
-        channels: Of the first stage; the later ones have twice and four times as many.
-        classes: Outputs.
-        features: What the linear layer hears.
+        wirings: For each stage the number of nodes, and the edges.
+        channels: Number of channels of the first stage; the later ones have twice and four times as many.
+        classes: Number of outputs.
+        features: Number of inputs of the linear layer.
     """
 
     def __init__(self, wirings: Sequence[tuple[int, Edges]], channels: int, classes: int, features: int = 1280) -> None:
@@ -100,16 +101,16 @@ class PlainRandWire(nn.Module):
 
     @classmethod
     def of(cls, model: fw.models.RandWire) -> PlainRandWire:
-        """The same network, on a copy of its parameters, statistics and number type.
+        """Copy a model's wiring, parameters, statistics and dtype.
 
         Args:
-            model: Of the small regime, with a classifier.
+            model: A model of the small regime, with a classifier.
         """
         graphs = [stage.graph for stage in model.stages]
         wirings = [(graph.num_nodes, [(u, v) for u, v in graph.edge_index.T.tolist()]) for graph in graphs]
         plain = cls(wirings, model.stages[0].in_channels, model.num_classes, model.num_features)
         state = {name: value for name, value in model.state_dict().items() if not name.endswith("_extra_state")}
-        plain.to(model.fc.weight.dtype).load_state_dict(state)  # all but the hashes of wirings
+        plain.to(model.fc.weight.dtype).load_state_dict(state)  # all but the hashes of the wiring
         return plain.train(model.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ class PlainRandWire(nn.Module):
 
 
 def fold(plain: PlainRandWire) -> PlainRandWire:
-    """A copy for inference, every batch norm folded into the convolution before it."""
+    """A copy for inference, with every batch norm folded into the convolution before it."""
     folded = deepcopy(plain).eval().requires_grad_(False)
     for sequence in [m for m in folded.modules() if isinstance(m, nn.Sequential) and hasattr(m, "bn")]:
         sequence.conv = fuse_conv_bn_eval(sequence.conv, sequence.bn).requires_grad_(False)

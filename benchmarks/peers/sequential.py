@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""nn.Sequential: the dense layers that a layered wiring is.
-
-Enters: a network whose every level hears all of the level before, and nothing else. Leaves: `SequentialPeer`.
-"""
+"""nn.Sequential: dense layers, for a graph whose every level reads exactly the whole level before it."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import freewire as fw
-from benchmarks.peers.base import Peer, indices, to_canonical
+from benchmarks.peers.base import Peer, level_parameters, to_canonical
 from benchmarks.peers.layout import RELU, TANH, Layout
 
 __all__ = ["SequentialPeer"]
@@ -23,24 +20,19 @@ class SequentialPeer(Peer):
 
     def __init__(self, net: fw.Network) -> None:
         super().__init__(net)
-        assert net.bias is not None
         layout = self.layout
         layers: list[nn.Module] = []
         self.linear: list[nn.Linear] = []
-        before = layout.num_inputs
-        for level in layout.levels:
-            size = level.end - level.begin
-            linear = nn.utils.skip_init(nn.Linear, before, size, device=net.weight.device, dtype=net.weight.dtype)
-            own = slice(level.begin - layout.num_inputs, level.end - layout.num_inputs)
+        parameters = level_parameters(net, layout, layout.level_before())
+        for level, (weight, bias, _) in zip(layout.levels, parameters, strict=True):
+            linear = nn.utils.skip_init(nn.Linear, *reversed(weight.shape), device=weight.device, dtype=weight.dtype)
             with torch.no_grad():
-                weight = net.weight[indices(layout.weight_entry[level.first : level.last], net.weight)]
-                linear.weight.copy_(weight.reshape(size, before))
-                linear.bias.copy_(net.bias[indices(layout.bias_entry[own], net.bias)])
+                linear.weight.copy_(weight)
+                linear.bias.copy_(bias)
             self.linear.append(linear)
             layers.append(linear)
             code = level.stretches[0][2]
             layers += [nn.ReLU()] if code == RELU else [nn.Tanh()] if code == TANH else []
-            before = size
         self.layers = nn.Sequential(*layers)
 
     @classmethod

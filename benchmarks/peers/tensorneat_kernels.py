@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The jitted calls of `benchmarks.peers.tensorneat`.
 
-Enters: a `Layout`. Leaves: `Kernels`, from torch tensors to torch tensors. A genome's nodes are numbered by its
-library's rule: inputs, outputs, then the others; a part with fewer of them than the largest leaves places empty (NaN).
-Importing this needs jax; making `Kernels` needs a checkout.
+`Kernels` compiles a `Layout` into calls that take and return torch tensors. A genome's nodes are numbered as in its
+library: inputs, outputs, then the others; a component with fewer of them than the largest has empty places (NaN).
+Importing this module needs jax; creating `Kernels` needs a checkout.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Array = Any
 
 
 class Kernels:
-    """A wiring's calls, compiled at the first call of each batch size.
+    """A network's calls, compiled at the first call of each batch size.
 
     Args:
-        layout: Of the network, whose parts become genomes.
+        layout: The network's layout, whose connected components become genomes.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -96,18 +96,18 @@ class Kernels:
         return to_torch(self._infer(*map(to_jax, (x, weight, bias))))
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Any]:
-        """The outputs ``[B, O]``, and what `backward` takes."""
+        """The outputs ``[B, O]``, and the function that `backward` needs."""
         y, pull = self._forward(*map(to_jax, (x, weight, bias)))
         return to_torch(y), pull
 
-    def backward(self, grad_y: Tensor, pull: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, grad_y: Tensor, weight: Tensor, pull: Any) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of x ``[B, I]``, weight ``[M]`` and bias ``[R - I]``."""
         grad_x, grad_weight, grad_bias = self._backward(pull, to_jax(grad_y))
         return to_torch(grad_x), to_torch(grad_weight), to_torch(grad_bias)
 
 
 def _names(part: Part, inputs: int, outputs: int) -> Any:
-    """The genome's number of each own node."""
+    """The genome's number of each node of a component."""
     name = np.full(len(part.inputs) + len(part.computed), -1)
     name[: len(part.inputs)] = np.arange(len(part.inputs))
     name[part.output] = inputs + np.arange(len(part.output))

@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Benchmarks, one command each: ``python -m benchmarks.suites.<name>``."""
+"""The benchmarks, one command each: ``python -m benchmarks.suites.<name>``.
+
+To add one, write a module whose ``main`` checks its candidates before it times them (`benchmarks.harness.measure`) and,
+if its figures belong in the docs, a section in `benchmarks.harness.report`.
+"""

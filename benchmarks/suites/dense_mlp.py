@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""A freely wired network beside dense MLPs: ``python -m benchmarks.suites.dense_mlp [--seeds N] [--json PATH] [--quick]``.
+"""Compare a freely wired network with dense MLPs on handwritten digits.
 
-Enters: scikit-learn's 1,797 handwritten digits (8 by 8 pixels, in the package). Leaves: a table on the screen and a
-JSON file. The demo's graph, a small world (Watts and Strogatz) of 300 hidden nodes, each of which also hears 24 of
-the 64 pixels, is trained by the same loop as a dense MLP with as many parameters and one with as many neurons (one
-hidden layer each, which was at least as accurate here as two).
+``python -m benchmarks.suites.dense_mlp [--seeds N] [--json PATH] [--quick]`` prints a table and writes a JSON file. The
+data are scikit-learn's 1,797 digits of 8 by 8 pixels. The demo's graph, a small world (Watts and Strogatz) of 300
+hidden nodes, each of which also reads 24 of the 64 pixels, is trained by the same loop as a dense MLP with as many
+parameters and one with as many neurons (one hidden layer each, which was at least as accurate here as two).
 
-What the columns mean: *accuracy* on the fifth of the digits that the split (stratified, another for every seed)
-holds back, mean over the seeds and standard deviation. *Step*: from clearing the gradients to the optimiser's
-update, on one batch, the models in turns. *Step memory*: the peak of what torch allocates within such a step (see
-`benchmarks.harness.memory`: activations, gradients, temporaries). *Held*: bytes that live between steps, in parameters,
-Adam's two moments, and buffers (freewire's packed plan is one).
+The columns: *accuracy* on the fifth of the digits that the split holds back (stratified, a different split for every
+seed), mean over the seeds and standard deviation. *Step*: from clearing the gradients to the optimizer's update, on one
+batch, with the models in turns. *Step memory*: the peak of what torch allocates within such a step (activations,
+gradients, temporaries; see `benchmarks.harness.memory`). *Held*: bytes that are kept between steps, in parameters,
+Adam's two moments, and buffers.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import freewire as fw
+from benchmarks.harness.command import write_json
+from benchmarks.harness.health import conclude
 from benchmarks.harness.machine import describe
 from benchmarks.harness.memory import peak_bytes
 from benchmarks.harness.timing import interleave
-from benchmarks.suites.health import conclude
-from benchmarks.suites.run import write_json
 
 __all__ = ["main", "models"]
 
 _BATCH = 64
 _ROUNDS = 41
-_RATE = 3e-3  # Adam's, falling to 0 along a cosine
+_RATE = 3e-3  # initial learning rate of Adam, falling to 0 along a cosine
 _INPUTS, _HIDDEN, _OUTPUTS = 64, 300, 10
 
 Split = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -45,7 +45,7 @@ Split = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Model:
-    """A kind of network: its label, and how one is made for a seed."""
+    """A kind of network: its label, and a function that builds one for a seed."""
 
     label: str
     make: Callable[[int], nn.Module]
@@ -55,7 +55,7 @@ def models(hidden: int = _HIDDEN) -> list[Model]:
     """The freely wired network, and the dense ones of its size.
 
     Args:
-        hidden: Nodes of the wired network between inputs and outputs.
+        hidden: Number of hidden nodes of the wired network.
     """
     own = _parameters(_wired(hidden, 0))
     equal = round((own - _OUTPUTS) / (_INPUTS + 1 + _OUTPUTS))
@@ -81,7 +81,7 @@ def _parameters(model: nn.Module) -> int:
 
 
 def _split(seed: int) -> Split:
-    """Training and test samples ``[n, 64]`` in 0 to 1, then their classes."""
+    """Training and test samples ``[n, 64]`` from 0 to 1, then their classes."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -117,13 +117,13 @@ def compare(competing: Sequence[Model], *, seeds: int, epochs: int, rounds: int,
 
     Args:
         competing: The models.
-        seeds: Trainings a model.
-        epochs: Of each training.
-        rounds: Blocks of timing a model.
-        threads: That torch may use.
+        seeds: Number of trainings per model.
+        epochs: Number of epochs per training.
+        rounds: Number of blocks of timing per model.
+        threads: Number of threads that torch may use.
 
     Returns:
-        A row a model, ready for JSON.
+        One row per model, ready for JSON.
     """
     splits = [_split(seed) for seed in range(seeds)]
     accuracies = {

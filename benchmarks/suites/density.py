@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""From which density on is a dense network faster: ``python -m benchmarks.suites.density [--json PATH] [--images FOLDER]``.
+"""Find the density above which a dense network is faster.
 
-Enters: nothing. Leaves: a table, JSON in benchmarks/results/ and a plot in docs/img/. The neurons of a dense MLP keep
-each edge between successive layers with some probability (`sparse_layers`); freewire runs what is left, and dense
-layers run the same neurons with all edges, as somebody would who leaves the zeros in. Both are timed in turns, as in
-`benchmarks.suites.run`. The crossover is the density at which they take equally long, between two densities measured.
+``python -m benchmarks.suites.density [--json PATH] [--images FOLDER]`` prints a table and writes JSON to
+benchmarks/results/ and a plot to docs/img/. The neurons of a dense MLP keep each edge between successive layers with
+some probability (`sparse_layers`). freewire runs the remaining edges; dense layers run the same neurons with all
+edges, as somebody would who keeps the zeros. Both are timed in turns by `benchmarks.harness.measure`. The crossover is
+the density at which they take equally long, interpolated between two measured densities.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import numpy as np
 import torch
 
 import freewire as fw
+from benchmarks.harness.command import add_destinations, destinations, header, spelled, write_json
+from benchmarks.harness.health import conclude
 from benchmarks.harness.machine import describe
+from benchmarks.harness.measure import measure, own
 from benchmarks.harness.plots import density_plot
 from benchmarks.harness.timing import BLOCK
 from benchmarks.harness.workloads import Workload
 from benchmarks.peers.dense_layers import DENSE
-from benchmarks.suites.health import conclude
-from benchmarks.suites.run import add_destinations, destinations, header, measure, own, spelled, write_json
 
 __all__ = ["DENSITIES", "NETWORKS", "crossover", "main", "sparse_layers"]
 
@@ -41,21 +43,21 @@ _QUICK_DENSITIES = (0.1, 1.0)
 
 
 def sparse_layers(sizes: Sequence[int], density: float, seed: int = 0) -> fw.Graph:
-    """A dense MLP's neurons with part of its edges.
+    """Build a dense MLP's neurons with a random part of its edges.
 
-    Every edge is kept with the same probability. A neuron that is left without an in-edge or a reader gets one at
-    random, because freewire leaves out what reaches no output: all neurons have to take part in the comparison.
+    Every edge is kept with the same probability. A neuron that ends up without an in-edge or an out-edge gets a random
+    one, because freewire skips nodes that reach no output, and all neurons must take part in the comparison.
 
     Args:
-        sizes: Neurons a layer, inputs first, at least 2 layers.
+        sizes: Number of neurons per layer, inputs first, for at least 2 layers.
         density: The probability, above 0 and at most 1.
-        seed: Of the draws.
+        seed: Seed of the random draws.
 
     Returns:
-        A graph of ``sum(sizes)`` nodes, layer by layer; relu, the outputs linear.
+        A graph of ``sum(sizes)`` nodes, layer by layer, with relu hidden nodes and linear outputs.
 
     Raises:
-        ValueError: The density is no such number.
+        ValueError: The density is out of range.
     """
     if not 0 < density <= 1:
         raise ValueError(f"density: expected a number above 0 and at most 1, got {density}. Give a fraction.")
@@ -64,10 +66,10 @@ def sparse_layers(sizes: Sequence[int], density: float, seed: int = 0) -> fw.Gra
     begin = 0
     for before, after in itertools.pairwise(sizes):
         kept = generator.random((after, before)) < density
-        deaf = np.flatnonzero(~kept.any(1))
-        kept[deaf, generator.integers(before, size=len(deaf))] = True
-        unheard = np.flatnonzero(~kept.any(0))
-        kept[generator.integers(after, size=len(unheard)), unheard] = True
+        no_source = np.flatnonzero(~kept.any(1))
+        kept[no_source, generator.integers(before, size=len(no_source))] = True
+        no_reader = np.flatnonzero(~kept.any(0))
+        kept[generator.integers(after, size=len(no_reader)), no_reader] = True
         dst, src = np.nonzero(kept)
         ends.append((src + begin, dst + begin + before))
         begin += before
@@ -79,15 +81,15 @@ def sparse_layers(sizes: Sequence[int], density: float, seed: int = 0) -> fw.Gra
 
 
 def crossover(densities: Sequence[float], ratios: Sequence[float]) -> float | None:
-    """The density at which the ratio falls to 1.
+    """Find the density at which the ratio falls to 1.
 
     Args:
-        densities: Ascending.
-        ratios: The dense network's time over freewire's, at each.
+        densities: Densities in ascending order.
+        ratios: The dense network's time over freewire's, at each density.
 
     Returns:
-        Between the last density at which freewire is faster and the next one, along a straight line of the
-        logarithms; None where the ratio stays on one side of 1.
+        A density between the last one at which freewire is faster and the next one, interpolated linearly in the
+        logarithms; None if the ratio stays on one side of 1.
     """
     pairs = list(itertools.pairwise(zip(densities, ratios, strict=True)))
     for (low, above), (high, below) in reversed(pairs):
@@ -100,7 +102,11 @@ def crossover(densities: Sequence[float], ratios: Sequence[float]) -> float | No
 def compare(
     networks: dict[str, tuple[int, ...]], densities: Sequence[float], *, rounds: int, threads: int, block: float = BLOCK
 ) -> list[dict[str, Any]]:
-    """Time every network at every density; returns a row a network, density, pass and candidate, ready for JSON."""
+    """Time every network at every density.
+
+    Returns:
+        One row per network, density, measure and candidate, ready for JSON.
+    """
     rows = []
     for name, sizes in networks.items():
         for density in densities:
@@ -117,7 +123,7 @@ def compare(
 
 
 def crossovers(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The crossover of every network and pass, in the densities asked for; see `crossover`."""
+    """The crossover of every network and measure; see `crossover`."""
     found = []
     for name, what in dict.fromkeys((row["network"], row["measure"]) for row in rows):
         dense = [r for r in rows if (r["network"], r["measure"], r["candidate"]) == (name, what, DENSE.label)]
@@ -136,10 +142,10 @@ def _print(name: str, density: float, share: float, rows: Sequence[dict[str, Any
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.suites.density", description="From which density on dense layers are faster."
+        prog="python -m benchmarks.suites.density", description="Find the density above which dense layers are faster."
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="blocks a measurement")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="blocks per measurement")
     add_destinations(parser)
     options = parser.parse_args(arguments)
     path, images = destinations(options, "density")
@@ -154,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     conclude(machine)
     found = crossovers(rows)
     for cross in found:
-        at = "one is faster at all of these" if cross["density"] is None else f"{cross['density'] * 100:.2g} %"
+        at = "one is faster at all these densities" if cross["density"] is None else f"{cross['density'] * 100:.2g} %"
         print(f"crossover, {cross['network']}, {cross['measure']}: {at}")
     command = spelled("benchmarks.suites.density", arguments)
     content = {"quick": options.quick, "machine": machine, "command": command, "rows": rows, "crossovers": found}

@@ -3,7 +3,7 @@
 
 Enters: the workloads at several batches, and the peers that a GPU has (cuSPARSE a level, masked dense a level, dense
 layers). Leaves: FOLDER/<chip>.json and the same as a Markdown table, written again after every workload, so that what
-was measured stays whatever happens next. Candidates are checked, timed in turns and counted as in `benchmarks.suites.run`;
+was measured stays whatever happens next. Candidates are checked, timed and counted as in `benchmarks.harness.measure`;
 a block of calls starts and ends with a synchronisation, so a time is a call's share of what the CPU and the GPU needed
 together.
 
@@ -29,8 +29,11 @@ from typing import Any
 import torch
 
 import freewire as fw
+from benchmarks.harness.command import write_json
 from benchmarks.harness.correctness import WrongResultError
+from benchmarks.harness.health import conclude
 from benchmarks.harness.machine import describe, describe_gpu
+from benchmarks.harness.measure import Candidate, Task, measure, own, reason
 from benchmarks.harness.table import markdown
 from benchmarks.harness.timing import BLOCK
 from benchmarks.harness.workloads import WORKLOADS, Workload
@@ -38,8 +41,6 @@ from benchmarks.peers.csr import CsrPeer
 from benchmarks.peers.dense_layers import DENSE
 from benchmarks.peers.masked import MaskedPeer
 from benchmarks.peers.sequential import SequentialPeer
-from benchmarks.suites.health import conclude
-from benchmarks.suites.run import Candidate, Task, measure, own, peer, reason, write_json
 
 __all__ = ["CASES", "main"]
 
@@ -54,7 +55,11 @@ Prepared = dict[str, Task | str]
 
 def competing() -> list[Candidate]:
     """The library first, then what a GPU has."""
-    return [own(), *map(peer, (CsrPeer, MaskedPeer, SequentialPeer)), replace(DENSE, refusal=_dense_refusal)]
+    return [
+        own(),
+        *(peer.candidate() for peer in (CsrPeer, MaskedPeer, SequentialPeer)),
+        replace(DENSE, refusal=_dense_refusal),
+    ]
 
 
 def _dense_refusal(net: fw.Network) -> str | None:
@@ -185,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             block=block,
             device=options.device,
             prepare=prepare_on_gpu if options.device == "cuda" else prepare_on_cpu,
-            forgiven=() if options.device == "cpu" else (RuntimeError, WrongResultError),
+            tolerated=() if options.device == "cpu" else (RuntimeError, WrongResultError),
         )
         conclude(machine)
         if options.device == "cuda":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What each type of numbers costs: ``python -m benchmarks.suites.number_types [--rounds N] [--quick]``.
+"""Compare the dtypes: ``python -m benchmarks.suites.number_types [--rounds N] [--quick]``.
 
-Nothing enters; leaves a Markdown table of freewire alone, milliseconds of forward / step and the memory that a step
-takes (`Network.memory`), one column a type, the types taking turns.
+Prints a Markdown table of freewire alone with one column per dtype: milliseconds of forward / step, and the memory in
+MiB that a step needs (`Network.memory`). The dtypes take turns.
 """
 
 from __future__ import annotations
@@ -13,19 +13,17 @@ from collections.abc import Sequence
 import torch
 
 import freewire as fw
+from benchmarks.harness.measure import forward_task, step_task
 from benchmarks.harness.timing import interleave
 from benchmarks.harness.workloads import WORKLOADS
-from benchmarks.suites.run import forward_task, step_task
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.suites.number_types", description="What each type costs."
-    )
-    parser.add_argument("--rounds", type=int, default=21, help="blocks a measurement")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.suites.number_types", description="Compare the dtypes.")
+    parser.add_argument("--rounds", type=int, default=21, help="blocks per measurement")
     parser.add_argument("--quick", action="store_true", help="small networks: a test of the benchmark")
     options = parser.parse_args(arguments)
     print("| ms, MiB | " + " | ".join(str(dtype)[6:] for dtype in TYPES) + " |")
@@ -42,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 timings = interleave(tasks, rounds=options.rounds, threads=torch.get_num_threads())
             for dtype in TYPES:
                 cells[dtype].append(f"{timings[str(dtype)].median * 1e3:.3g}")
-        told = {dtype: f"{net.memory(workload.batch) / 2**20:.3g}" for dtype, net in nets.items()}
-        print(f"| {name} | " + " | ".join(f"{' / '.join(cells[d])}, {told[d]}" for d in TYPES) + " |")
+        memory = {dtype: f"{net.memory(workload.batch) / 2**20:.3g}" for dtype, net in nets.items()}
+        print(f"| {name} | " + " | ".join(f"{' / '.join(cells[d])}, {memory[d]}" for d in TYPES) + " |")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How long do large graphs take to build and plan, in how much memory? ``python -m benchmarks.suites.planner [NAME ...]``.
+"""Measure how long large graphs take to build and plan, and how much memory: ``python -m benchmarks.suites.planner``.
 
-Names of graphs enter, or none for all. Leaves a Markdown table: seconds of each step, seconds of processor time of the
-first three (the program's own, and the system's), and the peak resident memory of the whole process, which is one of
-its own for each graph and holds torch and the caller's arrays too. Nothing here is random but for a fixed seed.
+Arguments are names of graphs in `GRAPHS`; without any, all are measured. Prints a Markdown table: seconds of each step,
+processor seconds of the first three (user and system), and the peak resident memory of the whole process, torch and the
+caller's arrays included. Each graph gets a process of its own. The seed is fixed.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def ordered(rng: np.random.Generator) -> Edges:
-    """Random pairs, from the smaller to the larger number."""
+    """Random pairs of nodes, each edge from the smaller to the larger number."""
     src = rng.integers(0, NODES, EDGES)
     dst = rng.integers(0, NODES - 1, EDGES)
-    dst += dst >= src  # another node
+    dst += dst >= src  # never the source itself
     return np.minimum(src, dst), np.maximum(src, dst)
 
 
 def shuffled(rng: np.random.Generator) -> Edges:
-    """The same with the nodes numbered anew, so that neither nodes nor edges stand in any order."""
+    """The edges of `ordered` with the nodes renumbered at random, so that neither nodes nor edges are in order."""
     number = rng.permutation(NODES)
     src, dst = ordered(rng)
     return number[src], number[dst]
 
 
 def power_law(rng: np.random.Generator) -> Edges:
-    """Few early nodes with hundreds of thousands of readers, few late ones with as many sources."""
+    """A few early nodes with hundreds of thousands of out-edges, and a few late ones with as many in-edges."""
     low = (NODES * rng.random(EDGES) ** 4).astype(np.int64)
     high = NODES - 1 - (NODES * rng.random(EDGES) ** 4).astype(np.int64)
     middle = rng.integers(0, NODES, EDGES)
@@ -62,13 +62,13 @@ def power_law(rng: np.random.Generator) -> Edges:
 
 
 def chain(rng: np.random.Generator) -> Edges:
-    """A million nodes in a row, numbered in no order."""
+    """A path of a million nodes, numbered at random."""
     number = rng.permutation(NODES)
     return number[:-1], number[1:]
 
 
 def wide(rng: np.random.Generator) -> Edges:
-    """Two layers of half a million."""
+    """Two layers of half a million nodes."""
     return rng.integers(0, NODES // 2, EDGES), rng.integers(NODES // 2, NODES, EDGES)
 
 
@@ -79,13 +79,13 @@ def _from_edges(draw: Callable[[np.random.Generator], Edges]) -> Callable[[], fw
 
 def _from_networkx(num_edges: int) -> Callable[[], fw.Graph]:
     ends = np.sort(np.random.default_rng(0).integers(0, num_edges // 10, (2, num_edges)), axis=0)
-    G = nx.MultiDiGraph()  # noqa: N806 (networkx's own name for it)
+    G = nx.MultiDiGraph()  # noqa: N806 (networkx's usual name)
     G.add_nodes_from(range(num_edges // 10))
     G.add_edges_from(ends.T[ends[0] < ends[1]].tolist())
     return lambda: fw.Graph.from_networkx(G)
 
 
-#: Name to what makes ready (not timed) and returns what builds (timed).
+#: By name, a function that prepares the input (not timed) and returns a function that builds the graph (timed).
 GRAPHS: dict[str, Callable[[], Callable[[], fw.Graph]]] = {
     "ordered": lambda: _from_edges(ordered),
     "shuffled": lambda: _from_edges(shuffled),
@@ -106,8 +106,7 @@ def measure(name: str) -> dict[str, Any]:
     Returns:
         ``nodes``, ``edges``, ``levels``, ``rows`` (of the tape in inference); seconds of each of `STEPS`; ``user`` and
         ``system``, processor seconds of make, plan and pack together (the system's are for clearing fresh memory);
-        ``peak``, bytes of the whole process, and ``start``, those
-        it held before the caller's arrays were made.
+        ``peak``, the most bytes of the whole process, and ``start``, its bytes before the caller's arrays were made.
     """
     command = [sys.executable, "-m", "benchmarks.suites.planner", "--one", name]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, check=True)
@@ -144,7 +143,7 @@ def _measure_here(name: str) -> dict[str, Any]:
 
 
 def _peak_bytes() -> int:
-    """The most memory this process has held so far."""
+    """The most bytes this process has held so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What the model of docs/performance.md says of a resident forward: ``python -m benchmarks.suites.predict`` prints its table.
+"""Predict the time of a resident forward on a GPU by the model of docs/performance.md.
 
-Enters: plans, and counts read off the machine code. Leaves: microseconds that no GPU has confirmed. The choices that
-csrc/cuda makes (tile, team) are made here once more, because their functions run on a GPU's host only.
+``python -m benchmarks.suites.predict`` prints that page's table: microseconds computed from plans and from counts of
+machine instructions, which no GPU has confirmed. The choices that csrc/cuda makes (tile, team) are repeated here,
+because those functions are compiled into the CUDA library only.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from typing import NamedTuple
 import freewire as fw
 from benchmarks.harness.workloads import WORKLOADS
 
-MULTIPROCESSORS, CLOCK, SHARED_BYTES, L2 = 132, 1.83e9, 227 * 1024, 5.5e12  # an H200: Hz, bytes, bytes a second
-ROUND = 350  # clocks of a round whose loads have arrived; a guess from its chain of instructions
-LAUNCH, PACK = (2.0, 3.0), 3.0  # us; guesses
-#: Instructions of a warp's round at a fan-in of 32, by tile; counted at 2 and 16, between them interpolated.
+MULTIPROCESSORS, CLOCK, SHARED_BYTES, L2 = 132, 1.83e9, 227 * 1024, 5.5e12  # an H200: Hz, bytes, bytes per second
+ROUND = 350  # clocks of a round whose loads have arrived; an estimate from its chain of instructions
+LAUNCH, PACK = (2.0, 3.0), 3.0  # us; estimates
+#: Instructions of a warp's round at a fan-in of 32, by tile; counted at 2 and 16, interpolated in between.
 INSTRUCTIONS = {2: 160, 4: 170, 8: 195, 16: 280, 32: 480}
-#: What to predict: workload and batch.
+#: The predicted cases: workload and batch.
 CASES = (("W1", 256), ("W1", 1024), ("W1", 16384), ("W2", 1024), ("W4", 256))
 
 
 class Prediction(NamedTuple):
-    """Microseconds; the first three a tile, l2 and the bounds a forward."""
+    """Times in microseconds: latency, issue and shared per tile; l2 and the bounds per forward."""
 
     tile: int
     blocks: int
@@ -30,12 +31,12 @@ class Prediction(NamedTuple):
     issue: float
     shared: float
     l2: float
-    least: float  # where all but the longest is hidden behind it
-    most: float  # where nothing is
+    least: float  # if all but the longest part is hidden behind it
+    most: float  # if nothing is hidden
 
 
 def predict(plan: fw.plan.Plan, batch: int) -> Prediction:
-    """The model, for one forward without gradients of a network that fits a block's shared memory in float32."""
+    """Predict one float32 forward without gradients of a network that fits a block's shared memory."""
     tile = 32
     while 4 * ((plan.scratch_rows + 1) * tile + plan.num_slots + plan.num_levels + 1) > SHARED_BYTES:
         tile //= 2
@@ -46,7 +47,7 @@ def predict(plan: fw.plan.Plan, batch: int) -> Prediction:
     widths = [int(width) for width in plan.level_widths if width]
     rounds = sum(-(-width // (16 * per_warp)) for width in widths)
     warp_rounds = sum(-(-width // per_warp) for width in widths)
-    clocks = CLOCK / 1e6  # a microsecond
+    clocks = CLOCK / 1e6  # per microsecond
     latency = rounds * ROUND / clocks
     issue = warp_rounds * INSTRUCTIONS[tile] * max(edges / nodes / 32, 0.75) / 4 / clocks
     shared = edges * tile * 4 / 128 * (1.5 if tile == 16 else 1.0) / clocks
@@ -61,7 +62,7 @@ def predict(plan: fw.plan.Plan, batch: int) -> Prediction:
 def table() -> str:
     """The predictions in Markdown."""
     lines = [
-        "| workload, batch | tile, blocks | latency / issue / shared, us a tile | L2, us | a forward, us |",
+        "| workload, batch | tile, blocks | latency / issue / shared, us per tile | L2, us | forward, us |",
         "|---|---|---|---|---|",
     ]
     for name, batch in CASES:

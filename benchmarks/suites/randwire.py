@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""RandWire beside the same network in plain PyTorch: ``python -m benchmarks.suites.randwire [--checkout NAME=PATH ...]``.
+"""Compare RandWire with the same network in plain PyTorch.
 
-Enters: the candidates of `benchmarks.suites.randwire_candidates`. Leaves: a table on the screen and JSON in
-benchmarks/results/. Each candidate is checked, then they take turns: inference (eval mode, no gradients) and a training
-step (forward in training mode, cross entropy, backward; no optimizer), in float32 and channels_last. Compiling is not
-timed: it happens at the check.
+``python -m benchmarks.suites.randwire [--checkout NAME=PATH ...]`` prints a table and writes JSON to
+benchmarks/results/. The candidates are those of `benchmarks.peers.randwire_candidates`. Each is checked, then they take
+turns: inference (eval mode, no gradients) and a training step (forward in training mode, cross entropy, backward; no
+optimizer), in float32 and channels_last. Compilation happens at the check and is not timed.
 
 Memory is the most that torch's allocator holds in a training step above what it held before, gradients included
-(`benchmarks.harness.memory`), of each candidate in a process of its own. A count repeats to the byte, while the process's
-resident memory depends on what malloc gives back and when; what oneDNN takes for its own is in neither alike, and is
-the same convolutions' for all.
+(`benchmarks.harness.memory`), measured for each candidate in a process of its own. This count is the same to the byte
+in every run, while resident memory depends on when malloc returns memory to the system. It does not include oneDNN's
+own workspaces, which belong to the same convolutions in all candidates.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.harness.command import add_checkouts, header, spelled, write_json
 from benchmarks.harness.correctness import WrongResultError
+from benchmarks.harness.health import conclude
 from benchmarks.harness.machine import describe
+from benchmarks.harness.measure import reason
 from benchmarks.harness.memory import peak_bytes
+from benchmarks.harness.randwire_table import table
 from benchmarks.harness.timing import BLOCK, interleave
+from benchmarks.peers.randwire_candidates import CANDIDATES, MEASURES, PLAIN, Candidate, Setup, check, cost, make, step
 from benchmarks.peers.randwire_checkouts import SOURCES
-from benchmarks.suites.health import conclude
-from benchmarks.suites.randwire_candidates import CANDIDATES, MEASURES, PLAIN, Candidate, Setup, check, cost, make, step
-from benchmarks.suites.randwire_table import table
-from benchmarks.suites.run import checkout, header, reason, spelled, write_json
 
 __all__ = ["main", "measure", "step_bytes"]
 
@@ -45,17 +46,17 @@ _QUICK = {"channels": 4, "size": 64, "batch": 4, "classes": 10, "tiny": True}
 def measure(
     setup: Setup, competing: Sequence[Candidate] = CANDIDATES, *, rounds: int, block: float = BLOCK
 ) -> list[dict[str, Any]]:
-    """Check, count and time candidates.
+    """Check candidates, count their cost and time them.
 
     Args:
         setup: What is run.
-        competing: Candidates, plain PyTorch first.
-        rounds: Blocks a measurement.
-        block: Seconds a block.
+        competing: The candidates, plain PyTorch first.
+        rounds: Number of blocks per measurement.
+        block: Seconds per block.
 
     Returns:
-        Rows for JSON: of each candidate one for what it consists of and what memory a step takes, and one for each of
-        its measures; ``refusal`` where it cannot run.
+        Rows for JSON: for each candidate one with its size and the memory of a step, and one for each of its measures,
+        with ``refusal`` where it cannot run.
 
     Raises:
         WrongResultError: A candidate computes something else.
@@ -91,13 +92,13 @@ def measure(
 
 
 def _admitted(one: Candidate, setup: Setup, what: str, model: Any) -> nn.Module | str:
-    """The module, checked; or why it cannot run."""
+    """The checked module, or why it cannot run."""
     try:
         module = make(one, setup, what, model)
         if isinstance(module, nn.Module):
             check(one, setup, what, module, model)
     except Exception as error:
-        return _forgiven(one, error)
+        return _tolerated(one, error)
     return module
 
 
@@ -107,18 +108,18 @@ def _about(one: Candidate, setup: Setup) -> dict[str, Any]:
         eager = make(_uncompiled(one), setup, "inference")
         sizes: dict[str, Any] = cost(eager, setup) if isinstance(eager, nn.Module) else {"refusal": eager}
     except Exception as error:
-        return {"refusal": _forgiven(one, error)}
+        return {"refusal": _tolerated(one, error)}
     if "training" in one.measures and "refusal" not in sizes:
         try:
-            # A test of the benchmark should not wait for processes to start.
+            # Tests of the benchmark do not wait for a process to start.
             sizes["step_bytes"] = (_step_bytes_here if setup.tiny else step_bytes)(one.label, setup)
         except Exception as error:
-            sizes["no_step_bytes"] = _forgiven(one, error)
+            sizes["no_step_bytes"] = _tolerated(one, error)
     return sizes
 
 
-def _forgiven(one: Candidate, error: Exception) -> str:
-    """Why a candidate is left out: a compiler is missing, a project wants older packages; our own faults are raised."""
+def _tolerated(one: Candidate, error: Exception) -> str:
+    """Why a candidate cannot run (no compiler, a project needs older packages); raise what is our own fault."""
     if isinstance(error, WrongResultError) or (one.same and not one.compiled):
         raise error
     return reason(error)
@@ -129,10 +130,10 @@ def _uncompiled(one: Candidate) -> Candidate:
 
 
 def step_bytes(label: str, setup: Setup) -> int:
-    """The peak of a training step's memory, measured in a process of its own.
+    """The peak memory of a training step in bytes, measured in a process of its own.
 
     Args:
-        label: Of `CANDIDATES`.
+        label: Label of one of `CANDIDATES`.
         setup: What is run.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
@@ -150,7 +151,7 @@ def _step_bytes_here(label: str, setup: Setup) -> int:
     def task() -> None:
         step(module, images, classes)
         for parameter in module.parameters():
-            parameter.grad = None  # freed within the next measured step, they would count against it
+            parameter.grad = None  # or the next step would free them while it is measured
 
     return peak_bytes(task)
 
@@ -161,25 +162,19 @@ def _step_bytes_here(label: str, setup: Setup) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.suites.randwire", description="RandWire beside plain PyTorch."
+        prog="python -m benchmarks.suites.randwire", description="Compare RandWire with plain PyTorch."
     )
-    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="blocks a measurement")
-    parser.add_argument("--batch", type=int, help="images; left out: 16")
-    parser.add_argument("--size", type=int, help="their height and width; left out: 224")
-    parser.add_argument("--channels", type=int, help="C of the small regime; left out: 78")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="blocks per measurement")
+    parser.add_argument("--batch", type=int, help="number of images (16)")
+    parser.add_argument("--size", type=int, help="their height and width (224)")
+    parser.add_argument("--channels", type=int, help="C of the small regime (78)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--compiler", metavar="BACKEND", help="of torch.compile; left out: inductor, quick: eager")
-    parser.add_argument("--eager", action="store_true", help="without torch.compile, which takes minutes to compile")
+    parser.add_argument("--compiler", metavar="BACKEND", help="of torch.compile (inductor; with --quick, eager)")
     parser.add_argument(
-        "--checkout",
-        nargs="+",
-        action="extend",
-        type=functools.partial(checkout, names=SOURCES),
-        default=[],
-        metavar="NAME=PATH",
-        help=f"folders of other projects: {', '.join(SOURCES)}",
+        "--eager", action="store_true", help="skip the candidates of torch.compile, which take minutes to compile"
     )
-    parser.add_argument("--json", type=Path, metavar="PATH", help="left out: in benchmarks/results/")
+    add_checkouts(parser, SOURCES)
+    parser.add_argument("--json", type=Path, metavar="PATH", help="default: in benchmarks/results/")
     parser.add_argument("--quick", action="store_true", help="small and short, into build/: a test of the benchmark")
     options = parser.parse_args(arguments)
     given = {name: getattr(options, name) for name in ("batch", "size", "channels", "compiler")}
@@ -199,9 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finally:
         torch.set_num_threads(before)
     conclude(machine)
-    told = {"model": setup.about, "batch": setup.batch, "size": setup.size, "compiler": setup.compiler, "plain": PLAIN}
+    about = {"model": setup.about, "batch": setup.batch, "size": setup.size, "compiler": setup.compiler, "plain": PLAIN}
     command = spelled("benchmarks.suites.randwire", arguments, SOURCES)
-    content = {"quick": options.quick, "machine": machine, "command": command, **told, "rows": rows}
+    content = {"quick": options.quick, "machine": machine, "command": command, **about, "rows": rows}
     print("\n" + table(content))
     folder = Path("build" if options.quick else "benchmarks/results")
     write_json(options.json or folder / "randwire.json", content)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How wide should a row of the tape be? The study behind the plan's default: ``python -m benchmarks.suites.row_width``.
+"""Compare widths of the tape's rows, to choose the plan's default: ``python -m benchmarks.suites.row_width``.
 
-Nothing enters; leaves a Markdown table, milliseconds of one thread's processor time (least of several runs, so that
-other processes do not count), for rows of 64, 128 and 256 bytes in float32. It calls the operators directly, since a
-network always takes the default.
+Prints a Markdown table with milliseconds of one thread's processor time (the least of several runs, to exclude other
+processes) for rows of 64, 128 and 256 bytes in float32. It calls the operators directly, since a network always uses
+the default.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GRAPHS: dict[str, tuple[Callable[[], fw.Graph], int]] = {
 
 
 def milliseconds(body: Callable[[], object], seconds: float = 1.0) -> float:
-    """Least processor time of one call, over about ``seconds`` of calls."""
+    """The least processor time of one call, over about ``seconds`` of calls."""
     body()
     best, spent = float("inf"), 0.0
     while spent < seconds:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""How the cost grows: ``python -m benchmarks.suites.scaling [--json PATH] [--images FOLDER] [--quick]``.
+"""Measure how the cost grows with edges, batch and depth.
 
-Enters: nothing. Leaves: JSON in benchmarks/results/ and a plot in docs/img/. Three lines through one centre: edges,
-batch and depth are varied one at a time, each with one thread and with two. A "forward" and a "step" are those of
-`benchmarks.suites.run`; the cost is told as time an edge and sample, which is constant where time is linear in both.
+``python -m benchmarks.suites.scaling [--json PATH] [--images FOLDER] [--quick]`` writes JSON to benchmarks/results/ and
+a plot to docs/img/. Edges, batch and depth are varied one at a time around one centre, each with one thread and with
+two. "forward" and "step" are those of `benchmarks.harness.measure`; the cost is reported as time per edge and sample,
+which is constant where time is linear in both.
 
-The wirings (`layered`) have exactly the edges and the depth asked for: every node has `FAN_IN` in-edges, one from the
-level before and the others from anywhere earlier, so that neither the arithmetic nor the randomness of the reads
-changes with depth. All nodes of the last level are outputs, so a network of depth 1 writes all that it computes.
+The graphs (`layered`) have exactly the requested edges and depth: every node has `FAN_IN` in-edges, one from the level
+before and the others from anywhere earlier, so that neither the arithmetic nor the randomness of the reads changes with
+depth. All nodes of the last level are outputs, so a network of depth 1 writes everything that it computes.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import numpy as np
 import torch
 
 import freewire as fw
+from benchmarks.harness.command import add_destinations, destinations, header, spelled, write_json
 from benchmarks.harness.correctness import ROWS
+from benchmarks.harness.health import conclude
 from benchmarks.harness.machine import describe
+from benchmarks.harness.measure import admit, own, timed
 from benchmarks.harness.plots import scaling_plot
 from benchmarks.harness.timing import BLOCK
-from benchmarks.suites.health import conclude
-from benchmarks.suites.run import add_destinations, admit, destinations, header, own, spelled, timed, write_json
 
 __all__ = ["FAN_IN", "LINES", "Point", "layered", "main", "points"]
 
@@ -34,12 +36,12 @@ FAN_IN = 10
 _INPUTS = 64
 _ROUNDS = 15
 _CHECKED_BATCH = 40
-_CHECKED_EDGES = 2_000_000  # times rows that the reference runs: it is greedy for memory
+_CHECKED_EDGES = 2_000_000  # bound on edges times rows in the reference, which needs much memory
 
 
 @dataclass(frozen=True)
 class Point:
-    """One network at one batch."""
+    """One network at one batch size."""
 
     edges: int
     batch: int
@@ -47,7 +49,7 @@ class Point:
 
 
 CENTRE = Point(edges=100_000, batch=256, depth=10)
-#: The values that each line takes; the others stay at the centre's.
+#: The values of each varied quantity; the others stay at the centre's.
 LINES = {
     "edges": (1_000, 10_000, 100_000, 1_000_000, 10_000_000),
     "batch": (1, 4, 16, 64, 256, 1_024, 4_096, 16_384),
@@ -58,19 +60,19 @@ _QUICK_LINES = {"edges": (1_000, 2_000), "batch": (1, 8), "depth": (10, 200)}
 
 
 def layered(edges: int, depth: int, seed: int = 0) -> fw.Graph:
-    """A random wiring of so many edges, whose longest path has so many.
+    """Build a random graph with a given number of edges and depth.
 
     Args:
-        edges: A multiple of ``FAN_IN * depth``.
-        depth: At least 1.
-        seed: Of the draws.
+        edges: Number of edges, a multiple of ``FAN_IN * depth``.
+        depth: Number of edges on the longest path, at least 1.
+        seed: Seed of the random draws.
 
     Returns:
-        A graph of 64 inputs and ``edges / FAN_IN`` relu nodes, as many in every level; those of the last level are the
-        outputs, and linear. All nodes reach one.
+        A graph of 64 inputs and ``edges / FAN_IN`` relu nodes, the same number in every level; those of the last level
+        are the outputs and linear. Every node reaches an output.
 
     Raises:
-        ValueError: The edges do not fit.
+        ValueError: ``edges`` is not such a multiple.
     """
     if edges < 1 or depth < 1 or edges % (FAN_IN * depth):
         raise ValueError(f"edges: expected a multiple of {FAN_IN} x depth {depth}, got {edges}. Round it.")
@@ -94,7 +96,7 @@ def layered(edges: int, depth: int, seed: int = 0) -> fw.Graph:
 
 
 def points(centre: Point, lines: dict[str, Sequence[int]]) -> dict[Point, list[str]]:
-    """What to measure, smallest graphs first, with the lines that each belongs to."""
+    """The points to measure, smallest graphs first, with the lines that each belongs to."""
     found: dict[Point, list[str]] = {}
     for line, values in lines.items():
         for value in values:
@@ -108,13 +110,13 @@ def measure(
     """Check every network once, then time it.
 
     Args:
-        wanted: From `points`.
-        threads: To time with, one after the other.
-        rounds: Blocks a measurement.
-        block: Seconds a block.
+        wanted: The result of `points`.
+        threads: The numbers of threads to time with, in turn.
+        rounds: Number of blocks per measurement.
+        block: Seconds per block.
 
     Returns:
-        A row a point, thread count and pass, ready for JSON.
+        One row per point, thread count and measure, ready for JSON.
     """
     rows = []
     shape: tuple[int, int] | None = None
@@ -150,9 +152,12 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.suites.scaling", description="How the cost grows.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.suites.scaling",
+        description="Measure how the cost grows with edges, batch and depth.",
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="blocks a measurement")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="blocks per measurement")
     add_destinations(parser)
     options = parser.parse_args(arguments)
     path, images = destinations(options, "scaling")
@@ -162,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     before = torch.get_num_threads()
     machine = describe(max(options.threads))
-    print(header(machine) + "\nns are an edge and sample; pass/threads; ! on a disturbed machine")
+    print(header(machine) + "\nmeasure/threads: ms per call = ns per edge and sample; ! on a disturbed machine")
     try:
         rows = measure(wanted, threads=options.threads, rounds=rounds, block=block)
     finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""benchmarks/suites/gpu.py on the CPU: what it checks before it times, what it says of peers that fail, what it writes."""
+"""benchmarks/suites/gpu.py on the CPU: its checks before timing, its reports of failing peers, and what it writes."""
 
 from __future__ import annotations
 
@@ -18,29 +18,32 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import freewire as fw
 from benchmarks.harness import machine
 from benchmarks.harness.correctness import WrongResultError
+from benchmarks.harness.measure import Candidate, Task, forward_task, measure, own, step_task
 from benchmarks.harness.workloads import WORKLOADS
 from benchmarks.peers.dense_layers import DENSE
 from benchmarks.peers.layout import Layout
 from benchmarks.peers.loop import LoopPeer
-from benchmarks.suites import gpu, predict, run
-from tests.benchmarks.test_run import BATCH, layered_network, mixed_network
+from benchmarks.suites import gpu, predict
+from tests.support.benchmark_networks import BATCH, layered_network, mixed_network
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestGpu:
-    """benchmarks/suites/gpu.py on the CPU, with CUDA graphs played: a replay calls again and copies over the results."""
+    """On the CPU with simulated CUDA graphs: a replay calls the task again and overwrites the captured results."""
 
     @pytest.fixture
-    def graphs(self, monkeypatch: pytest.MonkeyPatch) -> type[PlayedGraph]:
-        monkeypatch.setattr(PlayedGraph, "broken", False)
+    def graphs(self, monkeypatch: pytest.MonkeyPatch) -> type[FakeGraph]:
+        monkeypatch.setattr(FakeGraph, "broken", False)
         stream = type("Stream", (), {"wait_stream": lambda self, other: None})
-        played = {"Stream": stream, "current_stream": stream, "CUDAGraph": PlayedGraph, "synchronize": lambda: None}
-        played |= {"stream": lambda stream: contextlib.nullcontext(), "graph": PlayedGraph.capture}
-        for name, value in played.items():
+        fakes = {"Stream": stream, "current_stream": stream, "CUDAGraph": FakeGraph, "synchronize": lambda: None}
+        fakes |= {"stream": lambda stream: contextlib.nullcontext(), "graph": FakeGraph.capture}
+        for name, value in fakes.items():
             monkeypatch.setattr(torch.cuda, name, value)
-        return PlayedGraph
+        return FakeGraph
 
     @pytest.mark.parametrize("what", ["forward", "step"])
-    def test_a_captured_call_computes_the_same(self, graphs: type[PlayedGraph], what: str) -> None:
+    def test_captured_call_computes_the_same(self, graphs: type[FakeGraph], what: str) -> None:
         task = task_of(what)
         with torch.set_grad_enabled(what == "step"):
             replay = gpu.captured("freewire", task)
@@ -49,8 +52,8 @@ class TestGpu:
             for got, want in zip(replay.run(), task.run(), strict=True):
                 assert torch.equal(got, want)
 
-    def test_a_captured_call_gets_its_other_input_from_the_cpu(self, graphs: type[PlayedGraph]) -> None:
-        """After a capture that failed, torch's generator on the GPU can refuse."""
+    def test_captured_call_draws_its_second_input_on_the_cpu(self, graphs: type[FakeGraph]) -> None:
+        """After a failed capture, torch's generator on the GPU can raise."""
         task = task_of("forward")
         before = task.x.clone()
         with torch.no_grad(), Draws() as draws:
@@ -58,7 +61,7 @@ class TestGpu:
         assert draws.found == [("aten::randn", torch.device("cpu"))]
         assert not torch.equal(task.x, before)
 
-    def test_a_graph_that_replays_the_old_results_is_caught(self, graphs: type[PlayedGraph]) -> None:
+    def test_graph_that_replays_the_old_results_is_caught(self, graphs: type[FakeGraph]) -> None:
         graphs.broken = True
         with pytest.raises(WrongResultError, match=r"captured call's results to be the call's within .* relative"):
             gpu.captured("peer", task_of("step"))
@@ -70,53 +73,53 @@ class TestGpu:
             (RuntimeError("CUDA error: CUSPARSE_STATUS_X\nmore"), "RuntimeError: CUDA error: CUSPARSE_STATUS_X"),
         ],
     )
-    def test_a_peer_that_fails_says_why(self, graphs: type[PlayedGraph], error: Exception, said: str) -> None:
+    def test_failing_peer_is_reported(self, graphs: type[FakeGraph], error: Exception, said: str) -> None:
         def fail() -> Sequence[Tensor]:
             raise error
 
-        task = run.Task(fail, torch.zeros(1))
+        task = Task(fail, torch.zeros(1))
         assert gpu.prepare_on_gpu("peer", task) == {"peer": said, "peer, graph": said}
         with pytest.raises(type(error)):
             gpu.prepare_on_gpu("freewire", task)
 
-    def test_a_peer_that_cannot_be_captured_is_timed_all_the_same(self, graphs: type[PlayedGraph]) -> None:
+    def test_peer_that_cannot_be_captured_is_still_timed(self, graphs: type[FakeGraph]) -> None:
         graphs.broken, task = True, task_of("forward")
         with torch.no_grad():
             prepared = gpu.prepare_on_gpu("peer", task)
         assert prepared["peer"] is task
         assert "expected the captured call's results" in str(prepared["peer, graph"])
 
-    def test_a_slow_peer_is_left_out(self, graphs: type[PlayedGraph], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_slow_peer_is_skipped(self, graphs: type[FakeGraph], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(gpu, "_LONGEST", 0.0)
         assert gpu.prepare_on_gpu("peer", task_of("forward"))["peer"] == "0.0 s a call"
 
-    def test_the_dense_network_has_the_wirings_depth_and_widths(self) -> None:
+    def test_dense_network_has_the_depth_and_widths_of_the_graph(self) -> None:
         dense, levels = gpu.competing()[-1].make(mixed_network()), Layout.of(mixed_network().graph).levels
         linear = [layer for layer in dense if isinstance(layer, nn.Linear)]
         assert [layer.out_features for layer in linear[:-1]] == [level.end - level.begin for level in levels[:-1]]
         assert (linear[0].in_features, linear[-1].out_features) == (3, 3)
-        with Draws() as draws:  # all on the CPU, as above
+        with Draws() as draws:  # all random numbers are drawn on the CPU
             made = DENSE.make(mixed_network().to("meta", torch.float64))
         assert {device.type for _, device in draws.found} == {"cpu"}
         assert {(value.device.type, value.dtype) for value in made.parameters()} == {("meta", torch.float64)}
         assert "see nn.Sequential" in str(gpu.competing()[-1].refusal(layered_network()))
 
-    def test_a_failing_peer_gets_a_dash_and_the_library_an_error(self) -> None:
+    def test_failing_peer_gets_a_refusal_and_freewire_raises(self) -> None:
         def broken(net: fw.Network) -> nn.Module:
             raise RuntimeError("no room")
 
-        workload, failing = WORKLOADS["W2"].quick(), run.Candidate("peer", broken, None)
-        settings = {"rounds": 1, "threads": 1, "block": 1e-4, "forgiven": (RuntimeError,)}
-        rows = run.measure(workload, [run.own(), failing], **settings)
+        workload, failing = WORKLOADS["W2"].quick(), Candidate("peer", broken, None)
+        settings = {"rounds": 1, "threads": 1, "block": 1e-4, "tolerated": (RuntimeError,)}
+        rows = measure(workload, [own(), failing], **settings)
         assert [row.get("refusal") for row in rows] == ["RuntimeError: no room", None, None]
         with pytest.raises(RuntimeError, match="no room"):
-            run.measure(workload, [failing], **settings)
+            measure(workload, [failing], **settings)
 
-    def test_the_numba_loop_refuses_a_gpu(self) -> None:
+    def test_numba_loop_refuses_a_gpu(self) -> None:
         pytest.importorskip("numba")
         assert LoopPeer.refusal(mixed_network().to("meta")) == "its loops run on the CPU only"
 
-    def test_a_quick_run_writes_json_and_a_table(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_quick_run_writes_json_and_a_table(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         folder = tmp_path / "results"
         gpu.main(["--device", "cpu", "--quick", "--cases", "W1:256", "W4:256", "--commit", "abc", "--out", str(folder)])
         results = json.loads((folder / "cpu.json").read_text())
@@ -133,8 +136,8 @@ class TestGpu:
         assert "- W1, 35, nn.Sequential: not a chain of fully connected layers" in table
         assert next(line for line in table.splitlines() if line.startswith("| W1 | 35 | step |")).endswith(" - |")
 
-    def test_a_run_on_a_gpu_is_named_by_its_chip(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """All of `main` that a GPU has part in, but for the networks, which stay on the CPU."""
+    def test_results_are_named_by_the_chip(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The GPU parts of `main`, with the networks on the CPU."""
         chip = {"name": "NVIDIA H200", "major": 9, "minor": 0, "multi_processor_count": 132, "total_memory": 1 << 37}
         chip |= {"pci_domain_id": 0, "pci_bus_id": 5, "pci_device_id": 0}
         told = "580.1, 1980 MHz, 3201 MHz, 1980 MHz, 700.00 W, 40"
@@ -144,7 +147,7 @@ class TestGpu:
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
         monkeypatch.setattr(machine, "_output", lambda *command: told if "--id=00000000:05:00.0" in command else None)
         monkeypatch.setattr(gpu, "captured", lambda label, task: task)
-        monkeypatch.setattr(gpu, "measure", lambda *a, device, **k: run.measure(*a, device="cpu", **k))
+        monkeypatch.setattr(gpu, "measure", lambda *a, device, **k: measure(*a, device="cpu", **k))
         gpu.main(["--quick", "--cases", "W2:1024", "--commit", "abc", "--out", str(tmp_path)])
         assert sorted(path.name for path in tmp_path.iterdir()) == ["nvidia-h200.json", "nvidia-h200.md"]
         results = json.loads((tmp_path / "nvidia-h200.json").read_text())
@@ -154,7 +157,7 @@ class TestGpu:
         assert "driver 580.1, 132 multiprocessors, clocks 1980 MHz of 1980 MHz, memory 3201 MHz at the end" in table
         assert "| freewire | freewire, graph | torch CSR | torch CSR, graph |" in table
 
-    def test_what_cannot_run_says_so(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_errors_on_the_command_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit, match=r"--cases: expected names of W1, .* with a batch, as W1:256, got 'W9:1'"):
             gpu.main(["--cases", "W9:1"])
         if not torch.cuda.is_available():
@@ -166,7 +169,7 @@ class TestGpu:
 
 
 class Draws(TorchDispatchMode):
-    """Notes what draws random numbers: the operator's name, and the device of what came out."""
+    """Record operators that draw random numbers: their names, and the devices of their results."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,14 +182,14 @@ class Draws(TorchDispatchMode):
         return result
 
 
-class PlayedGraph:
-    """Stands for `torch.cuda.CUDAGraph`: a replay of a call of `task_of` calls again, into the results it gave first.
+class FakeGraph:
+    """A fake `torch.cuda.CUDAGraph`: a replay calls the task of `task_of` again and overwrites its first results.
 
-    ``broken``: it leaves them as they were.
+    If ``broken``, a replay leaves the results unchanged.
     """
 
     broken = False
-    last_call: tuple[run.Task, Sequence[Tensor]]
+    last_call: tuple[Task, Sequence[Tensor]]
 
     @contextlib.contextmanager
     def capture(self) -> Iterator[None]:
@@ -199,19 +202,19 @@ class PlayedGraph:
                 to.copy_(value)
 
 
-def task_of(what: str) -> run.Task:
-    plain = {"forward": run.forward_task, "step": run.step_task}[what](mixed_network(), torch.randn(BATCH, 3))
+def task_of(what: str) -> Task:
+    plain = {"forward": forward_task, "step": step_task}[what](mixed_network(), torch.randn(BATCH, 3))
 
     def call() -> Sequence[Tensor]:
         results = plain.run()
-        PlayedGraph.last_call = plain, results
+        FakeGraph.last_call = plain, results
         return results
 
-    return run.Task(call, plain.x)
+    return Task(call, plain.x)
 
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_predictions_in_the_docs_are_what_the_command_prints() -> None:
+def test_predictions_in_the_docs_are_printed_by_the_command() -> None:
     assert predict.table() in (ROOT / "docs" / "performance.md").read_text()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""benchmarks/suites/scaling.py and density.py: the graphs have exactly what they say, and a quick run writes all of it."""
+"""benchmarks/suites/scaling.py and density.py: their graphs are as specified, and a quick run writes every row."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import torch
 import freewire as fw
 from benchmarks.harness import plots
 from benchmarks.harness.correctness import WrongResultError
+from benchmarks.harness.measure import Candidate, own
 from benchmarks.peers.sequential import SequentialPeer
-from benchmarks.suites import density, number_types, run, scaling
+from benchmarks.suites import density, number_types, scaling
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestLayered:
@@ -28,12 +31,12 @@ class TestLayered:
         assert len(graph.outputs) == edges // scaling.FAN_IN // depth
         assert (np.bincount(graph.edge_index[1])[64:] == scaling.FAN_IN).all()
 
-    def test_one_seed_one_graph(self) -> None:
+    def test_seed_fixes_the_graph(self) -> None:
         first, again, other = (scaling.layered(1000, 10, seed=seed).wiring_hash for seed in (1, 1, 2))
         assert first == again != other
 
     @pytest.mark.parametrize(("edges", "depth"), [(0, 1), (15, 1), (100, 3), (100, 0)])
-    def test_what_does_not_fit_says_so(self, edges: int, depth: int) -> None:
+    def test_edges_that_do_not_fit(self, edges: int, depth: int) -> None:
         with pytest.raises(ValueError, match=rf"edges: expected a multiple of 10 x depth {depth}, got {edges}"):
             scaling.layered(edges, depth)
 
@@ -47,7 +50,7 @@ class TestLayered:
 
 class TestSparseLayers:
     @pytest.mark.parametrize("share", [0.005, 0.1, 1.0])
-    def test_all_neurons_take_part(self, share: float) -> None:
+    def test_all_neurons_are_connected(self, share: float) -> None:
         sizes = (30, 200, 100, 10)
         graph = density.sparse_layers(sizes, share)
         assert graph.num_nodes == sum(sizes)
@@ -56,41 +59,33 @@ class TestSparseLayers:
         assert np.bincount(graph.level).tolist() == list(sizes)
         most = 30 * 200 + 200 * 100 + 100 * 10
         expected = share * most
-        repaired = 310 + 330 if share < 0.1 else 0  # at most an edge for every neuron, on either side
+        repaired = 310 + 330 if share < 0.1 else 0  # at most one added edge per neuron on either side
         assert -5 * expected**0.5 <= graph.num_edges - expected <= 5 * expected**0.5 + repaired
 
     def test_all_edges_are_dense_layers(self) -> None:
         assert SequentialPeer.refusal(fw.Network(density.sparse_layers((5, 7, 3), 1.0))) is None
 
     @pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
-    def test_no_density_says_so(self, share: float) -> None:
+    def test_density_out_of_range(self, share: float) -> None:
         with pytest.raises(ValueError, match=f"density: expected a number above 0 and at most 1, got {share}"):
             density.sparse_layers((2, 2), share)
 
     @pytest.mark.parametrize(
         ("ratios", "at"),
         [
-            ([4.0, 2.0, 0.5], 0.1),  # half-way between 0.05 and 0.2, by logarithms
+            ([4.0, 2.0, 0.5], 0.1),  # halfway between 0.05 and 0.2 in logarithms
             ([4.0, 2.0, 1.5], None),
             ([0.9, 0.5, 0.2], None),
             ([2.0, 0.5, 0.9], 0.0223607),
             ([0.5, 2.0, 0.5], 0.1),
         ],
     )
-    def test_the_crossover(self, ratios: list[float], at: float | None) -> None:
+    def test_crossover(self, ratios: list[float], at: float | None) -> None:
         found = density.crossover((0.01, 0.05, 0.2), ratios)
         assert found == (at if at is None else pytest.approx(at, rel=1e-4))
 
 
-@pytest.fixture
-def threads() -> object:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("threads")
 class TestQuickRuns:
     def test_scaling(self, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib")
@@ -119,13 +114,13 @@ class TestQuickRuns:
         assert [cross["measure"] for cross in content["crossovers"]] == ["forward", "step"]
         assert plots.digest(content) in (tmp_path / "density.svg").read_text()
 
-    def test_a_wrong_network_is_not_timed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_wrong_network_is_not_timed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def wrong(net: fw.Network) -> fw.Network:
             with torch.no_grad():
                 net.bias[-1] += 0.01
             return net
 
-        broken = run.Candidate("freewire", wrong, run.own().gradients)
+        broken = Candidate("freewire", wrong, own().gradients)
         for module in (scaling, density):
             monkeypatch.setattr(module, "own", lambda: broken)
         with pytest.raises(WrongResultError):

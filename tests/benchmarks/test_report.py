@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""docs/benchmarks.md is what its command makes of benchmarks/results/; and the peers that are not there say so."""
+"""docs/benchmarks.md matches benchmarks/results/ and names commands that exist; missing peers say how to get them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 
 import freewire as fw
 from benchmarks.harness import plots, report
+from benchmarks.harness.command import spelled
 from benchmarks.peers import PEERS, checkouts
-from benchmarks.suites import run
-from tests.benchmarks.test_run import INSTALL, mixed_network
+from benchmarks.suites import cpu
+from tests.benchmarks.test_peers import INSTALL
+from tests.support.benchmark_networks import mixed_network
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,7 +35,7 @@ def timing(median: float, sick: int = 0, **more: Any) -> dict[str, Any]:
 
 
 def results() -> report.Results:
-    """Played figures of every kind."""
+    """Invented figures of every kind."""
     about = {"workload": "W1", "about": "random_graph(1)", "batch": 256}
     cpu = [
         {**about, "candidate": "freewire", "measure": "forward", **timing(0.002, ratio=1.0)},
@@ -95,7 +97,15 @@ class TestPage:
             if name in found:
                 assert plots.digest(found[name]) in path.read_text()
 
-    def test_every_figure_stands_on_it(self) -> None:
+    def test_commands_on_the_page_exist(self) -> None:
+        page = (ROOT / "docs" / "benchmarks.md").read_text()
+        modules = {*re.findall(r"python -m ([\w.]+)", page), *re.findall(r"python -m ([\w.]+)", str(report.COMMANDS))}
+        assert len(modules) >= 5
+        for module in modules:
+            path = ROOT / (module.replace(".", "/") + ".py")
+            assert 'if __name__ == "__main__":' in path.read_text(), module
+
+    def test_every_figure_is_on_the_page(self) -> None:
         page = report.page(results())
         assert "| freewire | 2 ± 5 % (1x) |" in page
         assert "| peer | 10 ± 5 % (5x) ! |" in page
@@ -107,30 +117,30 @@ class TestPage:
         assert "- wide, forward: 31.62%" in page
         assert "1 of 4 measurements are marked" not in page
         assert "1 of 3 measurements are marked" in page
-        assert "Not measured yet: `make bench-gpu`" in page
+        assert "Not measured yet: run `make bench-gpu`" in page
 
-    def test_nothing_measured_names_the_commands(self) -> None:
+    def test_page_without_results_names_the_commands(self) -> None:
         page = report.page({})
         for command in report.COMMANDS.values():
-            assert f"Not measured yet: `{command}` does it." in page
+            assert f"Not measured yet: run `{command}`." in page
 
-    def test_a_session_slower_than_another_on_the_same_chip_is_told(self) -> None:
+    def test_session_slower_than_another_on_the_same_chip_is_reported(self) -> None:
         slow = results()
         probe = {**MACHINE["probe"], "best": 0.02}  # type: ignore[dict-item]
         slow["density"]["machine"] = {**MACHINE, "probe": probe}
         assert "Another session on this kind of processor was 2.00 times as fast" in report.page(slow)
         assert "Another session" not in report.page(results())
 
-    def test_a_chip_with_results_is_linked(self) -> None:
+    def test_chip_with_results_is_linked(self) -> None:
         gpu = {"quick": False, "machine": {**MACHINE, "gpu": {"name": "NVIDIA H200"}}, "rows": []}
         assert "- [NVIDIA H200](../benchmarks/results/nvidia-h200.md)" in report.page({"nvidia-h200": gpu})
 
-    def test_a_quick_run_is_refused(self, tmp_path: Path) -> None:
+    def test_results_of_a_quick_run_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "cpu.json").write_text(json.dumps({**results()["cpu"], "quick": True}))
-        with pytest.raises(ValueError, match=r"cpu.json: expected a full run, got a quick one"):
+        with pytest.raises(ValueError, match=r"cpu.json: expected results of a full run, got those of a quick one"):
             report.read(tmp_path)
 
-    def test_the_command_writes_page_and_plots(self, tmp_path: Path) -> None:
+    def test_command_writes_page_and_plots(self, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib")
         for name, content in results().items():
             (tmp_path / f"{name}.json").write_text(json.dumps(content))
@@ -146,23 +156,21 @@ class TestPage:
 
 
 class TestAbsentPeers:
-    def test_each_says_how_it_is_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_says_how_to_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         for name in checkouts.CHECKOUTS:
             monkeypatch.setitem(checkouts.CHECKOUTS, name, None)
         absent = {peer.label: peer.refusal(mixed_network()) for peer in PEERS}
-        told = {label: text for label, text in absent.items() if text is not None and INSTALL.search(text)}
-        assert set(told) == {"numba loop", "jax", "deepstruct", "Freewire of 2019", "TensorNEAT", "PyTorch-NEAT"}
-        assert told["jax"] == "jax is not installed: pip install 'jax>=0.10'"
-        assert told["TensorNEAT"] == (
+        found = {label: text for label, text in absent.items() if text is not None and INSTALL.search(text)}
+        assert set(found) == {"numba loop", "jax", "deepstruct", "Freewire of 2019", "TensorNEAT", "PyTorch-NEAT"}
+        assert found["jax"] == "jax is not installed: pip install 'jax>=0.10'"
+        assert found["TensorNEAT"] == (
             "no checkout given: git clone https://github.com/EMI-Group/tensorneat, then --checkout tensorneat=PATH"
         )
 
-    def test_a_folder_that_holds_something_else_is_refused(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_folder_with_other_contents_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(checkouts.CHECKOUTS, "tensorneat", tmp_path)
-        assert "the checkout given has no folder src/tensorneat" in str(
+        assert "the given checkout has no folder src/tensorneat" in str(
             checkouts.absent("tensorneat", "src/tensorneat")
         )
 
@@ -174,30 +182,29 @@ class TestAbsentPeers:
         (tmp_path / "inner" / "one.py").write_text("from .two import value")
         (tmp_path / "inner" / "two.py").write_text("value = 3")
         monkeypatch.setitem(checkouts.CHECKOUTS, "tensorneat", tmp_path)
-        assert checkouts.load("tensorneat", "inner", "_played_package", "one").value == 3
+        assert checkouts.load("tensorneat", "inner", "_invented_package", "one").value == 3
 
     @pytest.mark.parametrize("given", ["tensorneat", "tensorneat=/nowhere/at/all", "other=."])
-    def test_a_checkout_that_is_none(self, given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_argument_that_names_no_checkout(self, given: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
-            run.main(["--checkout", given])
+            cpu.main(["--checkout", given])
         said = re.sub(r"\s+", " ", capsys.readouterr().err)
         names = "freewire2019, tensorneat, pytorch-neat"
         assert f"expected NAME=PATH with NAME one of {names} and PATH a folder, got {given!r}" in said
 
-    def test_the_command_that_is_kept_names_no_folder(self) -> None:
-        told = run.spelled(
-            "benchmarks.suites.run", ["--all", "--checkout", "tensorneat=/home/me/it", "--json", "/home/a"]
-        )
-        assert told == "python -m benchmarks.suites.run --all --checkout tensorneat=PATH"
+    def test_recorded_command_names_no_folder(self) -> None:
+        arguments = ["--all", "--checkout", "tensorneat=/home/me/it", "--json", "/home/a"]
+        command = spelled("benchmarks.suites.cpu", arguments, checkouts.CHECKOUTS)
+        assert command == "python -m benchmarks.suites.cpu --all --checkout tensorneat=PATH"
 
-    def test_peers_tell_what_they_cannot_express(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_peers_say_what_they_cannot_express(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
         for module in ("deepstruct_layers", "freewire2019", "pytorch_neat", "tensorneat", "jax_levels"):
             monkeypatch.setattr(f"benchmarks.peers.{module}.absent", lambda name, folder: None, raising=False)
         monkeypatch.setattr("benchmarks.peers.jax_levels.cores", lambda: 1000)
-        told = {peer.label: str(peer.refusal(mixed_network())) for peer in PEERS}
-        assert "edges skip layers" in told["deepstruct"]
-        assert re.search(r"jax takes all 1000 cores, and \d+ thread\(s\) are asked for", told["jax"])
+        found = {peer.label: str(peer.refusal(mixed_network())) for peer in PEERS}
+        assert "edges skip layers" in found["deepstruct"]
+        assert re.search(r"jax takes all 1000 cores, and \d+ thread\(s\) are asked for", found["jax"])
         monkeypatch.setattr("benchmarks.peers.tensorneat.why_no_jax", lambda net: None)
         by_label = {peer.label: peer for peer in PEERS}
         assert "outputs of several activations" in str(by_label["TensorNEAT"].refusal(mixed_network()))
@@ -206,6 +213,8 @@ class TestAbsentPeers:
         monkeypatch.setattr("benchmarks.peers.pytorch_neat._MOST_EDGES", 12)
         assert "13 edges at two torch calls each" in str(by_label["PyTorch-NEAT"].refusal(mixed_network()))
         monkeypatch.setattr("benchmarks.peers.freewire2019._MOST_NODES", 9)
-        assert "10 nodes: it schedules in time quadratic" in str(by_label["Freewire of 2019"].refusal(mixed_network()))
+        assert "10 nodes: its scheduling takes time quadratic" in str(
+            by_label["Freewire of 2019"].refusal(mixed_network())
+        )
         tanh = fw.Network(fw.generators.mlp([3, 3, 2], activation="tanh"))
         assert by_label["deepstruct"].refusal(tanh) == "its hidden layers are relu, its outputs linear"

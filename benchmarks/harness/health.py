@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Is the machine well? A fixed piece of arithmetic, timed again and again beside what is measured.
+"""Health probe: a fixed piece of arithmetic that is timed next to everything measured, to detect disturbances.
 
-Nothing enters; leaves `Probe`, whose call takes some 10 ms and returns the seconds it took. It multiplies matrices
-that fit a core's second-level cache, on all cores, through torch: chains of fused multiply-adds that keep every unit
-busy, in the thread pool that is measured, and nothing to compile. When another process, or another guest of the same
-host, takes a core, its share of every product is late and the products wait for it; a lower clock shows as well. The
-fastest run of a session is what the machine can do, so a run slower than that by `SHARE` says that what was measured
-beside it does not count. `benchmarks.harness.timing` brackets every block with two of these runs.
+A call of `Probe` takes some 10 ms and returns its time in seconds. It multiplies matrices that fit a core's
+second-level cache, on all cores, through torch: chains of fused multiply-adds that keep every unit busy, in the same
+thread pool as the measurement, with nothing to compile. When another process, or another guest of the same host, takes
+a core, its share of every product is late and the products wait for it; a lower clock shows as well. The fastest run of
+a session is taken as what the machine can do; a run slower than that by `SHARE` means that the measurements next to it
+do not count. `benchmarks.harness.timing` runs the probe before and after every block.
 
-What it cannot see: a disturbance that begins and ends between two runs (a block of one long call has no run inside),
-a neighbour that takes memory bandwidth only, and a session that is disturbed from its first run to its last.
+The probe cannot detect a disturbance that begins and ends between two runs (a block of one long call has no run
+inside), a neighbour that takes only memory bandwidth, or a session that is disturbed from its first run to its last.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from benchmarks.harness.machine import cores, load
 
 __all__ = ["SHARE", "Probe", "conclude", "session"]
 
-SHARE = 0.25  # of the session's fastest run; a process on one of two cores makes a run about twice as long
+SHARE = 0.25  # of the session's fastest run; a process on one of two cores doubles the time of a run
 _PRODUCTS = 4
-_SIZE = 640  # of the products, but for the rows; a run takes about 12 ms where a core does 90 GFLOP/s
-_ROWS_A_CORE = 320
+_SIZE = 640  # columns and inner size of the products; a run takes about 12 ms where a core does 90 GFLOP/s
+_ROWS_PER_CORE = 320
 _FIRST = 5  # runs before anything is measured
 
 
@@ -37,8 +37,8 @@ class Probe:
     """A session's runs of the probe.
 
     Args:
-        run: Does the fixed work and returns the seconds that it took; None: the products.
-        share: By which a run may be slower than the fastest one.
+        run: Does the fixed work and returns its time in seconds; None for the matrix products.
+        share: The fraction by which a run may be slower than the fastest one.
     """
 
     def __init__(self, run: Callable[[], float] | None = None, share: float = SHARE) -> None:
@@ -76,18 +76,18 @@ class Probe:
 
 @functools.cache
 def session() -> Probe:
-    """The probe of this process, made at the first call."""
+    """The probe of this process, created at the first call."""
     return Probe()
 
 
 def conclude(machine: dict[str, Any]) -> None:
-    """Add to a machine's description (`benchmarks.harness.machine.describe`) how it was while the session measured."""
+    """Add the session's load and probe to a machine's description (`benchmarks.harness.machine.describe`)."""
     machine["load_at_end"] = load()
     machine["probe"] = session().describe()
 
 
 def _products(threads: int) -> Callable[[], float]:
-    rows = _ROWS_A_CORE * threads
+    rows = _ROWS_PER_CORE * threads
     left, right = torch.ones(rows, _SIZE), torch.full((_SIZE, _SIZE), 1 / _SIZE)
     result = torch.empty(rows, _SIZE)
 
@@ -96,7 +96,7 @@ def _products(threads: int) -> Callable[[], float]:
         torch.set_num_threads(threads)
         try:
             with torch.no_grad():
-                torch.mm(left, right, out=result)  # takes caches and threads back from whoever ran before
+                torch.mm(left, right, out=result)  # warms up caches and threads
                 start = time.perf_counter()
                 for _ in range(_PRODUCTS):
                     torch.mm(left, right, out=result)

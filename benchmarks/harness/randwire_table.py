@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""RandWire's results as text: enters what `benchmarks.suites.randwire` writes to JSON, leaves Markdown, goals judged in it."""
+"""Format the results of `benchmarks.suites.randwire` as Markdown, with a verdict on the goals."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Any
 
 __all__ = ["GOALS", "section", "table"]
 
-#: Of plain PyTorch's time over freewire's, at least.
+#: The least ratio of plain PyTorch's time to freewire's.
 GOALS = {"inference": 1.5, "training": 1.25}
-_OWN = {"inference": ("freewire", "freewire, fused"), "training": ("freewire",)}  # what a user has without a compiler
+_OWN = {"inference": ("freewire", "freewire, fused"), "training": ("freewire",)}  # without a compiler
 
 Row = dict[str, Any]
 
 
 def section(content: dict[str, Any]) -> str:
-    """What stands in docs/benchmarks.md: the table, what it holds, and whether the goals are met."""
+    """The section of docs/benchmarks.md: the table, what it contains, and whether the goals are met."""
     lines = [
         f"`{content['model']}`, {content['batch']} images of {content['size']} x {content['size']}, float32, "
         "channels_last. Inference is in eval mode without gradients; a training step is forward in training mode, "
-        "cross entropy and backward, without an optimizer. Outputs and all gradients of what computes this network "
-        "are compared with plain PyTorch's, in float64 (what is compiled: in float32), before they are timed. "
-        f'"Compiled" is by torch.compile, backend {content["compiler"]}; the time to compile is not counted.',
+        "cross entropy and backward, without an optimizer. Outputs and all gradients of the candidates that compute "
+        "this network are compared with plain PyTorch's before they are timed, in float64 (in float32 if compiled). "
+        f'"Compiled" means torch.compile with the backend {content["compiler"]}; the time to compile is not counted.',
         "",
         table(content),
-        "Milliseconds an image, in brackets how many times as fast as plain PyTorch. Memory is the most that torch's "
+        "Milliseconds per image; in brackets how many times as fast as plain PyTorch. Memory is the most that torch's "
         "allocator holds in a training step of the batch above what it held before, gradients included, in MB of "
-        "10^6 bytes; parameters and multiply-adds (of convolutions and the linear layer, for one image, in millions) "
-        "show where a network is another one: other projects' RandWires run on the same wiring, with other gates, "
+        "10^6 bytes. Parameters and multiply-adds (of convolutions and the linear layer, for one image, in millions) "
+        "show where a network differs: other projects' RandWires run on the same wiring, with other gates, "
         "biases and stems (`benchmarks/peers/randwire_checkouts.py`).",
         "",
-        "Goals, judged by these figures:",
+        "Goals, according to these figures:",
         "",
         *goals(content),
     ]
@@ -39,7 +39,7 @@ def section(content: dict[str, Any]) -> str:
 
 
 def table(content: dict[str, Any]) -> str:
-    """The table, and why a cell is empty."""
+    """The table, and the reasons for empty cells."""
     rows = content["rows"]
     lines = ["| | inference | training | step, MB | parameters, M | multiply-adds, M |", "|---" * 6 + "|"]
     for label in dict.fromkeys(row["candidate"] for row in rows):
@@ -55,19 +55,19 @@ def table(content: dict[str, Any]) -> str:
         if key in row
     ]
     if refusals:
-        lines += ["", "Left out:", "", *refusals]
+        lines += ["", "Not run:", "", *refusals]
     return "\n".join(lines) + "\n"
 
 
 def goals(content: dict[str, Any]) -> list[str]:
-    """A sentence a goal: freewire as it is, without a compiler, against plain PyTorch as it is."""
+    """One sentence per goal: freewire against plain PyTorch, both without a compiler."""
     rows, plain = content["rows"], content["plain"]
-    told = []
+    sentences = []
     for what, goal in GOALS.items():
         ours = [row for row in (_timed(rows, label, what) for label in _OWN[what]) if row]
         first = _timed(rows, plain, what)
         if not ours or not first:
-            told.append(f"- {what}: not measured.")
+            sentences.append(f"- {what}: not measured.")
             continue
         best = min(ours, key=lambda row: row["median"])
         verdict = "met" if best["speedup"] >= goal else "not met"
@@ -80,19 +80,19 @@ def goals(content: dict[str, Any]) -> list[str]:
         if others:
             fastest = min(others, key=lambda row: row["median"])
             sentence += (
-                f" Beside {fastest['candidate']!r}, the fastest of the others that compute this network, it takes "
-                f"{best['median'] / fastest['median']:.2f} times as long."
+                f" Compared with {fastest['candidate']!r}, the fastest of the others that compute this network, it "
+                f"takes {best['median'] / fastest['median']:.2f} times as long."
             )
         if best["sick"] or first["sick"]:
             sentence += " Measured on a disturbed machine."
-        told.append(sentence)
+        sentences.append(sentence)
     sizes = {row["candidate"]: row["step_bytes"] for row in rows if "step_bytes" in row}
     own = _OWN["training"][0]
     if own not in sizes or plain not in sizes:
-        return [*told, "- peak memory of a training step: not measured."]
+        return [*sentences, "- peak memory of a training step: not measured."]
     verdict = "met" if sizes[own] < sizes[plain] else "not met"
     share = sizes[own] / sizes[plain] - 1
-    return [*told, f"- peak memory of a training step below plain PyTorch's: **{verdict}**, {share:+.1%}."]
+    return [*sentences, f"- peak memory of a training step below plain PyTorch's: **{verdict}**, {share:+.1%}."]
 
 
 def _timed(rows: Sequence[Row], label: str, what: str) -> Row:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What `benchmarks.suites.randwire` compares: one RandWire, computed in several ways, and other projects' RandWires.
+"""What `benchmarks.suites.randwire` compares: one RandWire computed in several ways, and other projects' RandWires.
 
-Enters: a `Setup`. Leaves: `CANDIDATES`, each a way to make a module of the model, and `check`, which holds those that
-compute the same network to it. Everything is kept in channels_last.
+`CANDIDATES` are ways to build a module from the model that a `Setup` describes; `check` compares those that compute the
+same network with plain PyTorch. Everything is in channels_last.
 
-Float64 is compared on a few small images, since torch's float64 convolutions take minutes on the large ones: outputs
-and all gradients to rounding. Float32 is compared on the images that are timed. There a relu within rounding of its
-kink may fall to the other side, so that the gradients of two float32 networks differ by as much as each differs from
-the float64 one: for C = 78 and 16 images of 224 x 224 by 0.8 % of all gradients' norm, the outputs by 3e-5 of theirs.
+In float64, outputs and all gradients are compared on a few small images, since torch's float64 convolutions take
+minutes on the large ones; they must agree to rounding. In float32 they are compared on the images that are timed. A
+relu within rounding of its kink may then switch sides, so the gradients of two float32 networks differ by as much as
+each differs from the float64 one: for C = 78 and 16 images of 224 x 224 by 0.8 % of the norm of all gradients, and the
+outputs by 3e-5 of theirs.
 """
 
 from __future__ import annotations
@@ -32,23 +33,23 @@ MEASURES = ("inference", "training")
 PLAIN = "plain PyTorch"
 _ROUNDING = 1e-10  # float64, relative
 _OUTPUTS = 1e-3  # float32, relative
-_GRADIENTS = 5e-2  # float32, relative, of all gradients together
-_SMALL_BATCH, _SMALL_SIZE = 3, 64  # of the comparison in float64
+_GRADIENTS = 5e-2  # float32, relative, all gradients together
+_SMALL_BATCH, _SMALL_SIZE = 3, 64  # images of the comparison in float64
 _TINY_NODES = 5
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is run; enough to build it again in another process.
+    """What is run; enough to rebuild it in another process.
 
     Attributes:
-        channels: C of the small regime.
+        channels: Number of channels C of the small regime.
         size: Height and width of the images.
-        batch: Images.
-        classes: Outputs.
-        threads: That torch may use.
-        compiler: What `torch.compile` calls a backend.
-        tiny: 6 nodes a stage instead of 32.
+        batch: Number of images.
+        classes: Number of outputs.
+        threads: Number of threads that torch may use.
+        compiler: Backend of `torch.compile`.
+        tiny: Use 5 nodes per stage instead of 32.
         checkouts: Folders of the projects in `benchmarks.peers.randwire_checkouts`, by name.
     """
 
@@ -65,13 +66,13 @@ class Setup:
     def about(self) -> str:
         """The model, as one would build it."""
         if self.tiny:
-            return f"RandWire, {_TINY_NODES} nodes a stage, C = {self.channels}"
+            return f"RandWire, {_TINY_NODES} nodes per stage, C = {self.channels}"
         if self.channels == 78:
             return "fw.models.randwire_ws_small(seed=1)"
         return f'fw.models.RandWire(fw.models.WS(4, 0.75), {self.channels}, "small", seed=1)'
 
     def model(self) -> fw.models.RandWire:
-        """The model in training mode: edges' weights drawn, so that they differ; statistics those of some images."""
+        """The model in training mode, with random edge weights, so that they differ, and statistics of some images."""
         torch.manual_seed(0)
         generator = fw.models.WS(4, 0.75)
         dags = [generator(_TINY_NODES, seed) for seed in range(3)] if self.tiny else generator
@@ -81,7 +82,7 @@ class Setup:
             for stage in model.stages:
                 stage.weight.normal_()
             for norm in norms:
-                norm.momentum = None  # the mean of all batches so far: of this one
+                norm.momentum = None  # the mean over all batches so far, which is this one
             model(torch.randn(4, 3, min(self.size, 128), min(self.size, 128)))
         for norm in norms:
             norm.momentum = 0.1
@@ -100,10 +101,12 @@ class Candidate:
     """A way to run the model.
 
     Attributes:
-        build: From a model in the mode that is measured, which it may keep, to a module; or why it cannot run.
-        measures: Of `MEASURES`.
-        same: It computes the same network.
-        compiled: By `torch.compile`, which is then compared in float32 only: each type is compiled anew.
+        label: Its name in the tables.
+        build: Takes a model in the mode that is measured, which it may keep; returns a module, or why it cannot run.
+        measures: Which of `MEASURES` it takes part in.
+        same: Whether it computes the same network.
+        compiled: Whether `torch.compile` compiles it. It is then compared in float32 only, since each dtype would be
+            compiled separately.
     """
 
     label: str
@@ -139,7 +142,7 @@ def _published(name: str) -> Callable[[fw.models.RandWire, Setup], nn.Module | s
 
 
 _INFERENCE = MEASURES[:1]
-#: In the order of the table; the first is what the others are compared with.
+#: In the order of the table; the others are compared with the first.
 CANDIDATES = (
     Candidate(PLAIN, _plain),
     Candidate("plain, BN folded", _folded, _INFERENCE),
@@ -155,16 +158,16 @@ CANDIDATES = (
 
 
 def make(candidate: Candidate, setup: Setup, measure: str, model: fw.models.RandWire | None = None) -> nn.Module | str:
-    """Build a candidate for one of its measures, in channels_last and in the mode that this needs.
+    """Build a candidate for one of its measures, in channels_last and in the mode that the measure needs.
 
     Args:
-        candidate: Which.
+        candidate: The candidate.
         setup: What is run.
         measure: One of `MEASURES`.
-        model: What it is made of, and left alone; None: the setup's.
+        model: The model to build it from, which is not changed; None for the setup's.
 
     Returns:
-        The module, not compiled yet where it is lazily; or the reason why it cannot run.
+        The module, compiled at its first call if at all; or the reason why it cannot run.
     """
     training = measure == "training"
     own = (setup.model() if model is None else deepcopy(model)).train(training)
@@ -178,7 +181,7 @@ def make(candidate: Candidate, setup: Setup, measure: str, model: fw.models.Rand
 
 
 def step(module: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
-    """A training step without the optimizer's: gradients cleared, forward, cross entropy, backward.
+    """A training step without the optimizer: clear the gradients, forward, cross entropy, backward.
 
     Returns:
         The outputs.
@@ -194,14 +197,14 @@ def check(candidate: Candidate, setup: Setup, measure: str, module: nn.Module, m
     """Compare a candidate with plain PyTorch.
 
     Args:
-        candidate: One that is no project's; of those nothing is checked but the outputs' shape.
+        candidate: The candidate; if it is another project's, only the shape of its outputs is checked.
         setup: What is run.
         measure: One of `MEASURES`.
-        module: From `make`: is compared in float32 on the setup's images.
-        model: What it was made of.
+        module: The result of `make`; it is compared in float32 on the setup's images.
+        model: The model that ``module`` was built from.
 
     Raises:
-        WrongResultError: It computes something else.
+        WrongResultError: The candidate computes something else.
     """
     images, classes = setup.data()
     got = _results(module, measure, images, classes)
@@ -226,7 +229,7 @@ def check(candidate: Candidate, setup: Setup, measure: str, module: nn.Module, m
 def _results(
     module: nn.Module, measure: str, images: Tensor, classes: Tensor, apart: bool = False
 ) -> dict[str, Tensor]:
-    """Outputs and, of a training step, gradients: all together, or ``apart`` by the parameters' names."""
+    """Outputs and, for a training step, gradients: all in one tensor, or ``apart`` by the parameters' names."""
     if measure == "inference":
         with torch.no_grad():
             return {"outputs": module(images)}
@@ -234,7 +237,7 @@ def _results(
     gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
     if apart:
         return {"outputs": outputs, **gradients}
-    order = sorted(gradients)  # names are the same but for what torch.compile puts before each
+    order = sorted(gradients)  # the same names but for the prefix that torch.compile adds
     return {"outputs": outputs, "gradients": torch.cat([gradients[name].flatten() for name in order])}
 
 
@@ -246,20 +249,20 @@ def _compare(label: str, expected: dict[str, Tensor], got: dict[str, Tensor], al
             raise WrongResultError(f"{label}, {name}: expected {list(right.shape)}, got {list(got[name].shape)}.")
         error = float((got[name] - right).double().norm() / right.double().norm())
         if not error <= allowed[name]:
-            raise WrongResultError(f"{label}, {name}: expected an error of {allowed[name]:g} at most, got {error:.2g}.")
+            raise WrongResultError(f"{label}, {name}: expected an error of at most {allowed[name]:g}, got {error:.2g}.")
 
 
 def cost(module: nn.Module, setup: Setup) -> dict[str, int]:
-    """What a network consists of.
+    """Count a network's parameters and multiply-adds.
 
     Args:
-        module: Not compiled; left as it is.
+        module: The network, not compiled; it is not changed.
         setup: What is run.
 
     Returns:
         ``parameters``, and ``multiply_adds`` of the convolutions and the linear layer for one image.
     """
-    # Its hooks do not expect views of what requires gradients to be made without.
+    # The counter's hooks fail on views, made without gradients, of tensors that require them.
     module = deepcopy(module).eval().requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(torch.zeros(1, 3, setup.size, setup.size))
