@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The planner over random graphs, to be compiled with a sanitizer; tests/support/sanitize.py does.
 //
-// Enters: nothing, or "--plant short_level", which gives the planner a room shorter than it says. Leaves: a line that
+// Enters: nothing, or "--inject short_level", which gives the planner a room shorter than it says. Leaves: a line that
 // says what ran; the exit status is 1, with one sentence on stderr, where a result breaks a rule. Its results are held
 // against plain Python in tests/plan/test_planner.py; here every array ends where its memory does, and those that do
 // not fit must be refused before anything outside of them is touched.
@@ -148,7 +148,7 @@ void run() {
 }
 
 // A chain, and one entry of level less than promised.
-void plant() {
+void inject() {
   Numbers src{0, 1, 2}, dst{1, 2, 3}, level(3), in_degree(4), out_degree(4), to_src(3), to_dst(3), position(3);
   order(src, dst, {std::span(level.data(), 4), in_degree, out_degree, to_src, to_dst, position});
 }
@@ -158,8 +158,8 @@ void plant() {
 
 int main(int count, char** arguments) {
   try {
-    if (count == 3 && std::string(arguments[1]) == "--plant" && std::string(arguments[2]) == "short_level") {
-      freewire::testing::plant();
+    if (count == 3 && std::string(arguments[1]) == "--inject" && std::string(arguments[2]) == "short_level") {
+      freewire::testing::inject();
     } else {
       freewire::testing::run();
     }

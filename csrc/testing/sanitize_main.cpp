@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The raw kernels over gated sums and case files, to be compiled with a sanitizer; tests/support/sanitize.py does.
 //
-// Enters: case files, after "--plant BUG" if a bug is to be planted (testing/plants.h); with none, only the
-// instruction set is printed. Leaves: each path as its turn comes, then a line that says what ran; the exit status is
-// 1, with one sentence on stderr, where a result is wrong or depends on the number of threads, or a file is no case.
+// Enters: case files, after "--inject BUG" if a bug is to be injected (testing/cases/injected_bugs.h); with none, only
+// the instruction set is printed. Leaves: each path as its turn comes, then a line that says what ran; the exit status
+// is 1, with one sentence on stderr, where a result is wrong or depends on the number of threads, or a file is no case.
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -13,7 +13,7 @@
 #include "testing/cases/case_file.h"
 #include "testing/cases/gated_depthwise_run.h"
 #include "testing/cases/gated_sum_run.h"
-#include "testing/cases/plants.h"
+#include "testing/cases/injected_bugs.h"
 #include "testing/cases/sanitize_run.h"
 
 namespace freewire::testing {
@@ -23,7 +23,7 @@ int64_t ran[4][3] = {};  // cases by type (kTypeNames) and row (64, 128, 256 byt
 
 template <class T>
 void check(const Case<T>& given, const std::string& bug) {
-  if (!bug.empty()) return plant(bug, given);
+  if (!bug.empty()) return inject(bug, given);
   const auto one = run(given, 1), many = run(given, kManyThreads);
   if (given.has_results) expect_close(one);
   expect_same_bits(one, many, kThreadCounts);
@@ -41,7 +41,7 @@ int main(int count, char** arguments) {
   using namespace freewire;
   std::vector<std::string> paths(arguments + 1, arguments + count);
   std::string bug;
-  if (paths.size() >= 2 && paths[0] == "--plant") {
+  if (paths.size() >= 2 && paths[0] == "--inject") {
     bug = paths[1];
     paths.erase(paths.begin(), paths.begin() + 2);
   }

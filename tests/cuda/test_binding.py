@@ -309,7 +309,7 @@ class TestGpuTarget:
 
         def make(body: str) -> str:
             program = tmp_path / "compute-sanitizer"
-            program.write_text(f'#!/bin/sh\ntool="$2"; case "$*" in *--plant*) plant=1;; *) plant=;; esac\n{body}\n')
+            program.write_text(f'#!/bin/sh\ntool="$2"; case "$*" in *--inject*) bug=1;; *) bug=;; esac\n{body}\n')
             program.chmod(0o755)
             monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
             found = gpu.find_sanitizer()
@@ -318,7 +318,7 @@ class TestGpuTarget:
 
         return make
 
-    REPORT = 'if [ "$plant" ]; then echo "Invalid __global__ read of Uninitialized"; exit 86; fi\n'
+    REPORT = 'if [ "$bug" ]; then echo "Invalid __global__ read of Uninitialized"; exit 86; fi\n'
     HONEST = REPORT + 'echo "9 cases on X"; exit 0'
 
     @pytest.mark.parametrize(
@@ -326,11 +326,11 @@ class TestGpuTarget:
         [
             (HONEST, True, "racecheck  9 cases on X; clean"),
             ('if [ "$tool" = racecheck ]; then echo "a race"; exit 86; fi\n' + HONEST, False, "status 86\na race"),
-            ('if [ ! "$plant" ]; then exit 0; fi\n' + HONEST, False, "memcheck   FAILED with status 0"),
+            ('if [ ! "$bug" ]; then exit 0; fi\n' + HONEST, False, "memcheck   FAILED with status 0"),
             (
                 'echo "9 cases on X"; exit 0',
                 False,
-                "planted wild_plan: expected a report with 'Invalid __global__ read'",
+                "injected wild_plan: expected a report with 'Invalid __global__ read'",
             ),
             ('echo "Device not supported"; exit 1', True, "it says that it does not support this device"),
         ],
@@ -342,7 +342,7 @@ class TestGpuTarget:
     def test_a_tool_that_hangs_fails(self, tool, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(gpu, "_LONGEST", 0.2)
         monkeypatch.setattr(gpu, "TOOLS", ("memcheck",))
-        monkeypatch.setattr(gpu, "PLANTS", {})
+        monkeypatch.setattr(gpu, "BUGS", {})
         assert not gpu.run_sanitizers(tool("exec sleep 5"))
         assert "memcheck   FAILED with status None" in capfd.readouterr().out
 

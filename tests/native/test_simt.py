@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The SIMT shim notices what it is there for: bugs planted in kernels are reported, kernels without them are not.
+"""The SIMT shim notices what it is there for: bugs injected into kernels are reported, kernels without them are not.
 
 `make test-fast` builds the plain program only; the sanitizers' are marked slow.
 """
@@ -16,14 +16,14 @@ import pytest
 
 from tests.support import native, simt
 
-PLANTS_CU = native.ROOT / "csrc" / "testing" / "simt_plants.cu"
+INJECTED_CU = native.ROOT / "csrc" / "testing" / "simt" / "simt_injected.cu"
 KINDS = [pytest.param(kind, marks=() if kind == "plain" else pytest.mark.slow) for kind in simt.KINDS]
 REPORTS = [
     pytest.param(kind, bug, words, id=f"{bug}-{kind}", marks=() if kind == "plain" else pytest.mark.slow)
-    for bug, reports in simt.PLANTS.items()
+    for bug, reports in simt.BUGS.items()
     for kind, words in reports.items()
 ]
-RACES = [bug for bug, reports in simt.PLANTS.items() if "data race" in reports.get("thread", ())]
+RACES = [bug for bug, reports in simt.BUGS.items() if "data race" in reports.get("thread", ())]
 
 # What the shim promises, checked by kernels: prints the names of the checks that failed.
 CHECKS_CU = """\
@@ -196,90 +196,90 @@ grid: expected at most 264 blocks at once, got 266.
 
 
 @pytest.fixture(scope="module")
-def plants() -> Callable[[str], native.Program]:
-    """The program of csrc/testing/simt/simt_plants.cu of a kind, built when first asked for."""
+def injected() -> Callable[[str], native.Program]:
+    """The program of csrc/testing/simt/simt_injected.cu of a kind, built when first asked for."""
     built = {}
 
     def get(kind: str) -> native.Program:
         if kind not in built:
-            simt.build({"plants": [str(PLANTS_CU.relative_to(native.ROOT))]}, [kind])
-            built[kind] = simt.program("plants", kind)
+            simt.build({"injected": [str(INJECTED_CU.relative_to(native.ROOT))]}, [kind])
+            built[kind] = simt.program("injected", kind)
         return built[kind]
 
     return get
 
 
-class TestPlants:
-    """csrc/testing/simt/simt_plants.cu."""
+class TestInjectedBugs:
+    """csrc/testing/simt/simt_injected.cu."""
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize(("seed", "threads"), [(1, 1), (2, 1), (3, 3)])
-    def test_kernels_without_bugs_are_clean(self, plants, kind, seed, threads):
-        done = plants(kind).run(FREEWIRE_SIMT_SEED=str(seed), FREEWIRE_SIMT_THREADS=str(threads))
+    def test_kernels_without_bugs_are_clean(self, injected, kind, seed, threads):
+        done = injected(kind).run(FREEWIRE_SIMT_SEED=str(seed), FREEWIRE_SIMT_THREADS=str(threads))
         assert (done.returncode, done.stderr) == (0, "")
         started = simt.started(done.stdout)
-        assert set(started) == simt.kernels([PLANTS_CU])
+        assert set(started) == simt.kernels([INJECTED_CU])
         assert started["block_chain_kernel"] == 3
 
     @pytest.mark.slow
-    def test_kernels_without_bugs_are_clean_by_the_block(self, plants):
-        done = plants("thread").run(FREEWIRE_SIMT_RACES="blocks")
+    def test_kernels_without_bugs_are_clean_by_the_block(self, injected):
+        done = injected("thread").run(FREEWIRE_SIMT_RACES="blocks")
         assert (done.returncode, done.stderr) == (0, "")
 
     @pytest.mark.parametrize(("kind", "bug", "words"), REPORTS)
-    def test_bug_is_reported(self, plants, kind, bug, words):
-        done = plants(kind).run("--plant", bug)
+    def test_bug_is_reported(self, injected, kind, bug, words):
+        done = injected(kind).run("--inject", bug)
         assert done.returncode != 0
         assert [part for part in words if part not in done.stderr] == [], done.stderr
 
     @pytest.mark.slow
     @pytest.mark.parametrize("bug", RACES)
     @pytest.mark.parametrize("threads", ["1", "3"])
-    def test_race_is_reported_whatever_the_order(self, plants, bug, threads):
+    def test_race_is_reported_whatever_the_order(self, injected, bug, threads):
         for seed in range(10, 13):
-            done = plants("thread").run("--plant", bug, FREEWIRE_SIMT_SEED=str(seed), FREEWIRE_SIMT_THREADS=threads)
+            done = injected("thread").run("--inject", bug, FREEWIRE_SIMT_SEED=str(seed), FREEWIRE_SIMT_THREADS=threads)
             assert done.returncode != 0
-            assert [part for part in simt.PLANTS[bug]["thread"] if part not in done.stderr] == [], done.stderr
+            assert [part for part in simt.BUGS[bug]["thread"] if part not in done.stderr] == [], done.stderr
 
     @pytest.mark.slow
     @pytest.mark.parametrize("bug", ["block_race", "block_chain", "missing_grid_barrier"])
-    def test_race_between_blocks_is_reported_by_the_block(self, plants, bug):
-        done = plants("thread").run("--plant", bug, FREEWIRE_SIMT_RACES="blocks")
+    def test_race_between_blocks_is_reported_by_the_block(self, injected, bug):
+        done = injected("thread").run("--inject", bug, FREEWIRE_SIMT_RACES="blocks")
         assert done.returncode != 0
-        words = (*simt.PLANTS[bug]["thread"], "'block (0,0,0)'")
+        words = (*simt.BUGS[bug]["thread"], "'block (0,0,0)'")
         assert [part for part in words if part not in done.stderr] == [], done.stderr
 
-    def test_sentences_say_where(self, plants):
+    def test_sentences_say_where(self, injected):
         """Kernel, block and thread, and the source's line."""
-        done = plants("plain").run("--plant", "early_return")
+        done = injected("plain").run("--inject", "early_return")
         found = re.fullmatch(
             r"simt: freewire::cuda::early_return_kernel, block \([012],0,0\): thread \(\d+,0,0\) waits in "
-            r"__syncthreads\(\) at \S*csrc/testing/simt_plants\.cu:(\d+), where thread \(63,0,0\) does not come: "
-            r"it has returned\.\n",
+            r"__syncthreads\(\) at \S*csrc/testing/simt/simt_injected\.cu:(\d+), where thread \(63,0,0\) does not "
+            r"come: it has returned\.\n",
             done.stderr,
         )
         assert found, done.stderr
-        assert PLANTS_CU.read_text().splitlines()[int(found[1]) - 1] == "  __syncthreads();"
+        assert INJECTED_CU.read_text().splitlines()[int(found[1]) - 1] == "  __syncthreads();"
 
     def test_every_bug_has_its_report(self):
-        named = re.findall(r'^    \{"(\w+)", start', PLANTS_CU.read_text(), re.MULTILINE)
-        assert sorted(named) == sorted(simt.PLANTS)
+        named = re.findall(r'^    \{"(\w+)", start', INJECTED_CU.read_text(), re.MULTILINE)
+        assert sorted(named) == sorted(simt.BUGS)
 
-    def test_kernel_that_never_ran_shows(self, plants):
-        done = plants("plain").run("--plant", "block_chain")  # its result is wrong, but it ends
+    def test_kernel_that_never_ran_shows(self, injected):
+        done = injected("plain").run("--inject", "block_chain")  # its result is wrong, but it ends
         assert set(simt.started(done.stdout)) == {"block_chain_kernel"}
 
-    @pytest.mark.parametrize("arguments", [["--plant", "nothing"], ["--plant"], ["global_read"]])
-    def test_no_bug_of_that_name(self, plants, arguments):
-        done = plants("plain").run(*arguments)
+    @pytest.mark.parametrize("arguments", [["--inject", "nothing"], ["--inject"], ["global_read"]])
+    def test_no_bug_of_that_name(self, injected, arguments):
+        done = injected("plain").run(*arguments)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == "simt_plants: expected no argument or --plant and a bug's name.\n"
+        assert done.stderr == "simt_injected: expected no argument or --inject and a bug's name.\n"
 
     @pytest.mark.slow
     @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on PATH")
     def test_compiles_with_nvcc(self, tmp_path):
         command = ["nvcc", "-std=c++20", "--expt-relaxed-constexpr", "-arch=sm_90", f"-I{native.ROOT / 'csrc'}"]
-        command += ["-c", str(PLANTS_CU), "-o", str(tmp_path / "plants.o")]
+        command += ["-c", str(INJECTED_CU), "-o", str(tmp_path / "injected.o")]
         done = subprocess.run(command, capture_output=True, text=True)
         assert (done.returncode, done.stdout + done.stderr) == (0, "")
 

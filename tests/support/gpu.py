@@ -3,7 +3,7 @@
 
 Enters: a GPU, the python whose torch can use it, both libraries built beside the package, pytest. Leaves: one line a
 step, exit status 0 or 1. The steps are the tests marked gpu, then small cases under each tool of compute-sanitizer,
-where that is there, and bugs planted to show that the tools report. A step that fails does not keep the next from
+where that is there, and bugs injected to show that the tools report. A step that fails does not keep the next from
 running: such machines are seldom at hand.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from tests.support.gpu_cases import PLANTS
+from tests.support.gpu_cases import BUGS
 from tests.support.native import ROOT
 
 TOOLS = ("memcheck", "initcheck", "racecheck", "synccheck")
@@ -90,7 +90,7 @@ def sanitize(program: str, tool: str, arguments: Sequence[str] = ()) -> tuple[in
 
 
 def run_sanitizers(program: str) -> bool:
-    """Every tool over the cases, then the planted bugs; whether all went as it should."""
+    """Every tool over the cases, then the injected bugs; whether all went as it should."""
     good = True
     for tool in TOOLS:
         start = time.perf_counter()
@@ -103,11 +103,11 @@ def run_sanitizers(program: str) -> bool:
         said = f"{counted}; clean" if clean else f"FAILED with status {status}\n{output[-4000:]}"
         print(f"{tool:9}  {said} ({time.perf_counter() - start:.0f} s)", flush=True)
         good &= clean
-    for bug, (tool, words) in PLANTS.items():
-        status, output = sanitize(program, tool, ["--plant", bug])
+    for bug, (tool, words) in BUGS.items():
+        status, output = sanitize(program, tool, ["--inject", bug])
         reported = status == _FOUND and words in output
         said = "reported" if reported else f"expected a report with {words!r}, got status {status}\n{output[-4000:]}"
-        print(f"{tool:9}  planted {bug}: {said}", flush=True)
+        print(f"{tool:9}  injected {bug}: {said}", flush=True)
         good &= reported
     return good
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Small networks on the GPU, for a run under compute-sanitizer: ``python -m tests.support.gpu_cases [--plant BUG]``.
+"""Small networks on the GPU, for a run under compute-sanitizer: ``python -m tests.support.gpu_cases [--inject BUG]``.
 
 Enters: the built libraries and a GPU. Leaves: a line that counts the cases, or an error where a result is not the
 CPU's. tests/support/gpu.py runs it under each tool. Only copies from the host and kernels of freewire's touch the GPU, so that
-the tools have nothing else to instrument and initcheck sees every write. A planted bug hands the operators something
+the tools have nothing else to instrument and initcheck sees every write. An injected bug hands the operators something
 that no network does, to show that a tool reports it.
 """
 
@@ -24,7 +24,7 @@ from tests.support.graphs import CASES
 from tests.support.tensors import DTYPES, assert_within, batch_of, exact, gradients, network
 
 #: Bug to the tool that must report it, and words of its report.
-PLANTS = {"wild_plan": ("memcheck", "Invalid __global__ read"), "unwritten_tape": ("initcheck", "Uninitialized")}
+BUGS = {"wild_plan": ("memcheck", "Invalid __global__ read"), "unwritten_tape": ("initcheck", "Uninitialized")}
 
 
 #: Arrays, their length, their type: ragged ends, several blocks, and more arrays than a launch takes.
@@ -90,7 +90,7 @@ def run_gated_sum(count: int, length: int, dtype: torch.dtype, device: str) -> N
         torch.testing.assert_close(got.cpu().double(), wanted, rtol=0, atol=spread)
 
 
-def plant(bug: str, device: str) -> None:
+def inject(bug: str, device: str) -> None:
     """Call the operators wrongly, behind their checks."""
     net = network(CASES["random"], torch.float32)
     plan, packed = net.plan, torch.from_numpy(net.plan.pack())
@@ -112,8 +112,8 @@ def plant(bug: str, device: str) -> None:
 
 def main() -> None:
     """Run what the command line says."""
-    if sys.argv[1:2] == ["--plant"]:
-        plant(sys.argv[2], "cuda")
+    if sys.argv[1:2] == ["--inject"]:
+        inject(sys.argv[2], "cuda")
         return
     everything = list(cases())
     for case in everything:

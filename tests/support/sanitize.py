@@ -6,7 +6,7 @@ Enters: a C++ compiler ($CXX, else c++, g++ or clang++) with its sanitizer runti
 under a sanitizer: Python, torch and OpenMP would drown a report, or raise false ones. So the cases are drawn here,
 answered by the float64 reference, and run by a program of the kernels alone (csrc/testing/sanitize_main.cpp), on every
 instruction set that this CPU has; the planner's program (csrc/testing/planner_main.cpp) draws its own. That a run can
-fail is shown by bugs planted in the same programs.
+fail is shown by bugs injected into the same programs.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ ROW_BYTES = (64, 128, 256)
 BATCHES = (0, 1, 15, 16, 17, 33, 64, 65, 130)
 ISAS = ("base", "avx2", "avx512")  # narrowest first, as csrc/cpu/isa/dispatch.cpp lists them
 
-#: Bug of csrc/testing/cases/plants.h to the program that must report it, and words of the report.
-PLANTS = {
+#: Bug of csrc/testing/cases/injected_bugs.h to the program that must report it, and words of the report.
+BUGS = {
     "short_tape": ("address", ("AddressSanitizer", "READ of size", "backward_tile")),
     "short_y": ("address", ("AddressSanitizer", "WRITE of size", "forward_tile")),
     "short_gradient": ("address", ("AddressSanitizer", "WRITE of size", "run_backward")),
@@ -52,7 +52,7 @@ PLANTS = {
 }
 
 #: Likewise, of csrc/testing/planner_main.cpp.
-PLANNER_PLANT = ("short_level", ("AddressSanitizer", "WRITE of size 8", "planner::order"))
+PLANNER_BUG = ("short_level", ("AddressSanitizer", "WRITE of size 8", "planner::order"))
 
 _RESULT_NAMES = ("y", "grad_x", "grad_weight", "grad_bias")
 # Rounding that a result may show, in units of its type's last place: inputs are moved by as much to see what it does.
@@ -276,34 +276,34 @@ def check(program: Program, isa: str, paths: Sequence[str]) -> None:
     print(f"{program.sanitizer:7}  {last}; clean ({time.perf_counter() - start:.1f} s)", flush=True)
 
 
-def check_plant(program: Program, isa: str, bug: str, path: str) -> None:
-    """Run one case with a bug planted; the program must report that bug."""
-    done = program.run("--plant", bug, path, FREEWIRE_ISA=isa)
-    missing = [words for words in PLANTS[bug][1] if words not in done.stderr]
+def check_bug(program: Program, isa: str, bug: str, path: str) -> None:
+    """Run one case with a bug injected; the program must report that bug."""
+    done = program.run("--inject", bug, path, FREEWIRE_ISA=isa)
+    missing = [words for words in BUGS[bug][1] if words not in done.stderr]
     if done.returncode == 0 or missing:
         raise SanitizeError(
-            f"{program.sanitizer}, {isa}: expected the planted bug {bug!r} to be reported with {missing}, got status "
+            f"{program.sanitizer}, {isa}: expected the injected bug {bug!r} to be reported with {missing}, got status "
             f"{done.returncode} and\n{done.stdout}{done.stderr}"
         )
 
 
 def check_planner() -> None:
-    """Run the planner over graphs of its own (csrc/testing/planner_main.cpp), then with a bug planted."""
+    """Run the planner over graphs of its own (csrc/testing/planner_main.cpp), then with a bug injected."""
     program = native.Program(BUILD / "address" / "plan")
     start, done = time.perf_counter(), program.run()
     if done.returncode or done.stderr or not done.stdout.startswith("planner; "):
         raise SanitizeError(f"planner: expected no report, got one.\n{done.stdout}{done.stderr}")
     print(f"address  {done.stdout.strip()}; clean ({time.perf_counter() - start:.1f} s)", flush=True)
-    done = program.run("--plant", PLANNER_PLANT[0])
-    if done.returncode == 0 or not all(words in done.stderr for words in PLANNER_PLANT[1]):
+    done = program.run("--inject", PLANNER_BUG[0])
+    if done.returncode == 0 or not all(words in done.stderr for words in PLANNER_BUG[1]):
         raise SanitizeError(
-            f"planner: expected the planted bug {PLANNER_PLANT[0]!r} to be reported with {PLANNER_PLANT[1]}, got "
+            f"planner: expected the injected bug {PLANNER_BUG[0]!r} to be reported with {PLANNER_BUG[1]}, got "
             f"status {done.returncode} and\n{done.stdout}{done.stderr}"
         )
 
 
 def main() -> int:
-    """Build, run every case on every instruction set, then show that planted bugs are found."""
+    """Build, run every case on every instruction set, then show that injected bugs are found."""
     start = time.perf_counter()
     torch.set_num_threads(1)  # the reference's tensors are small
     try:
@@ -323,15 +323,15 @@ def main() -> int:
         check_planner()
         for program, isa in runs:
             check(program, isa, [str(path) for path in paths])
-        plants = [(bug, isa) for bug, (name, _) in PLANTS.items() for isa in programs[name].isas]
-        for bug, isa in plants:
-            check_plant(programs[PLANTS[bug][0]], isa, bug, str(folder / "every_kind-float32-64-65.case"))
+        bugs = [(bug, isa) for bug, (name, _) in BUGS.items() for isa in programs[name].isas]
+        for bug, isa in bugs:
+            check_bug(programs[BUGS[bug][0]], isa, bug, str(folder / "every_kind-float32-64-65.case"))
     except native.NativeError as error:
         print(error, file=sys.stderr)
         print("test-sanitize: FAILED", file=sys.stderr)
         return 1
     print(
-        f"test-sanitize: {len(paths)} cases and the planner clean in {len(runs) + 1} runs, {len(plants) + 1} planted "
+        f"test-sanitize: {len(paths)} cases and the planner clean in {len(runs) + 1} runs, {len(bugs) + 1} injected "
         f"bugs reported ({time.perf_counter() - start:.0f} s)"
     )
     return 0

@@ -28,8 +28,8 @@ KINDS |= {kind: f"{flags} -DFREEWIRE_TWO_TILES" for kind, flags in native.SANITI
 RUNTIME = ("csrc/testing/simt/simt_runtime.cpp", "csrc/testing/simt/simt_launch.cpp")
 KERNEL_FLAGS = "-x c++ -Wpedantic -Wno-unknown-pragmas"
 
-#: Bug of csrc/testing/simt/simt_plants.cu to what reports it: kind of program, and words of the report.
-PLANTS: dict[str, dict[str, tuple[str, ...]]] = {
+#: Bug of csrc/testing/simt/simt_injected.cu to what reports it: kind of program, and words of the report.
+BUGS: dict[str, dict[str, tuple[str, ...]]] = {
     "global_read": {"address": ("heap-buffer-overflow", "READ of size 4", "global_read_kernel")},
     "global_write": {"address": ("heap-buffer-overflow", "WRITE of size 4", "global_write_kernel")},
     "dynamic_shared": {"address": ("heap-buffer-overflow", "WRITE of size 4", "dynamic_shared_kernel")},

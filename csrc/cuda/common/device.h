@@ -111,7 +111,7 @@ void start_cooperative(void (*kernel)(Parameters...), const cudaLaunchConfig_t& 
 #endif
 
 // The same with all blocks running at once, so that the kernel may call grid_sync(); the grid must fit the device. No
-// kernel does yet: the planted bugs of testing/simt_plants.cu keep it working.
+// kernel does yet: the injected bugs of testing/simt/simt_injected.cu keep it working.
 template <auto Kernel, class... Arguments>
 void launch_cooperative(Extent grid, Extent block, size_t shared_bytes, Stream stream, Arguments... arguments) {
   if (grid.empty()) return;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Kernels with a bug that can be switched on, to show that a run on the shim which reports nothing has looked.
 //
-// Enters: nothing, to run every kernel without its bug, or "--plant NAME" to run one with it. Leaves: each kernel
+// Enters: nothing, to run every kernel without its bug, or "--inject NAME" to run one with it. Leaves: each kernel
 // started and how often, by name; exit status 1, with a sentence on stderr, where a result is wrong. A bug ends the
 // program before that, by the shim's sentence or a sanitizer's report; tests/support/simt.py says which. Compiled by
 // nvcc it runs on a GPU, where the kernels without their bugs check cuda/device.h.
@@ -23,77 +23,77 @@ __device__ __forceinline__ int own_entry() { return blockIdx.x * kThreads + thre
 
 // ---- out of bounds ----
 
-__global__ void global_read_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
-  y[own_entry()] = 2 * x[own_entry() + planted];  // the last thread's is one too far
+__global__ void global_read_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
+  y[own_entry()] = 2 * x[own_entry() + injected];  // the last thread's is one too far
 }
 
-__global__ void global_write_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
-  y[own_entry() + planted] = 2 * x[own_entry()];
+__global__ void global_write_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
+  y[own_entry() + injected] = 2 * x[own_entry()];
 }
 
-__global__ void dynamic_shared_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void dynamic_shared_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float* tile = dynamic_shared<float>();
-  tile[threadIdx.x + planted] = x[own_entry()];
+  tile[threadIdx.x + injected] = x[own_entry()];
   __syncthreads();
   y[own_entry()] = tile[kThreads - 1 - threadIdx.x];
 }
 
-__global__ void static_shared_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void static_shared_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   FREEWIRE_SHARED(tile, float[kThreads]);
   tile[threadIdx.x] = x[own_entry()];
   __syncthreads();
   const float* last = &tile[kThreads - 1];
-  y[own_entry()] = *(last - threadIdx.x + planted);
+  y[own_entry()] = *(last - threadIdx.x + injected);
 }
 
-__global__ void misaligned_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void misaligned_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   const int i = own_entry();
   if (i % 4) return;
-  const int from = planted && i + 4 < kCount ? i + 1 : i;
+  const int from = injected && i + 4 < kCount ? i + 1 : i;
   *reinterpret_cast<float4*>(y + i) = __ldg(reinterpret_cast<const float4*>(x + from));
 }
 
-__global__ void unwritten_shared_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void unwritten_shared_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float* tile = dynamic_shared<float>();
-  if (!planted || threadIdx.x > 0) tile[threadIdx.x] = x[own_entry()];
+  if (!injected || threadIdx.x > 0) tile[threadIdx.x] = x[own_entry()];
   __syncthreads();
   y[own_entry()] = tile[kThreads - 1 - threadIdx.x];
 }
 
 // ---- races ----
 
-__global__ void missing_barrier_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void missing_barrier_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float* tile = dynamic_shared<float>();
   tile[threadIdx.x] = x[own_entry()];
-  if (!planted) __syncthreads();
+  if (!injected) __syncthreads();
   y[own_entry()] = tile[kThreads - 1 - threadIdx.x];
 }
 
 // Levels of a network in short: what all have read may be overwritten only behind a second barrier.
-__global__ void early_overwrite_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void early_overwrite_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float* tile = dynamic_shared<float>();
   float v = x[own_entry()];
   for (int level = 0; level < 2; ++level) {
     tile[threadIdx.x] = v;
     __syncthreads();
     v += tile[(threadIdx.x + 1) % kThreads];
-    if (!planted) __syncthreads();
+    if (!injected) __syncthreads();
   }
   y[own_entry()] = v;
 }
 
-__global__ void missing_warp_barrier_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void missing_warp_barrier_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float* tile = dynamic_shared<float>();
   tile[threadIdx.x] = x[own_entry()];
-  if (!planted) __syncwarp();
+  if (!injected) __syncwarp();
   y[own_entry()] = tile[threadIdx.x ^ (kWarpSize - 1)];
 }
 
-__global__ void block_race_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void block_race_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float* tile = dynamic_shared<float>();
   tile[threadIdx.x] = x[own_entry()];
   __syncthreads();  // in order within each block, which must not seem an order between blocks
-  y[planted ? threadIdx.x : own_entry()] = tile[kThreads - 1 - threadIdx.x];
+  y[injected ? threadIdx.x : own_entry()] = tile[kThreads - 1 - threadIdx.x];
   __syncthreads();
 }
 
@@ -103,9 +103,9 @@ __global__ void block_chain_kernel(const float* __restrict__ x, float* y, int fi
   y[i] = i < kThreads ? x[i] : x[i] + y[i - kThreads];
 }
 
-__global__ void missing_grid_barrier_kernel(const float* __restrict__ x, float* y, bool planted) {
+__global__ void missing_grid_barrier_kernel(const float* __restrict__ x, float* y, bool injected) {
   y[own_entry()] = x[own_entry()];
-  if (!planted) grid_sync();
+  if (!injected) grid_sync();
   const float v = y[kCount - 1 - own_entry()];
   grid_sync();
   y[own_entry()] = v;
@@ -113,10 +113,10 @@ __global__ void missing_grid_barrier_kernel(const float* __restrict__ x, float* 
 
 // ---- threads that do not meet ----
 
-__global__ void divergent_barrier_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void divergent_barrier_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float* tile = dynamic_shared<float>();
   tile[threadIdx.x] = x[own_entry()];
-  if (planted && threadIdx.x < kWarpSize) {
+  if (injected && threadIdx.x < kWarpSize) {
     __syncthreads();
   } else {
     __syncthreads();
@@ -124,55 +124,55 @@ __global__ void divergent_barrier_kernel(const float* __restrict__ x, float* __r
   y[own_entry()] = tile[kThreads - 1 - threadIdx.x];
 }
 
-__global__ void early_return_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void early_return_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float* tile = dynamic_shared<float>();
   tile[threadIdx.x] = x[own_entry()];
-  if (planted && threadIdx.x == kThreads - 1) return;
+  if (injected && threadIdx.x == kThreads - 1) return;
   __syncthreads();
   y[own_entry()] = tile[kThreads - 1 - threadIdx.x];
 }
 
 // Warps that wait for the block while a lane of theirs waits for them: nobody can go on.
-__global__ void crossed_barriers_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void crossed_barriers_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float v = x[own_entry()];
-  if (!planted || threadIdx.x > 0) __syncthreads();
+  if (!injected || threadIdx.x > 0) __syncthreads();
   v += __shfl_xor_sync(kFullWarp, v, 1);
-  if (planted && threadIdx.x == 0) __syncthreads();
+  if (injected && threadIdx.x == 0) __syncthreads();
   y[own_entry()] = v;
 }
 
-__global__ void missing_lane_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void missing_lane_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float sum = x[own_entry()];
-  if (!planted || threadIdx.x % kWarpSize != 7) {
+  if (!injected || threadIdx.x % kWarpSize != 7) {
     for (int bit = 1; bit < kWarpSize; bit *= 2) sum += __shfl_xor_sync(kFullWarp, sum, bit);
   }
   y[own_entry()] = sum;
 }
 
-__global__ void outside_mask_kernel(const float* __restrict__ x, float* __restrict__ y, bool planted) {
+__global__ void outside_mask_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float v = x[own_entry()];
-  if (threadIdx.x % kWarpSize < 16) v = __shfl_sync(0xffffu, v, planted ? 20 : 3);
+  if (threadIdx.x % kWarpSize < 16) v = __shfl_sync(0xffffu, v, injected ? 20 : 3);
   y[own_entry()] = v;
 }
 
 // ---- what runs them ----
 
-using PlantedKernel = void (*)(const float*, float*, bool);
+using BuggyKernel = void (*)(const float*, float*, bool);
 
-template <PlantedKernel kKernel>
-void start(const float* x, float* y, bool planted) {
-  launch<kKernel>(kBlocks, kThreads, kThreads * sizeof(float), nullptr, x, y, planted);
+template <BuggyKernel kKernel>
+void start(const float* x, float* y, bool injected) {
+  launch<kKernel>(kBlocks, kThreads, kThreads * sizeof(float), nullptr, x, y, injected);
 }
 // The bug is an ordinary launch where a cooperative one is needed.
-void start_alone(const float* x, float* y, bool planted) {
-  if (planted) return start<missing_grid_barrier_kernel>(x, y, false);
+void start_alone(const float* x, float* y, bool injected) {
+  if (injected) return start<missing_grid_barrier_kernel>(x, y, false);
   launch_cooperative<missing_grid_barrier_kernel>(kBlocks, kThreads, 0, nullptr, x, y, false);
 }
-void start_grid(const float* x, float* y, bool planted) {
-  launch_cooperative<missing_grid_barrier_kernel>(kBlocks, kThreads, 0, nullptr, x, y, planted);
+void start_grid(const float* x, float* y, bool injected) {
+  launch_cooperative<missing_grid_barrier_kernel>(kBlocks, kThreads, 0, nullptr, x, y, injected);
 }
-void start_chain(const float* x, float* y, bool planted) {
-  const int launches = planted ? 1 : kBlocks;
+void start_chain(const float* x, float* y, bool injected) {
+  const int launches = injected ? 1 : kBlocks;
   for (int i = 0; i < launches; ++i) {
     launch<block_chain_kernel>(kBlocks / launches, kThreads, 0, nullptr, x, y, i);
   }
@@ -197,13 +197,13 @@ float warp_sum(const float* x, int i) {
 }
 float third_lane(const float* x, int i) { return i % kWarpSize < 16 ? x[i / kWarpSize * kWarpSize + 3] : x[i]; }
 
-struct Plant {
+struct Bug {
   const char* name;
-  void (*start)(const float* x, float* y, bool planted);
+  void (*start)(const float* x, float* y, bool injected);
   float (*expected)(const float* x, int i);
 };
 
-const Plant kPlants[] = {
+const Bug kBugs[] = {
     {"global_read", start<global_read_kernel>, doubled},
     {"global_write", start<global_write_kernel>, doubled},
     {"dynamic_shared", start<dynamic_shared_kernel>, reversed},
@@ -239,21 +239,21 @@ void release(float* array) { delete[] array; }
 void wait() {}
 #endif
 
-bool run(const Plant& plant, bool planted) {
+bool run(const Bug& bug, bool injected) {
   float *x = allocate(), *y = allocate();
   for (int i = 0; i < kCount; ++i) {
     x[i] = static_cast<float>(i * i % 251);  // small whole numbers: sums are exact
     y[i] = NAN;
   }
-  plant.start(x, y, planted);
+  bug.start(x, y, injected);
   wait();
   const char* error = take_error();
-  if (error) std::fprintf(stderr, "%s: %s\n", plant.name, error);
+  if (error) std::fprintf(stderr, "%s: %s\n", bug.name, error);
   bool good = !error;
   for (int i = 0; good && i < kCount; ++i) {
-    good = y[i] == plant.expected(x, i);
+    good = y[i] == bug.expected(x, i);
     if (!good) {
-      std::fprintf(stderr, "%s: expected y[%d] = %g, got %g.\n", plant.name, i, plant.expected(x, i), y[i]);
+      std::fprintf(stderr, "%s: expected y[%d] = %g, got %g.\n", bug.name, i, bug.expected(x, i), y[i]);
     }
   }
   release(x);
@@ -266,15 +266,15 @@ bool run(const Plant& plant, bool planted) {
 
 int main(int count, char** arguments) {
   using namespace freewire::cuda;
-  const bool planted = count == 3 && std::strcmp(arguments[1], "--plant") == 0;
+  const bool injected = count == 3 && std::strcmp(arguments[1], "--inject") == 0;
   bool good = true, found = false;
-  for (const Plant& plant : kPlants) {
-    if (planted && std::strcmp(plant.name, arguments[2]) != 0) continue;
+  for (const Bug& bug : kBugs) {
+    if (injected && std::strcmp(bug.name, arguments[2]) != 0) continue;
     found = true;
-    good = run(plant, planted) && good;
+    good = run(bug, injected) && good;
   }
-  if (!found || (count != 1 && !planted)) {
-    std::fprintf(stderr, "simt_plants: expected no argument or --plant and a bug's name.\n");
+  if (!found || (count != 1 && !injected)) {
+    std::fprintf(stderr, "simt_injected: expected no argument or --inject and a bug's name.\n");
     return 2;
   }
 #if !defined(__CUDACC__)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Bugs planted on purpose, to show that a run which reports nothing has looked.
+// Bugs injected on purpose, to show that a run which reports nothing has looked.
 //
 // Enters: a bug's name and a case of at least two tiles. Leaves: nothing, since each ends the program, by a
 // sanitizer's report or by a mismatch; one that does not is the news. Memory bugs come from handing the
@@ -45,7 +45,7 @@ void race(const Case<T>& given, const Exact<T>& tape) {
 }
 
 template <class T>
-void plant(const std::string& bug, const Case<T>& given) {
+void inject(const std::string& bug, const Case<T>& given) {
   const PlanView& plan = given.split_plan.view();
   Exact<T> y(given.batch * plan.num_outputs);
   const Exact<T> tape(tape_size(given));
@@ -79,7 +79,7 @@ void plant(const std::string& bug, const Case<T>& given) {
     expect_close(one);
     expect_same_bits(one, many, kThreadCounts);
   } else {
-    throw std::invalid_argument("plant: expected a bug's name, got '" + bug + "'.");
+    throw std::invalid_argument("inject: expected a bug's name, got '" + bug + "'.");
   }
 }
 
