@@ -85,19 +85,18 @@ inline PlanView checked_backward(const torch::stable::Tensor& grad_y, const torc
 template <class Body>
 void with_float_type(const torch::stable::Tensor& tensor, Body&& body) {
   using torch::headeronly::ScalarType;
+#define FREEWIRE_CASE(T, tag, name) \
+  case ScalarType::tag:             \
+    return body(T{});
+#define FREEWIRE_NAME(T, tag, name) name ", "
   switch (tensor.scalar_type()) {
-    case ScalarType::Float:
-      return body(float{});
-    case ScalarType::Double:
-      return body(double{});
-    case ScalarType::BFloat16:
-      return body(BFloat16{});
-    case ScalarType::Half:
-      return body(Half{});
+    FREEWIRE_FOR_EACH_TYPE(FREEWIRE_CASE)
     default:
-      STD_TORCH_CHECK(
-          false, "x: expected float32, float64, bfloat16 or float16, got another type. Convert it, or the network.");
+      STD_TORCH_CHECK(false, "x: expected one of " FREEWIRE_FOR_EACH_TYPE(
+                                 FREEWIRE_NAME) "got another type. Convert it, or the network.");
   }
+#undef FREEWIRE_CASE
+#undef FREEWIRE_NAME
 }
 
 // A tensor's numbers as a type of number.h, which torch's typed pointers do not know.

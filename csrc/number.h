@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The types that numbers are stored in, and those that they are computed in.
+// The number types: the list of all of them, the type each is computed in, and the conversions between the two.
 //
-// float and double are both. The 16-bit types are for storage only: sums, activations and gradients of nodes are float,
-// and a number is rounded once, where it is stored, to the nearest (ties to even). A NaN stays one.
+// float and double are stored and computed in. The 16-bit types are for storage only: sums, activations and gradients
+// of nodes are float, and a number is rounded once, when it is stored, to nearest with ties to even. A NaN stays a NaN.
+//
+// To add a type: its struct, its line in the list and its conversions here; its registers in cpu/simd/narrow.h; its
+// largest number in testing/cases/results.h; the types that freewire/nn/network.py accepts; and the tests' DTYPES.
 #pragma once
 
 #include <cstdint>
@@ -19,24 +22,39 @@
 namespace freewire {
 
 struct BFloat16 {
+  using ComputeType = float;
   uint16_t bits;
 };
 struct Half {
+  using ComputeType = float;
   uint16_t bits;
 };
+
+// X(the type, its name in torch's ScalarType, its name as a torch dtype), once for each number type.
+#define FREEWIRE_FLOAT(X) X(float, Float, "float32")
+#define FREEWIRE_DOUBLE(X) X(double, Double, "float64")
+#define FREEWIRE_BFLOAT16(X) X(BFloat16, BFloat16, "bfloat16")
+#define FREEWIRE_HALF(X) X(Half, Half, "float16")
+
+// With -DFREEWIRE_ONLY_TYPE=FREEWIRE_HALF, say, an object file holds the kernels of that type only, so that a compiler
+// can make the objects of one source in parallel. Every source of kernels allows it, but those with functions that are
+// no templates (cuda/network/drive.cu, cuda/common/host.cu).
+#if defined(FREEWIRE_ONLY_TYPE)
+#define FREEWIRE_FOR_EACH_TYPE(X) FREEWIRE_ONLY_TYPE(X)
+#else
+#define FREEWIRE_FOR_EACH_TYPE(X) FREEWIRE_FLOAT(X) FREEWIRE_DOUBLE(X) FREEWIRE_BFLOAT16(X) FREEWIRE_HALF(X)
+#endif
 
 template <class T>
 struct ComputeOf {
   using Type = T;
 };
-template <>
-struct ComputeOf<BFloat16> {
-  using Type = float;
+template <class T>
+  requires requires { typename T::ComputeType; }
+struct ComputeOf<T> {
+  using Type = typename T::ComputeType;
 };
-template <>
-struct ComputeOf<Half> {
-  using Type = float;
-};
+// The type that sums, activations and gradients of numbers of type T are computed in.
 template <class T>
 using Compute = typename ComputeOf<T>::Type;
 template <class T>
@@ -44,12 +62,12 @@ constexpr bool kNarrow = !std::is_same_v<T, Compute<T>>;
 
 // ---- in integers ----
 //
-// Bits: uint32_t, or a register of them that holds each 16-bit number in a lane. Value: float, or a register of those.
-// Written once, for scalars and for registers whose processor has no instruction for it.
+// Bits is uint32_t, or a register of them with a 16-bit number in each lane; Value is float, or a register of floats.
+// One source serves scalars and the registers of processors without an instruction for the conversion.
 
 template <class To, class From>
 FREEWIRE_INLINE To same_bits(From from) {
-  static_assert(sizeof(To) == sizeof(From), "a change of type, not of size");
+  static_assert(sizeof(To) == sizeof(From), "the type changes, the size does not");
   To to;
   memcpy(&to, &from, sizeof to);
   return to;
@@ -67,7 +85,8 @@ FREEWIRE_INLINE Bits float_to_bfloat16(Value f) {
   return (u & 0x7fffffff) > 0x7f800000 ? (u >> 16 | 0x40) : rounded;
 }
 
-// to_value(integers, floats of that value). No subnormal float arises, so flushing them changes nothing.
+// to_value(integers, values) sets values to the integers, converted. No subnormal float arises, so flushing subnormals
+// to zero changes nothing.
 template <class Value, class Bits, class ToValue>
 FREEWIRE_INLINE Value half_to_float(Bits h, const ToValue& to_value) {
   const Bits size = (h & 0x7fff) << 13;
@@ -82,7 +101,7 @@ template <class Bits, class Value>
 FREEWIRE_INLINE Bits float_to_half(Value f) {
   const Bits u = same_bits<Bits>(f), size = u & 0x7fffffff, zero = u - u;
   const Bits rounded = (size + (((size >> 13) & 1) + 0xfff) - 0x38000000) >> 13;
-  // Below 2^-14 the result counts in units of 2^-24: adding 2^23 leaves that count in the low bits.
+  // Below 2^-14 the result is a count of units of 2^-24: adding 2^23 leaves that count in the low bits.
   const Bits count = same_bits<Bits>(Value(same_bits<Value>(size) * 0x1p24f + 0x1p23f)) - 0x4b000000;
   const Bits finite = size < 0x38800000 ? count : rounded;
   const Bits large = size > 0x7f800000 ? (zero + 0x7e00) : (zero + 0x7c00);
@@ -122,7 +141,7 @@ FREEWIRE_INLINE T narrowed(Compute<T> value) {
   }
 }
 
-// What a row stored as From holds, to be stored as To: the same number, rounded if To is narrower.
+// A number of type From as one of type To, rounded if To is narrower.
 template <class To, class From>
 FREEWIRE_INLINE To stored_as(From value) {
   return narrowed<To>(widened(value));

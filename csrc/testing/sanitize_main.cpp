@@ -19,7 +19,7 @@
 namespace freewire::testing {
 namespace {
 
-int64_t ran[4][3] = {};  // cases by type (kTypeNames) and row (64, 128, 256 bytes)
+int64_t ran[kNumTypes][3] = {};  // cases by type and row (64, 128, 256 bytes)
 
 template <class T>
 void check(const Case<T>& given, const std::string& bug) {
@@ -27,7 +27,7 @@ void check(const Case<T>& given, const std::string& bug) {
   const auto one = run(given, 1), many = run(given, kManyThreads);
   if (given.has_results) expect_close(one);
   expect_same_bits(one, many, kThreadCounts);
-  ++ran[kTypeOf<T>][cpu::Tiling<T>(given.split_plan.view(), given.batch).variant];
+  ++ran[type_index<T>()][cpu::Tiling<T>(given.split_plan.view(), given.batch).variant];
 }
 
 void check_file(const std::string& path, const std::string& bug) {
@@ -63,7 +63,7 @@ int main(int count, char** arguments) {
     }
   }
   std::printf("%s", cpu::isa_name());
-  for (int type = 0; type < 4 && !paths.empty(); ++type) {
+  for (int type = 0; type < testing::kNumTypes && !paths.empty(); ++type) {
     const auto& rows = testing::ran[type];
     std::printf("; %s rows of 64, 128, 256 bytes: %ld, %ld, %ld cases", testing::kTypeNames[type],
                 static_cast<long>(rows[0]), static_cast<long>(rows[1]), static_cast<long>(rows[2]));

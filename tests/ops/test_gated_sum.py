@@ -244,7 +244,7 @@ class TestMessages:
             (lambda: forward([x[:, :2]], None, True), r"xs: expected tensors without gaps in memory\."),
             (lambda: forward([x, x.T], None, True), r"xs: expected the shape and the strides of the first"),
             (lambda: forward([x, x.double()], None, True), r"xs: expected the element type and the device"),
-            (lambda: forward([x.long()], None, True), r"x: expected float32, float64, bfloat16 or float16"),
+            (lambda: forward([x.long()], None, True), r"x: expected one of float32, float64, bfloat16, float16, got"),
             (lambda: forward([x], x[0], True), r"weight: expected a number for each of 1 tensors, got 3\."),
             (lambda: forward([x], x[0, :1].double(), True), r"weight: expected float32, or float64 for tensors"),
             (lambda: backward(x[0], [x], None, True, False), r"grad_y: expected the shape and the strides"),

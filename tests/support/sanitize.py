@@ -30,11 +30,10 @@ from freewire.ops import reference
 from tests.support import native
 from tests.support.graphs import CASES
 from tests.support.native import ROOT, SANITIZERS
+from tests.support.tensors import DTYPES, NARROW
 
 BUILD = ROOT / "build" / "sanitize"
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # as kTypeNames of case_file.h
-NARROW = DTYPES[2:]
 ROW_BYTES = (64, 128, 256)
 BATCHES = (0, 1, 15, 16, 17, 33, 64, 65, 130)
 ISAS = ("base", "avx2", "avx512")  # narrowest first, as csrc/cpu/isa/dispatch.cpp lists them

@@ -23,7 +23,7 @@ import freewire as fw
 from freewire.ops import reference
 
 NARROW = (torch.bfloat16, torch.float16)
-DTYPES = (torch.float32, torch.float64, *NARROW)
+DTYPES = (torch.float32, torch.float64, *NARROW)  # in the order of csrc/number.h's list
 BATCHES = (0, 1, 33, 1025)
 
 ROUNDING = 8.0  # times the reference's own error

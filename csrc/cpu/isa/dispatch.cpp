@@ -57,9 +57,8 @@ const Kernels<T>& kernels() {
 #endif
   return kernel_table<T, 16>();
 }
-template const Kernels<float>& kernels<float>();
-template const Kernels<double>& kernels<double>();
-template const Kernels<BFloat16>& kernels<BFloat16>();
-template const Kernels<Half>& kernels<Half>();
+#define FREEWIRE_INSTANTIATE(T, tag, name) template const Kernels<T>& kernels<T>();
+FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
+#undef FREEWIRE_INSTANTIATE
 
 }  // namespace freewire::cpu

@@ -1,7 +1,32 @@
 // SPDX-License-Identifier: MIT
-// Fills the table of kernels for one register width. Included once by each isa_*.cpp, after its target is
-// set.
+// The tables of kernels of one instruction set: the whole of each isa_*.cpp, which says for which.
+//
+// FREEWIRE_VECTOR_BYTES is the size of a register. FREEWIRE_TARGET names the instructions beyond the compiler's default
+// that the kernels may use; undefined, they use none.
 #pragma once
+
+// Standard headers come before the target changes: an inline function of theirs compiled for another instruction set
+// could be the copy that the linker keeps for the whole library.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <utility>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(FREEWIRE_TARGET)
+#define FREEWIRE_PRAGMA(...) _Pragma(#__VA_ARGS__)
+#define FREEWIRE_EXPANDED_PRAGMA(...) FREEWIRE_PRAGMA(__VA_ARGS__)
+#if defined(__clang__)
+FREEWIRE_EXPANDED_PRAGMA(clang attribute push(__attribute__((target(FREEWIRE_TARGET))), apply_to = function))
+#else
+FREEWIRE_EXPANDED_PRAGMA(GCC target(FREEWIRE_TARGET))
+#endif
+#endif
 
 #include "cpu/blocks/depthwise_rows.h"
 #include "cpu/blocks/gated_sum_span.h"
@@ -23,4 +48,12 @@ const Kernels<T>& kernel_table() {
   return kTable;
 }
 
+#define FREEWIRE_INSTANTIATE(T, tag, name) template const Kernels<T>& kernel_table<T, FREEWIRE_VECTOR_BYTES>();
+FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
+#undef FREEWIRE_INSTANTIATE
+
 }  // namespace freewire::cpu
+
+#if defined(FREEWIRE_TARGET) && defined(__clang__)
+FREEWIRE_PRAGMA(clang attribute pop)
+#endif

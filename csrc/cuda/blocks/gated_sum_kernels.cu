@@ -227,17 +227,11 @@ void run_gated_sum_backward(const GatedSumCall<T>& call, const T* grad_y, const 
   }
 }
 
-template void run_gated_sum<float>(const GatedSumCall<float>&, float*, float*, Stream);
-template void run_gated_sum<double>(const GatedSumCall<double>&, double*, double*, Stream);
-template void run_gated_sum<BFloat16>(const GatedSumCall<BFloat16>&, BFloat16*, float*, Stream);
-template void run_gated_sum<Half>(const GatedSumCall<Half>&, Half*, float*, Stream);
-template void run_gated_sum_backward<float>(const GatedSumCall<float>&, const float*, const GatedSumGradients<float>&,
-                                            float*, Stream);
-template void run_gated_sum_backward<double>(const GatedSumCall<double>&, const double*,
-                                             const GatedSumGradients<double>&, double*, Stream);
-template void run_gated_sum_backward<BFloat16>(const GatedSumCall<BFloat16>&, const BFloat16*,
-                                               const GatedSumGradients<BFloat16>&, float*, Stream);
-template void run_gated_sum_backward<Half>(const GatedSumCall<Half>&, const Half*, const GatedSumGradients<Half>&,
-                                           float*, Stream);
+#define FREEWIRE_INSTANTIATE(T, tag, name)                                                                            \
+  template void run_gated_sum<T>(const GatedSumCall<T>&, T*, Compute<T>*, Stream);                                    \
+  template void run_gated_sum_backward<T>(const GatedSumCall<T>&, const T*, const GatedSumGradients<T>&, Compute<T>*, \
+                                          Stream);
+FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
+#undef FREEWIRE_INSTANTIATE
 
 }  // namespace freewire::cuda

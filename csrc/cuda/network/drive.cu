@@ -48,13 +48,10 @@ void run_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int col
   parameter_gradients(plan, arrays, stream);
 }
 
-template void run_forward<float>(const PlanView&, const ForwardArrays<float>&, int, Stream);
-template void run_forward<double>(const PlanView&, const ForwardArrays<double>&, int, Stream);
-template void run_forward<BFloat16>(const PlanView&, const ForwardArrays<BFloat16>&, int, Stream);
-template void run_forward<Half>(const PlanView&, const ForwardArrays<Half>&, int, Stream);
-template void run_backward<float>(const PlanView&, const BackwardArrays<float>&, int, Stream);
-template void run_backward<double>(const PlanView&, const BackwardArrays<double>&, int, Stream);
-template void run_backward<BFloat16>(const PlanView&, const BackwardArrays<BFloat16>&, int, Stream);
-template void run_backward<Half>(const PlanView&, const BackwardArrays<Half>&, int, Stream);
+#define FREEWIRE_INSTANTIATE(T, tag, name)                                             \
+  template void run_forward<T>(const PlanView&, const ForwardArrays<T>&, int, Stream); \
+  template void run_backward<T>(const PlanView&, const BackwardArrays<T>&, int, Stream);
+FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
+#undef FREEWIRE_INSTANTIATE
 
 }  // namespace freewire::cuda

@@ -91,13 +91,10 @@ void pack_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int co
   launch<pack_backward_kernel<T>>(blocks_of(plan.num_slots, kWarps), kThreads, 0, stream, plan, arrays, columns, chunk);
 }
 
-template void pack_forward<float>(const PlanView&, const ForwardArrays<float>&, int, int, Stream);
-template void pack_forward<double>(const PlanView&, const ForwardArrays<double>&, int, int, Stream);
-template void pack_forward<BFloat16>(const PlanView&, const ForwardArrays<BFloat16>&, int, int, Stream);
-template void pack_forward<Half>(const PlanView&, const ForwardArrays<Half>&, int, int, Stream);
-template void pack_backward<float>(const PlanView&, const BackwardArrays<float>&, int, int, Stream);
-template void pack_backward<double>(const PlanView&, const BackwardArrays<double>&, int, int, Stream);
-template void pack_backward<BFloat16>(const PlanView&, const BackwardArrays<BFloat16>&, int, int, Stream);
-template void pack_backward<Half>(const PlanView&, const BackwardArrays<Half>&, int, int, Stream);
+#define FREEWIRE_INSTANTIATE(T, tag, name)                                                   \
+  template void pack_forward<T>(const PlanView&, const ForwardArrays<T>&, int, int, Stream); \
+  template void pack_backward<T>(const PlanView&, const BackwardArrays<T>&, int, int, Stream);
+FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
+#undef FREEWIRE_INSTANTIATE
 
 }  // namespace freewire::cuda

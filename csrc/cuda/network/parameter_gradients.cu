@@ -6,7 +6,6 @@
 // node's delta a lane and one sum an edge, and reduces the 32 sums together at the end: 31 shuffles, not 5 an edge. An
 // edge moves one row of the tape in, from L2; a group its node's row of delta. Slices write partial sums of their own,
 // added in order afterwards: one writer an element, no atomics, bitwise repeatable.
-#include "cuda/common/fill.h"
 #include "cuda/network/backward_node.h"
 #include "cuda/network/parameter_gradients.h"
 
@@ -15,6 +14,7 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpSize;
+constexpr int kZeroThreads = 256;
 constexpr int kBlocks = 4;  // a multiprocessor, at least: left to itself the compiler spills to make room for more
 static_assert(kGroupEdges == kWarpSize, "a lane ends with the gradient of one edge");
 
@@ -105,6 +105,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   }
 }
 
+// to[0, count) = 0. A kernel and not a memset, so that the CPU shim runs it like the others.
+template <class C>
+__global__ void __launch_bounds__(kZeroThreads) zero_kernel(C* __restrict__ to, int64_t count) {
+  const int64_t i = int64_t{blockIdx.x} * kZeroThreads + threadIdx.x;
+  if (i < count) to[i] = 0;
+}
+
 // to[i] = the slices' sums [slices, count] added in order; 0 for what reaches no output, which no slice has written.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -114,6 +121,11 @@ __global__ void __launch_bounds__(kThreads)
   Compute<T> total = 0;
   for (int64_t s = 0; s < slices; ++s) total += sums[s * count + i];
   to[i] = narrowed<T>(total);
+}
+
+template <class C>
+void fill_zero(C* to, int64_t count, Stream stream) {
+  launch<zero_kernel<C>>(blocks_of(count, kZeroThreads), kZeroThreads, 0, stream, to, count);
 }
 
 }  // namespace
@@ -150,9 +162,9 @@ void parameter_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, 
   }
 }
 
-template void parameter_gradients<float>(const PlanView&, const BackwardArrays<float>&, Stream);
-template void parameter_gradients<double>(const PlanView&, const BackwardArrays<double>&, Stream);
-template void parameter_gradients<BFloat16>(const PlanView&, const BackwardArrays<BFloat16>&, Stream);
-template void parameter_gradients<Half>(const PlanView&, const BackwardArrays<Half>&, Stream);
+#define FREEWIRE_INSTANTIATE(T, tag, name) \
+  template void parameter_gradients<T>(const PlanView&, const BackwardArrays<T>&, Stream);
+FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
+#undef FREEWIRE_INSTANTIATE
 
 }  // namespace freewire::cuda

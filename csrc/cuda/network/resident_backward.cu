@@ -87,9 +87,9 @@ void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, in
   });
 }
 
-template void resident_backward<float>(const PlanView&, const BackwardArrays<float>&, int, Stream);
-template void resident_backward<double>(const PlanView&, const BackwardArrays<double>&, int, Stream);
-template void resident_backward<BFloat16>(const PlanView&, const BackwardArrays<BFloat16>&, int, Stream);
-template void resident_backward<Half>(const PlanView&, const BackwardArrays<Half>&, int, Stream);
+#define FREEWIRE_INSTANTIATE(T, tag, name) \
+  template void resident_backward<T>(const PlanView&, const BackwardArrays<T>&, int, Stream);
+FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
+#undef FREEWIRE_INSTANTIATE
 
 }  // namespace freewire::cuda

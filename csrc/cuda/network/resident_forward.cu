@@ -86,9 +86,9 @@ void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int 
   });
 }
 
-template void resident_forward<float>(const PlanView&, const ForwardArrays<float>&, int, Stream);
-template void resident_forward<double>(const PlanView&, const ForwardArrays<double>&, int, Stream);
-template void resident_forward<BFloat16>(const PlanView&, const ForwardArrays<BFloat16>&, int, Stream);
-template void resident_forward<Half>(const PlanView&, const ForwardArrays<Half>&, int, Stream);
+#define FREEWIRE_INSTANTIATE(T, tag, name) \
+  template void resident_forward<T>(const PlanView&, const ForwardArrays<T>&, int, Stream);
+FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
+#undef FREEWIRE_INSTANTIATE
 
 }  // namespace freewire::cuda

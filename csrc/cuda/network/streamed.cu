@@ -5,7 +5,6 @@
 // the levels. Lanes load 32 edges and pass them round by shuffles, eight rows are on their way at a time. Race-free as
 // in the resident regime. An edge moves its slot, its weight and a row's 128 to 512 bytes from L2 or device memory. The
 // grid is the widest level's: which slots a level has stands on the device only, and asking would be a wait.
-#include "cuda/common/fill.h"
 #include "cuda/network/backward_node.h"
 #include "cuda/network/streamed.h"
 
@@ -232,13 +231,10 @@ void streamed_backward(const PlanView& plan, const BackwardArrays<T>& arrays, St
                                       arrays.grad_x);
 }
 
-template void streamed_forward<float>(const PlanView&, const ForwardArrays<float>&, float*, Stream);
-template void streamed_forward<double>(const PlanView&, const ForwardArrays<double>&, double*, Stream);
-template void streamed_forward<BFloat16>(const PlanView&, const ForwardArrays<BFloat16>&, BFloat16*, Stream);
-template void streamed_forward<Half>(const PlanView&, const ForwardArrays<Half>&, Half*, Stream);
-template void streamed_backward<float>(const PlanView&, const BackwardArrays<float>&, Stream);
-template void streamed_backward<double>(const PlanView&, const BackwardArrays<double>&, Stream);
-template void streamed_backward<BFloat16>(const PlanView&, const BackwardArrays<BFloat16>&, Stream);
-template void streamed_backward<Half>(const PlanView&, const BackwardArrays<Half>&, Stream);
+#define FREEWIRE_INSTANTIATE(T, tag, name)                                                 \
+  template void streamed_forward<T>(const PlanView&, const ForwardArrays<T>&, T*, Stream); \
+  template void streamed_backward<T>(const PlanView&, const BackwardArrays<T>&, Stream);
+FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
+#undef FREEWIRE_INSTANTIATE
 
 }  // namespace freewire::cuda

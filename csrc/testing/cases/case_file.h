@@ -14,12 +14,11 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <vector>
 
-#include "number.h"
 #include "plan_view.h"
 #include "testing/cases/exact.h"
+#include "testing/cases/number_types.h"
 
 namespace freewire::testing {
 
@@ -166,29 +165,19 @@ struct Case {
   Expected y, grad_x, grad_weight, grad_bias;
 };
 
-constexpr const char* kTypeNames[] = {"float", "double", "bfloat16", "half"};
-template <class T>
-constexpr int kTypeOf = std::is_same_v<T, float>      ? 0
-                        : std::is_same_v<T, double>   ? 1
-                        : std::is_same_v<T, BFloat16> ? 2
-                                                      : 3;
-
 // Reads the file and calls body(Case<T>).
 template <class Body>
 void with_case(const std::string& path, Body&& body) {
   CaseReader reader(path);
-  switch (const auto type = reader.number<int64_t>("type")) {
-    case kTypeOf<float>:
-      return body(Case<float>(reader));
-    case kTypeOf<double>:
-      return body(Case<double>(reader));
-    case kTypeOf<BFloat16>:
-      return body(Case<BFloat16>(reader));
-    case kTypeOf<Half>:
-      return body(Case<Half>(reader));
-    default:
-      throw std::runtime_error("type: expected 0 to 3, got " + std::to_string(type) + ".");
+  const auto type = reader.number<int64_t>("type");
+  if (type < 0 || type >= kNumTypes) {
+    throw std::runtime_error("type: expected 0 to " + std::to_string(kNumTypes - 1) + ", got " + std::to_string(type) +
+                             ".");
   }
+  for_each_type([&](auto number) {
+    using T = decltype(number);
+    if (type == type_index<T>()) body(Case<T>(reader));
+  });
 }
 
 }  // namespace freewire::testing

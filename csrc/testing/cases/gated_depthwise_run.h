@@ -127,18 +127,14 @@ inline int64_t check_gated_depthwise() {
   const cpu::Maps shapes[] = {{0, 3, 3, 2}, {2, 0, 3, 2}, {1, 3, 0, 2},  {1, 3, 3, 0},   {1, 1, 1, 1},
                               {2, 3, 5, 3}, {1, 9, 4, 8}, {3, 2, 7, 16}, {1, 17, 6, 21}, {18, 5, 3, 33}};
   int64_t ran = 0;
-  const auto each = [&](auto type) {
+  for_each_type([&](auto type) {
     for (const cpu::Maps& maps : shapes) {
       for (const int64_t count : {int64_t{1}, int64_t{3}}) {
         check_gated_depthwise(GatedDepthwiseCase<decltype(type)>(maps, count, count > 1));
         ++ran;
       }
     }
-  };
-  each(float{});
-  each(double{});
-  each(BFloat16{});
-  each(Half{});
+  });
   return ran;
 }
 

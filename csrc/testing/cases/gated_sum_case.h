@@ -14,6 +14,7 @@
 
 #include "number.h"
 #include "testing/cases/exact.h"
+#include "testing/cases/number_types.h"
 
 namespace freewire::testing {
 
@@ -115,7 +116,7 @@ void expect_same_bits(const GatedSumCase<T>& given, const GatedSumResult<T>& one
 // run(case) over every type. many: arrays, more than one launch of CUDA's takes.
 template <class Run>
 void for_each_gated_sum(const std::vector<int64_t>& lengths, int64_t many, const Run& run) {
-  const auto each = [&](auto type) {
+  for_each_type([&](auto type) {
     using T = decltype(type);
     for (const int64_t length : lengths) {
       for (const int64_t count : {int64_t{1}, int64_t{3}}) {
@@ -126,11 +127,7 @@ void for_each_gated_sum(const std::vector<int64_t>& lengths, int64_t many, const
       run(GatedSumCase<T>(many, 37, true, relu));
       run(GatedSumCase<T>(many, 37, false, relu));
     }
-  };
-  each(float{});
-  each(double{});
-  each(BFloat16{});
-  each(Half{});
+  });
 }
 
 }  // namespace freewire::testing
