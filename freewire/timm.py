@@ -109,7 +109,7 @@ class TimmRandWire(TimmMethods):
             if rate:
                 raise InputError(
                     f"{name}: expected 0, got {rate}. Randomly wired stages have no residual paths and no such blocks: "
-                    "give edge_drop, the chance that a batch goes without one edge."
+                    "give edge_drop, the probability that a batch runs without one edge."
                 )
         if is_scriptable():
             raise InputError(

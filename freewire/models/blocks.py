@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a node of a stage computes: the four operations that Xie et al. (2019) compare, each with its batch norm.
+"""Node factories: the four operations that Xie et al. (2019) compare, each followed by its batch norm.
 
-Enters: channels and a stride. Leaves: an ``nn.Sequential``, so that `fold_batch_norms` knows what follows what. None
-has a relu: a stage puts it before its nodes, together with their sums.
+Each is an ``nn.Sequential``, so that `fold_batch_norms` knows which batch norm follows which convolution. They have no
+relu, since a stage applies one before its nodes, together with their sums.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = ["AvgPoolConv", "Conv", "MaxPoolConv", "SeparableConv", "conv_bn", "fo
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> OrderedDict[str, nn.Module]:
-    """A convolution that keeps the size at stride 1, and its batch norm."""
+    """A convolution that keeps height and width at stride 1, and its batch norm."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
     return OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels))
 
 
 class SeparableConv(nn.Sequential):
-    """A 3x3 convolution of every channel by itself, then a 1x1 convolution, nothing between, then batch norm.
+    """A depthwise 3x3 convolution, a 1x1 convolution, then batch norm.
 
     Args:
-        in_channels: Of x, ``[B, in_channels, H, W]``.
-        out_channels: Of the result, ``[B, out_channels, ceil(H / stride), ceil(W / stride)]``.
-        stride: Of the 3x3 convolution.
+        in_channels: Number of channels of x, ``[B, in_channels, H, W]``.
+        out_channels: Number of channels of the result, ``[B, out_channels, ceil(H / stride), ceil(W / stride)]``.
+        stride: Stride of the 3x3 convolution.
 
     Example:
         >>> import torch
@@ -48,7 +48,7 @@ class SeparableConv(nn.Sequential):
 
 
 class Conv(nn.Sequential):
-    """A 3x3 convolution, then batch norm; arguments as `SeparableConv`'s."""
+    """A 3x3 convolution, then batch norm; for the arguments see `SeparableConv`."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__(conv_bn(in_channels, out_channels, 3, stride))
@@ -56,7 +56,7 @@ class Conv(nn.Sequential):
 
 
 class MaxPoolConv(nn.Sequential):
-    """The largest of 3x3, then a 1x1 convolution, then batch norm; arguments as `SeparableConv`'s."""
+    """3x3 max pooling, a 1x1 convolution, then batch norm; for the arguments see `SeparableConv`."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__(OrderedDict(pool=nn.MaxPool2d(3, stride, 1), **conv_bn(in_channels, out_channels, 1)))
@@ -64,7 +64,7 @@ class MaxPoolConv(nn.Sequential):
 
 
 class AvgPoolConv(nn.Sequential):
-    """The mean of 3x3 (less at the border), then a 1x1 convolution, then batch norm; arguments as `SeparableConv`'s."""
+    """3x3 average pooling that excludes padding, a 1x1 convolution, then batch norm; see `SeparableConv`."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
@@ -73,16 +73,16 @@ class AvgPoolConv(nn.Sequential):
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
-    """A copy for inference, with every batch norm that directly follows a convolution folded into it.
+    """Return a copy for inference, with every batch norm that directly follows a convolution folded into it.
 
-    Known to follow are neighbours in an ``nn.Sequential``, wherever in the module that is: torch's own types, without
-    hooks and parametrisations. In exact arithmetic the results are those of ``module.eval()``.
+    This folds neighbours in an ``nn.Sequential``, at any depth, if they have torch's own types and neither hooks nor
+    parametrisations. In exact arithmetic the results are those of ``module.eval()``.
 
     Args:
-        module: Any; left as it is.
+        module: Any module; it is not modified.
 
     Returns:
-        The copy, in eval mode, its parameters without gradients.
+        The copy in eval mode. Its parameters require no gradients.
 
     Example:
         >>> import torch
@@ -95,7 +95,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     for sequence in [m for m in copy.modules() if isinstance(m, nn.Sequential)]:
         if type(sequence).forward is not nn.Sequential.forward:
             continue
-        # Not named_children, which names a module once that runs twice. Names stay, for those who index.
+        # Not named_children, which skips a module that runs a second time. Names stay, for code that indexes.
         children = list(sequence._modules.items())
         for (name, conv), (bn_name, bn) in pairwise(children):
             if _can_fold(conv, bn):
@@ -106,7 +106,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
 
 
 def _can_fold(conv: nn.Module | None, bn: nn.Module | None) -> bool:
-    """Whether both do what their types do, and nobody listens between them."""
+    """Whether both behave as their types do, and no hook sees what is between them."""
     if type(conv) is not nn.Conv2d or type(bn) not in (nn.BatchNorm2d, nn.SyncBatchNorm):
         return False
     assert bn is not None  # for the type checker
@@ -116,7 +116,7 @@ def _can_fold(conv: nn.Module | None, bn: nn.Module | None) -> bool:
 
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
-    """He et al. (2015) for convolutions; a small start for classifiers, as Goyal et al. (2017) have it."""
+    """Initialise a convolution as He et al. (2015), and a linear layer with small weights as Goyal et al. (2017)."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
     elif isinstance(module, nn.Linear):

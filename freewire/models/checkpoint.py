@@ -23,7 +23,7 @@ __all__ = ["checkpointed"]
 
 @contextmanager
 def _recomputing(module: nn.Module, hooked: bool) -> Iterator[None]:
-    """The second call: batch norms leave their running statistics alone, and stages take the steps of the first."""
+    """The second call: batch norms keep their running statistics, and stages repeat their first choice of steps."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     before = [(m.momentum, m.num_batches_tracked) for m in norms]
     for m in norms:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Edge drop, the regularisation of RandWire: a training batch goes without one edge, drawn among those of all stages.
+"""Edge drop, the regularisation of RandWire: a training batch runs without one edge, drawn among those of all stages.
 
 Only an edge whose target has other in-edges may be dropped. `drop_ranks` numbers those once; `kept_edges` draws one per
 call, on the device of the images.

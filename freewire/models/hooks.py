@@ -27,10 +27,10 @@ def has_global_hooks() -> bool:
 
 @contextmanager
 def global_hooks_fixed(answer: bool) -> Iterator[None]:
-    """Make `has_global_hooks` return a given answer in this thread.
+    """Make `has_global_hooks` return one answer in this thread.
 
     Args:
-        answer: The answer of an earlier call.
+        answer: The answer, as an earlier call returned it.
     """
     token = _fixed.set(answer)
     try:

@@ -47,7 +47,7 @@ class RandWire(nn.Module):
         seed: Seed of the graphs; it determines the wiring. Weights come from torch's generator.
         num_classes: Number of outputs. 0: no linear layer, the result is its input, ``[B, 1280]``.
         in_channels: Number of channels of the images.
-        edge_drop: Probability that a training batch goes without one edge, drawn among all edges whose target has
+        edge_drop: Probability that a training batch runs without one edge, drawn among all edges whose target has
             other in-edges.
         dropout: Probability with which the linear layer's inputs are dropped in training.
         features_only: Return a list of feature maps, of strides 2, 4, 8, 16 and 32 (`feature_info`), and have no head.
@@ -88,7 +88,7 @@ class RandWire(nn.Module):
             raise InputError(f"channels: expected at least 2, got {channels}. The first convolution has half of them.")
         for name, value in (("edge_drop", edge_drop), ("dropout", dropout)):
             if not 0 <= value <= 1:
-                raise InputError(f"{name}: expected a probability from 0 to 1, got {value}. Give a chance.")
+                raise InputError(f"{name}: expected a probability from 0 to 1, got {value}. Choose one in that range.")
         check_classes(num_classes)
         self.num_classes, self.num_features = num_classes, HEAD_CHANNELS
         self.edge_drop, self.features_only, self.checkpoint = edge_drop, features_only, checkpoint

@@ -74,7 +74,7 @@ class GraphStage(Wired):
 
     weight: Tensor
     _WHAT = "stage"
-    _REMEDY = "Make the model from the graphs, or by the seed, that it was trained with."
+    _REMEDY = "Build the model from the graphs or the seed that it was trained with."
 
     def __init__(
         self,

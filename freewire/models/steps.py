@@ -159,7 +159,7 @@ class FusedStep(Step):
         """Run the operator."""
 
     def run(self, call: StageCall) -> None:
-        """Run the operator where nobody can tell, or else the plain steps."""
+        """Run the operator if it applies and no hook would notice, or else the plain steps."""
         if not call.hooked and self.applies(call):
             self.run_fused(call)
         else:
@@ -217,8 +217,8 @@ def compile_steps(graph: Graph, fusions: Sequence[Fusion] = FUSIONS) -> list[Ste
 
     Args:
         graph: The wiring.
-        fusions: Functions from a list of steps to one that computes the same, applied one after the other. Tests give
-            others to force a kind of step, or none for plain steps only.
+        fusions: Functions from a list of steps to one that computes the same, applied one after the other. Tests pass
+            others to force a kind of step, or an empty list for plain steps only.
 
     Returns:
         Steps of which the last puts the stage's output into the results.

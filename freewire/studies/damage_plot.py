@@ -35,7 +35,7 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
     """Draw plots side by side.
 
     Args:
-        panels: The plots; none gives an empty figure.
+        panels: The plots. Without any, the figure is empty.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.

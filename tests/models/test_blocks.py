@@ -17,7 +17,7 @@ OPERATIONS = {SeparableConv: 9 * 6 + 6 * 10, Conv: 9 * 6 * 10, MaxPoolConv: 6 * 
 
 
 def lively(module: nn.Module) -> nn.Module:
-    """Batch norms that do something, in eval mode."""
+    """Give batch norms parameters and statistics other than 0 and 1; eval mode, float64."""
     torch.manual_seed(0)
     for m in module.modules():
         if isinstance(m, nn.BatchNorm2d):
@@ -44,15 +44,15 @@ class TestOperations:
         assert sum(isinstance(m, nn.BatchNorm2d) for m in node.modules()) == 1
 
 
-def test_separable_conv_has_nothing_between() -> None:
+def test_separable_conv_is_two_convolutions_and_a_batch_norm() -> None:
     node = lively(SeparableConv(3, 4))
     x = torch.randn(1, 3, 5, 5, dtype=torch.float64)
     y = F.conv2d(F.conv2d(x, node.depthwise.weight, padding=1, groups=3), node.conv.weight)
     torch.testing.assert_close(node(x), node.bn(y))
 
 
-def test_average_pooling_counts_no_border() -> None:
-    """A constant image stays one."""
+def test_average_pooling_does_not_count_padding() -> None:
+    """A constant image stays constant."""
     pooled = AvgPoolConv(1, 1).pool(torch.ones(1, 1, 4, 4))
     assert torch.equal(pooled, torch.ones(1, 1, 4, 4))
 
@@ -93,17 +93,17 @@ class _Indexed(nn.Module):
 
 
 AWKWARD = {
-    "a subclass that convolves otherwise": lambda: nn.Sequential(_Standardised(3, 4, 1), nn.BatchNorm2d(4)),
+    "a subclass that convolves differently": lambda: nn.Sequential(_Standardised(3, 4, 1), nn.BatchNorm2d(4)),
     "a subclass that does more": lambda: nn.Sequential(nn.Conv2d(3, 4, 1), _Active(4)),
     "a relu that runs twice": _shared_relu,
     "a hook": _hooked,
     "a parametrisation": lambda: nn.Sequential(weight_norm(nn.Conv2d(3, 4, 1)), nn.BatchNorm2d(4)),
-    "taken by number": _Indexed,
+    "called by index": _Indexed,
 }
 
 
 @pytest.mark.parametrize("case", AWKWARD)
-def test_folding_leaves_what_it_does_not_understand(case: str) -> None:
+def test_folding_skips_what_it_does_not_know(case: str) -> None:
     module, x = lively(AWKWARD[case]()), torch.randn(2, 3, 5, 5, dtype=torch.float64)
     torch.testing.assert_close(fold_batch_norms(module)(x), module(x))
 
@@ -115,18 +115,18 @@ def test_synchronised_batch_norms_are_folded() -> None:
 
 
 class TestFolding:
-    def test_leaves_what_does_not_follow_a_convolution(self) -> None:
+    def test_skips_batch_norms_that_do_not_follow_a_convolution(self) -> None:
         apart = lively(nn.Sequential(nn.Conv2d(2, 3, 1), nn.ReLU(), nn.BatchNorm2d(3), nn.Flatten()))
         folded, x = fold_batch_norms(apart), torch.randn(2, 2, 3, 3, dtype=torch.float64)
         assert len(folded) == 4
         torch.testing.assert_close(folded(x), apart(x))
 
-    def test_leaves_batch_norms_without_statistics(self) -> None:
+    def test_skips_batch_norms_without_statistics(self) -> None:
         module = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)).eval()
         folded, x = fold_batch_norms(module), torch.randn(2, 2, 3, 3)
         torch.testing.assert_close(folded(x), module(x))
 
-    def test_leaves_a_sequential_that_runs_otherwise(self) -> None:
+    def test_skips_a_sequential_with_another_forward(self) -> None:
         class Backwards(nn.Sequential):
             def forward(self, x: Tensor) -> Tensor:
                 return self[0](self[1](x))
@@ -135,7 +135,7 @@ class TestFolding:
         folded, x = fold_batch_norms(module), torch.randn(2, 3, 2, 2)
         assert torch.equal(folded(x), module(x))
 
-    def test_the_original_goes_on_as_before(self) -> None:
+    def test_the_original_is_not_modified(self) -> None:
         module = nn.Sequential(nn.Conv2d(2, 3, 1, bias=False), nn.BatchNorm2d(3)).train()
         before = {name: value.clone() for name, value in module.state_dict().items()}
         folded = fold_batch_norms(module)

@@ -18,7 +18,7 @@ def block() -> nn.Module:
 
 
 def step(module: nn.Module, x: Tensor, wrapped: bool) -> list[Tensor]:
-    """y, gradients and buffers after two steps that draw the same random numbers."""
+    """y, gradients and buffers after two steps with the same random numbers."""
     torch.manual_seed(1)
     for _ in range(2):
         y = checkpointed(module, x) if wrapped else module(x)
@@ -26,7 +26,7 @@ def step(module: nn.Module, x: Tensor, wrapped: bool) -> list[Tensor]:
     return [y.detach(), *(p.grad for p in module.parameters()), *module.buffers()]
 
 
-def test_gradients_statistics_and_dropout_are_those_without() -> None:
+def test_gradients_statistics_and_dropout_are_those_without_checkpointing() -> None:
     module = block()
     twin = copy.deepcopy(module)
     x = torch.randn(4, 2, 6, 6)
@@ -46,7 +46,7 @@ def test_in_eval_mode() -> None:
         torch.testing.assert_close(got, want)
 
 
-def test_nothing_inside_is_kept() -> None:
+def test_nothing_inside_is_saved() -> None:
     kept: list[Tensor] = []
     x = torch.randn(4, 2, 6, 6)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):

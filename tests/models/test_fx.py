@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""torch.fx traces image models and their stages, on which torchvision's and timm's feature extraction rest."""
+"""torch.fx traces image models and their stages: torchvision's and timm's feature extraction rely on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def dag(seed: int = 0) -> nx.DiGraph:
 def model() -> models.RandWire:
     torch.manual_seed(0)
     made = models.RandWire([dag(i) for i in range(3)], 8, "small", num_classes=5, edge_drop=1.0)
-    for stage in made.stages:  # edges that differ
+    for stage in made.stages:  # so that all edges differ
         torch.nn.init.normal_(stage.weight)
     return made
 
@@ -35,7 +35,7 @@ def images() -> torch.Tensor:
 
 
 class TestTrace:
-    def test_gives_the_same(self, model, images):
+    def test_results(self, model, images):
         traced = torch.fx.symbolic_trace(model.eval())
         assert torch.equal(traced(images), model(images))
         assert {"stages_0_nodes_7_bn", "stages_2_nodes_0_conv"} <= {node.name for node in traced.graph.nodes}
@@ -50,7 +50,7 @@ class TestTrace:
         assert gradients[0].keys() == gradients[1].keys()
         assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
 
-    def test_edges_are_drawn_anew(self, model, images):
+    def test_edges_are_drawn_in_every_call(self, model, images):
         traced = torch.fx.symbolic_trace(model.train())
         torch.manual_seed(1)
         expected = [model(images) for _ in range(3)]
@@ -92,7 +92,7 @@ class TestMaps:
             assert all(torch.equal(a, b) for a, b in zip(some, whole, strict=False))
 
     def test_no_edge_to_drop(self, images):
-        """Stages without edges, or where no target hears others too, lose none."""
+        """Stages without edges, or where no target has other in-edges, lose none."""
         path, single = nx.DiGraph([(0, 1)]), nx.DiGraph()
         single.add_node(0)
         for graphs in ([single] * 3, [path, single, path]):

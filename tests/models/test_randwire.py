@@ -291,7 +291,7 @@ class TestEdgeDrop:
             assert (target == target[e]).sum() > 1
         assert len({i for i, _ in seen}) == 4
 
-    def test_as_often_as_asked(self) -> None:
+    def test_the_probability(self) -> None:
         model = small(edge_drop=0.1)
         torch.manual_seed(0)
         often = sum(any(not k.all() for k in draw(model)) for _ in range(1000))
@@ -346,7 +346,7 @@ class TestErrors:
         with pytest.raises(RuntimeError, match="channels"):  # torch's own
             model(torch.zeros(1, 4, 64, 64))
 
-    def test_of_a_generator_that_was_not_made(self) -> None:
+    def test_of_a_class_as_the_generator(self) -> None:
         with pytest.raises(
             fw.InputError, match=r"generator: expected ER\(\.\.\.\), got the class\. Give its parameters"
         ):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""freewire.timm where timm is missing or broken; what it does with timm is tested in tests/vision/."""
+"""freewire.timm if timm is missing or broken; tests/vision/ tests it with timm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    """As in a process that has imported neither."""
+    """Make the process look as if it had imported neither."""
     for name in [name for name in sys.modules if name in ("timm", "freewire.timm") or name.startswith("timm.")]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -59,7 +59,7 @@ def pins(name: str) -> dict[str, set[str]]:
 
 
 def test_both_environments_have_the_same_packages():
-    """But for torch."""
+    """Except torch."""
     usual, vision = pins("constraints.txt"), pins("constraints-vision.txt")
     common = usual.keys() & vision.keys()
     assert {"numpy", "pytest", "networkx", "safetensors", "setuptools", "pybind11", "ninja", "torch"} <= common

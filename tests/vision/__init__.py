@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What needs torchvision and timm: run by ``make test-vision``, in an environment of its own."""
+"""Tests that need torchvision and timm; ``make test-vision`` runs them in an environment of their own."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One thread: the tensors here are small."""
+"""These tests run on one thread, since their tensors are small."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""freewire.timm: what timm's factory, feature extraction, optimizers and training script ask of a model."""
+"""freewire.timm with timm's factory, feature extraction, optimizers, and arguments of its training script."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 
 class TestInstalled:
     def test_not_the_tree(self):
-        """What was built and installed for this torch is what is tested."""
+        """The tests run on the package that was built and installed for this torch."""
         assert Path(sys.prefix).resolve() in Path(fw.__file__).resolve().parents
 
     def test_examples(self):
@@ -62,8 +62,8 @@ class TestRegistry:
         assert timm.list_models("randwire*") == NAMES
         assert timm.list_models("randwire*", pretrained=True) == []
 
-    def test_again_and_with_all_others(self):
-        """A second import, by whatever way, warns of nothing and changes nothing."""
+    def test_reloading(self):
+        """A second import neither warns nor changes any entry of the registry."""
         before = {name: timm.model_entrypoint(name) for name in timm.list_models()}
         assert len(before) > 1000
         with warnings.catch_warnings():
@@ -82,8 +82,8 @@ class TestRegistry:
         assert timm.model_entrypoint("randwire_ws_small") is other
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_a_model_is_freewires(self, name):
-        """Parameters of the same names and shapes, and the same training as freewire.models'."""
+    def test_models_match_those_of_freewire_models(self, name):
+        """They have the same parameter names, shapes, regularisation and wiring."""
         ours = on_meta(name, seed=1)
         with torch.device("meta"):
             theirs = getattr(fw.models, name)(seed=1)
@@ -91,7 +91,7 @@ class TestRegistry:
         assert (ours.edge_drop, ours.dropout.p) == (theirs.edge_drop, theirs.dropout.p)
         assert [stage.graph.wiring_hash for stage in ours.stages] == [s.graph.wiring_hash for s in theirs.stages]
 
-    def test_wiring_is_the_seeds(self):
+    def test_the_seed_determines_the_wiring(self):
         hashes = [on_meta(seed=seed).stages[0].graph.wiring_hash for seed in (0, 1)]
         assert hashes[0] != hashes[1]
 
@@ -110,7 +110,7 @@ class TestRegistry:
 
 
 class TestArguments:
-    def test_same_result_as_freewires(self, images):
+    def test_same_result_as_freewire_models(self, images):
         ours = small(seed=2).eval()
         theirs = fw.models.randwire_ws_small(seed=2, num_classes=10).eval()
         theirs.load_state_dict(ours.state_dict())
@@ -151,13 +151,13 @@ class TestArguments:
     def test_drop_rate(self):
         model = small(drop_rate=0.5)
         features = torch.ones(1, 1280, 2, 2)
-        heard = model.forward_head(features, pre_logits=True)
-        assert set(heard.unique().tolist()) == {0.0, 2.0}
-        assert 500 < heard.count_nonzero() < 780
+        dropped = model.forward_head(features, pre_logits=True)
+        assert set(dropped.unique().tolist()) == {0.0, 2.0}
+        assert 500 < dropped.count_nonzero() < 780
         assert torch.equal(model.eval().forward_head(features, pre_logits=True), torch.ones(1, 1280))
 
     def test_of_the_training_script(self):
-        """What its command line leaves out is None; rates of what the models lack are 0."""
+        """Arguments omitted on its command line are None; rates for parts that the models lack are 0."""
         model = on_meta(
             "randwire_ws_regular109",
             **{"drop_rate": None, "drop_path_rate": None, "drop_block_rate": 0.0, "global_pool": None},
@@ -215,7 +215,7 @@ class TestFeatures:
 
     @pytest.mark.parametrize("indices", [(0,), (1, 3), (-2,), 2, (4, 0)])
     def test_some(self, images, indices):
-        """The same maps as the whole network's, and what comes after the last is gone."""
+        """The maps are the whole network's, and the modules after the last one are gone."""
         model = small(features_only=True, out_indices=indices).eval()
         whole = small().eval()
         own = {name.removeprefix("model."): value for name, value in model.state_dict().items()}
@@ -228,7 +228,7 @@ class TestFeatures:
         assert len(model.model.stem) + len(model.model.stages) == max(places) + 1
         assert model.feature_info.channels() == [m.shape[1] for m in maps]
 
-    def test_smaller_images_where_less_is_run(self):
+    def test_smaller_images_if_fewer_stages_run(self):
         model = on_meta(features_only=True, out_indices=(0, 2))
         assert [m.shape[-1] for m in model(torch.empty(2, 3, 8, 8, device="meta"))] == [4, 1]
 
@@ -333,7 +333,7 @@ class TestFiles:
             assert torch.equal(by_hand(images), expected)
 
     def test_own_weights_as_pretrained(self, tmp_path):
-        """A file of one's own counts as weights, and timm adapts its first convolution and classifier."""
+        """A file given by the user counts as weights, and timm adapts its first convolution and classifier."""
         model = small(num_classes=1000)
         path = tmp_path / "weights.safetensors"
         safetensors.torch.save_file(model.state_dict(), path)
@@ -344,7 +344,7 @@ class TestFiles:
         assert grey.fc.weight.shape == (5, 1280)
 
     def test_folder(self, images, tmp_path):
-        """timm's own format keeps the arguments, so the wiring comes back by itself."""
+        """timm's own format stores the arguments, and with them the wiring."""
         model = small(seed=5).eval()
         save_for_hf(model, tmp_path, safe_serialization=True)
         again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""freewire's image models beside torchvision: from a picture to classes, features of any node, and its torch."""
+"""freewire's image models with torchvision: classifying a picture, features of any node, and its version of torch."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ def test_from_a_picture_to_classes(model):
 
 
 def test_features_of_any_node(model):
-    """The extractor traces the model: stages and each of their nodes can be asked for."""
+    """The extractor traces the model, so it can return the result of any stage or node."""
     train, evaluation = get_graph_node_names(model)
     assert "stages.1.nodes.31.bn" in evaluation
     assert train == evaluation
     extractor = create_feature_extractor(model, {"stages.0.nodes.7": "node", "stages.1": "stage", "head": "head"})
-    heard = []
-    hooks = [m.register_forward_hook(lambda *a: heard.append(a[-1])) for m in (model.stages[0].nodes[7], model.head)]
+    seen = []
+    hooks = [m.register_forward_hook(lambda *a: seen.append(a[-1])) for m in (model.stages[0].nodes[7], model.head)]
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         model(x)
         for hook in hooks:
             hook.remove()
         features = extractor.eval()(x)
-        assert torch.equal(features["node"], heard[0])
+        assert torch.equal(features["node"], seen[0])
         assert torch.equal(features["stage"], model.forward_maps(x)[3])
-        assert torch.equal(features["head"], heard[1])
+        assert torch.equal(features["head"], seen[1])
 
 
 class TestThisTorch:
-    """It is newer than the one of the other tests."""
+    """The other tests run on an older torch."""
 
     @pytest.mark.slow
-    def test_traced_whole(self, model):
-        """By torch.compile, without its code generator, which takes a minute for so many nodes; 10 seconds."""
+    def test_compiled_without_inductor(self, model):
+        """The whole model; inductor would take a minute for so many nodes, this takes 10 seconds."""
         x = torch.rand(2, 3, 64, 64)
         with torch.no_grad():
             assert torch.equal(torch.compile(model, fullgraph=True, backend="aot_eager")(x), model(x))
