@@ -305,7 +305,7 @@ class TestRawChecks:
             ({"x": lambda t: t[0]}, r"x: expected shape \[batch, 9\]"),
             (
                 {"x": lambda t: t.int(), "weight": lambda t: t.int(), "bias": lambda t: t.int()},
-                "x: expected float32",
+                "x: expected one of float32",
             ),
             ({"x": lambda t: t.float()}, "weight: expected the element type of x"),
             ({"weight": lambda t: t[1:]}, "weight: expected a vector of"),
