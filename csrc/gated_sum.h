@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What both backends say of a gated sum: its gates, and the checks of the operators' arguments.
+// Argument checks of the gated sum's operators. Like checks.h it is at the root because the bindings of both backends
+// use it.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -15,7 +16,7 @@
 
 namespace freewire {
 
-// Whether elements fill their memory without gaps or overlaps, in whatever order of axes.
+// Whether the elements fill their memory without gaps or overlaps, in any order of axes.
 inline bool is_dense(const torch::stable::Tensor& tensor) {
   std::vector<int64_t> axes(tensor.dim());
   std::iota(axes.begin(), axes.end(), 0);
@@ -29,7 +30,7 @@ inline bool is_dense(const torch::stable::Tensor& tensor) {
   return true;
 }
 
-// Nothing is asked of the strides of an axis that holds one element.
+// The stride of an axis of one element does not matter.
 inline void check_alike(const torch::stable::Tensor& tensor, const torch::stable::Tensor& first, const char* name) {
   STD_TORCH_CHECK(tensor.scalar_type() == first.scalar_type() && tensor.device() == first.device(), name,
                   ": expected the element type and the device of the first of xs.");

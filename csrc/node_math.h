@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-// What one node computes: every activation, aggregation and derivative, written once.
+// The mathematics of one node: every activation, aggregation and derivative, once for all kernels.
 //
-// Enters: pre-activations, terms w * a, or gradients. Leaves: values and derivatives. V is float or double (a
-// CUDA thread, a scalar loop) or a cpu::Vec of them (a SIMD register of batch columns), so host and device,
-// slow and fast code share each formula. Definitions follow torch, NaN behaviour included: a NaN that enters
-// a node leaves it, but for step, which tells z > 0 from all else.
+// V is float or double (a CUDA thread, a scalar loop) or a cpu::Vec of them (a SIMD register of batch columns), so host
+// and device code share each formula. Definitions follow torch, including NaN: a NaN among a node's sources makes its
+// value NaN, except for step, which is 1 if z > 0 and 0 otherwise.
 #pragma once
 
 #include <cmath>
@@ -16,7 +15,7 @@
 
 namespace freewire {
 
-// Codes stand in plans and files; freewire/graph/graph.py lists the same names in the same order.
+// The codes are stored in plans and files; freewire/graph lists the same names in the same order.
 enum class Activation : uint8_t {
   kLinear,
   kRelu,
@@ -40,7 +39,7 @@ enum class Activation : uint8_t {
 
 enum class Aggregation : uint8_t { kSum, kMean, kProduct, kMax, kMin, kMaxabs };
 
-// Elementary functions by value type; cpu/vector_math.h specialises it for SIMD registers.
+// Elementary functions by value type; cpu/simd/vector_math.h specialises it for SIMD registers.
 template <class V>
 struct Math {
   static FREEWIRE_INLINE V exp(V x) { return std::exp(x); }
@@ -71,7 +70,7 @@ template <Activation A, class V>
 FREEWIRE_INLINE V activate(V z) {
   const V zero(0), one(1);
   if constexpr (A == Activation::kLinear) return z;
-  // "zero > z" and not "z > 0", here and below: a NaN must fall through to z.
+  // "zero > z" instead of "z > zero", here and below, so that a NaN gives z.
   if constexpr (A == Activation::kRelu) return select(zero > z, zero, z);
   if constexpr (A == Activation::kLeakyRelu) return select(z > zero, z, z * V(kLeakySlope));
   if constexpr (A == Activation::kElu) return select(z > zero, z, Math<V>::expm1(z));
@@ -98,8 +97,8 @@ FREEWIRE_INLINE V activate(V z) {
   }
 }
 
-// The derivative's argument v is the pre-activation z where the value alone does not tell it (the plan then
-// keeps a row for z: PREACTIVATION_KEPT in freewire/plan/plan.py), and the activation's value a everywhere else.
+// The derivative is computed from v: the activation's value a if that determines it, and else the pre-activation z (for
+// which the plan then keeps a row: PREACTIVATION_KEPT in freewire/plan).
 template <Activation A, class V>
 FREEWIRE_INLINE V derivative(V v) {
   const V zero(0), one(1);
@@ -135,15 +134,16 @@ FREEWIRE_INLINE V derivative(V v) {
   }
 }
 
-// Whether the gradient reaches every in-edge by one factor a node (1, or 1 / fan-in), so that sources can
+// Whether the gradient of every in-edge is that of the node times one factor (1, or 1 / fan-in), so that sources can
 // gather it.
 FREEWIRE_INLINE constexpr bool is_linear(Aggregation aggregation) {
   return aggregation == Aggregation::kSum || aggregation == Aggregation::kMean;
 }
 
-// Whether a term replaces the best so far. Strict, so that the first edge wins a tie; a NaN always wins.
+// Whether a term replaces the best so far. The comparison is strict, so that the first edge wins a tie; a NaN always
+// wins.
 template <Aggregation A, class V>
-FREEWIRE_INLINE auto takes(V term, V best) {
+FREEWIRE_INLINE auto replaces(V term, V best) {
   if constexpr (A == Aggregation::kMax) return (term > best) | (term != term);
   if constexpr (A == Aggregation::kMin) return (best > term) | (term != term);
   if constexpr (A == Aggregation::kMaxabs) {
@@ -151,19 +151,19 @@ FREEWIRE_INLINE auto takes(V term, V best) {
   }
 }
 
-// One more term into a running aggregate, for the aggregations that are not linear.
+// Adds a term to a running aggregate, for aggregations that are not linear.
 template <Aggregation A, class V>
 FREEWIRE_INLINE V combine(V best, V term) {
   if constexpr (A == Aggregation::kProduct) {
     return best * term;
   } else {
-    return select(takes<A>(term, best), term, best);
+    return select(replaces<A>(term, best), term, best);
   }
 }
 
 constexpr int kNumActivations = static_cast<int>(Activation::kHardSigmoid) + 1;
 
-// Calls body(std::integral_constant<Activation, code>{}): the run-time code becomes a template argument.
+// Calls body(std::integral_constant<Activation, code>{}), which makes the code a template argument.
 template <class Body, int... kCodes>
 FREEWIRE_INLINE void with_activation(Activation code, Body&& body, std::integer_sequence<int, kCodes...>) {
   (void)((static_cast<int>(code) == kCodes &&
@@ -175,7 +175,7 @@ FREEWIRE_INLINE void with_activation(Activation code, Body&& body) {
   with_activation(code, body, std::make_integer_sequence<int, kNumActivations>{});
 }
 
-// The same for an aggregation that is not linear; for one that is, body is not called.
+// The same for an aggregation that is not linear; for a linear one body is not called.
 template <class Body>
 FREEWIRE_INLINE void with_nonlinear(Aggregation code, Body&& body) {
   switch (code) {

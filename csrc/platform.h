@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What differs between host and device compilers, named once.
+// The differences between host and device compilers.
 #pragma once
 
 #if defined(__CUDACC__)

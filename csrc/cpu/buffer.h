@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Memory for one thread's work inside a kernel call.
+// Scratch memory of one thread during a kernel call.
 #pragma once
 
 #include <cstddef>

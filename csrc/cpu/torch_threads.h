@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// torch's thread pool, as cpu/drive.h wants threads.
+// torch's thread pool as the parallel_for that cpu/network/drive.h and cpu/blocks expect.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Measures cpu/vector_math.h against the C library's double functions.
+// Measures the error of cpu/simd/vector_math.h, compared with the C library's double functions.
 //
-// Enters: nothing (22 million floats over all functions, the special values, and double), "sweep" (all 2^32
-// floats) or "time" (ns for 64 columns), then the names of functions (none: all). Leaves: a line a function;
-// the exit status is 1, with the reason on stderr, when a bound is exceeded. Why: the header promises an
-// accuracy for each instruction set, and only the build's own flags can prove it. Compile it once for each
-// set; the widest register is the one measured.
+// The first argument is the mode: "sample", the default (22 million floats over all functions, the special values, and
+// double), "sweep" (all 2^32 floats) or "time" (ns for 64 columns). Then come the names of functions, by default all.
+// Prints one line per function; the exit status is 1, with the reason on stderr, if a bound is exceeded. The header
+// promises an accuracy for each instruction set, which depends on the compiler's flags, so compile it once for each
+// set; it measures the widest register.
 #include <algorithm>
 #include <cfloat>
 #include <chrono>
@@ -32,71 +32,26 @@ constexpr int kLanes = kBytes / sizeof(float);
 using V = freewire::cpu::Vec<float, kLanes>;
 using D = freewire::cpu::Vec<double, kBytes / sizeof(double)>;
 
-// Bounds are the figures in the header's table, rounded up. The function is not constant inside [low, high],
-// where half of the sample lies; limit bounds |value|.
-struct Exp {
-  static constexpr const char* kName = "exp";
-  static constexpr double kBound = 1.1, kLow = -104, kHigh = 89, kLimit = INFINITY;
-  template <class X>
-  static FREEWIRE_INLINE X value(X x) {
-    return freewire::Math<X>::exp(x);
-  }
-  static double reference(double x) { return std::exp(x); }
-};
-struct Expm1 {
-  static constexpr const char* kName = "expm1";
-  static constexpr double kBound = 1.8, kLow = -18, kHigh = 89, kLimit = INFINITY;
-  template <class X>
-  static FREEWIRE_INLINE X value(X x) {
-    return freewire::Math<X>::expm1(x);
-  }
-  static double reference(double x) { return std::expm1(x); }
-};
-struct Log1p {
-  static constexpr const char* kName = "log1p";
-  static constexpr double kBound = 1.3, kLow = -1, kHigh = 63, kLimit = INFINITY;
-  template <class X>
-  static FREEWIRE_INLINE X value(X x) {
-    return freewire::Math<X>::log1p(x);
-  }
-  static double reference(double x) { return std::log1p(x); }
-};
-struct Tanh {
-  static constexpr const char* kName = "tanh";
-  static constexpr double kBound = 1.4, kLow = -10, kHigh = 10, kLimit = 1;
-  template <class X>
-  static FREEWIRE_INLINE X value(X x) {
-    return freewire::Math<X>::tanh(x);
-  }
-  static double reference(double x) { return std::tanh(x); }
-};
-struct Sin {
-  static constexpr const char* kName = "sin";
-  static constexpr double kBound = 2.1, kLow = -6400, kHigh = 6400, kLimit = 1;
-  template <class X>
-  static FREEWIRE_INLINE X value(X x) {
-    return freewire::Math<X>::sin(x);
-  }
-  static double reference(double x) { return std::sin(x); }
-};
-struct Cos {
-  static constexpr const char* kName = "cos";
-  static constexpr double kBound = 2.1, kLow = -6400, kHigh = 6400, kLimit = 1;
-  template <class X>
-  static FREEWIRE_INLINE X value(X x) {
-    return freewire::Math<X>::cos(x);
-  }
-  static double reference(double x) { return std::cos(x); }
-};
-struct Erf {
-  static constexpr const char* kName = "erf";
-  static constexpr double kBound = 2.0, kLow = -4, kHigh = 4, kLimit = 1;
-  template <class X>
-  static FREEWIRE_INLINE X value(X x) {
-    return freewire::Math<X>::erf(x);
-  }
-  static double reference(double x) { return std::erf(x); }
-};
+// A function to measure. The bounds are the figures in the table of vector_math.h, rounded up. The function is not
+// constant inside [low, high], where half of the samples lie; limit bounds |value|.
+#define FREEWIRE_FUNCTION(Type, function, bound, low, high, limit)                    \
+  struct Type {                                                                       \
+    static constexpr const char* kName = #function;                                   \
+    static constexpr double kBound = bound, kLow = low, kHigh = high, kLimit = limit; \
+    template <class X>                                                                \
+    static FREEWIRE_INLINE X value(X x) {                                             \
+      return freewire::Math<X>::function(x);                                          \
+    }                                                                                 \
+    static double reference(double x) { return std::function(x); }                    \
+  };
+FREEWIRE_FUNCTION(Exp, exp, 1.1, -104, 89, INFINITY)
+FREEWIRE_FUNCTION(Expm1, expm1, 1.8, -18, 89, INFINITY)
+FREEWIRE_FUNCTION(Log1p, log1p, 1.3, -1, 63, INFINITY)
+FREEWIRE_FUNCTION(Tanh, tanh, 1.4, -10, 10, 1)
+FREEWIRE_FUNCTION(Sin, sin, 2.1, -6400, 6400, 1)
+FREEWIRE_FUNCTION(Cos, cos, 2.1, -6400, 6400, 1)
+FREEWIRE_FUNCTION(Erf, erf, 2.0, -4, 4, 1)
+#undef FREEWIRE_FUNCTION
 
 float float_of(uint32_t bits) {
   float value;
@@ -104,7 +59,7 @@ float float_of(uint32_t bits) {
   return value;
 }
 
-// |got - want| in units of the spacing of floats at want. Past the largest float, infinity stands for 2^128.
+// |got - want| in units of the spacing of floats at want. An infinite result counts as 2^128.
 double ulps(float got, double want) {
   if (std::isnan(want) || std::isnan(got)) return std::isnan(want) && std::isnan(got) ? 0 : INFINITY;
   const double finite = std::isinf(got) ? std::copysign(0x1p128, got) : got;
@@ -115,7 +70,7 @@ double ulps(float got, double want) {
   return std::fabs(finite - want) * std::ldexp(1.0, FLT_MANT_DIG - std::max(exponent, FLT_MIN_EXP));
 }
 
-// The worst point seen so far of one function.
+// The point of largest error of one function so far.
 template <class F>
 struct Report {
   double error = 0;
@@ -143,8 +98,8 @@ struct Report {
   }
 };
 
-// Each special value in each lane, beside lanes that take the near path and the far one, and the same either
-// way.
+// Checks each special value in each lane, next to lanes that take the path of small angles and that of huge ones: the
+// result must be the same next to both.
 template <class F>
 void check_special(Report<F>& report) {
   const float values[] = {0.f,      INFINITY,  NAN,       FLT_TRUE_MIN, FLT_MIN,   0x1.fffffcp-127f, FLT_EPSILON,
@@ -166,7 +121,7 @@ void check_special(Report<F>& report) {
         report.add(in, mixed);
         if (std::memcmp(&mixed[lane], &alone[lane], sizeof point) == 0 || std::isnan(alone[lane])) continue;
         report.passed = false;
-        std::fprintf(stderr, "%s: expected %a whatever the other lanes hold, got %a beside %a. x = %a, lane %d\n",
+        std::fprintf(stderr, "%s: expected %a for any value of the other lanes, got %a next to %a. x = %a, lane %d\n",
                      F::kName, alone[lane], mixed[lane], neighbour, point, lane);
       }
     }
@@ -178,7 +133,8 @@ void check_special(Report<F>& report) {
   }
 }
 
-// The bit patterns i * stride: with a large odd stride every exponent and both signs, near and far lanes mixed.
+// Checks the bit patterns i * stride: with a large odd stride they cover every exponent and both signs, and mix small
+// and huge angles.
 template <class F>
 void check_bits(Report<F>& report, uint64_t count, uint32_t stride) {
   float in[kLanes];

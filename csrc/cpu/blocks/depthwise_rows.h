@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// One row of a 3x3 convolution of every channel by itself, forward and the kernel's gradient.
+// One row of a depthwise 3x3 convolution: forward, and the gradient of the convolution's kernel.
 //
-// Enters: rows of feature maps, channels innermost, so that a register holds neighbouring channels of one pixel and the
-// nine numbers that they are multiplied by stay in registers along the row. Leaves: a row, or sums. One thread owns
-// both; one order of every sum.
+// Channels are innermost, so a register holds neighbouring channels of one pixel, and the nine numbers by which they
+// are multiplied stay in registers along the row. One thread owns the row, or the sums, that a call writes, so there
+// are no races. The forward loads each number of three rows once per kPixels pixels, from the first-level cache, and
+// stores one; every sum has one order: bitwise deterministic.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@ template <class T, int kVectorBytes>
 struct DepthwiseRows {
   using C = Compute<T>;
   static constexpr int kLanes = kVectorBytes / sizeof(C);
-  static constexpr int kPixels = 4;  // on their way at a time
+  static constexpr int kPixels = 4;  // computed together
   using V = Vec<C, kLanes>;
 
   static void forward(const T* const* rows, const C* kernel, int64_t width, int64_t channels, T* y) {
@@ -36,15 +37,15 @@ struct DepthwiseRows {
     add_lines<false>(x, grad_rows, width, channels, sums);
   }
 
-  static void relu_gradient(const T* heard, int64_t length, T* grad) {
+  static void relu_gradient(const T* rectified, int64_t length, T* grad) {
     each_register(length, [&]<bool kSome>(int64_t i, int64_t count, std::bool_constant<kSome>) {
-      const V value = load<kSome>(heard + i, count);  // where it is a NaN the gradient passes
+      const V value = load<kSome>(rectified + i, count);  // a NaN lets the gradient pass
       store<kSome>(select(value <= V(C(0)), V(C(0)), load<kSome>(grad + i, count)), grad + i, count);
     });
   }
 
  private:
-  // kAll: all three rows are there.
+  // kAll: none of the three rows is null.
   template <bool kAll>
   static void add_lines(const T* x, const T* const* grad_rows, int64_t width, int64_t channels, C* sums) {
     each_register(channels, [&]<bool kSome>(int64_t c, int64_t count, std::bool_constant<kSome>) {
@@ -71,8 +72,8 @@ struct DepthwiseRows {
     });
   }
 
-  // body(first channel, how many are new, whether no more are there): a last register that is not full overlaps the one
-  // before it, and where there is none before it, it is filled up with zeros.
+  // Calls body(first channel, number of new channels, whether the register is not full). If the last register would not
+  // be full it overlaps the one before it; if there is none before it, it is padded with zeros.
   template <class Body>
   static FREEWIRE_INLINE void each_register(int64_t channels, const Body& body) {
     if (channels < kLanes) return body(0, channels, std::true_type{});

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Whole feature maps through a gated sum and the depthwise convolution that hears it: rows, bands, and their order.
+// Runs whole feature maps through a gated sum and the depthwise convolution that reads it: bands of rows, and their
+// order.
 //
-// Enters: arrays [batch, height, width, channels], and parallel_for as cpu/drive.h takes it. Leaves: y, or all
-// gradients. The sum's rows go by in a window of three that stays in the cache, and nobody writes them to memory; the
-// backward makes them once more. Its pass over a band of rows reads what is heard and y's gradient, and writes the
-// gradients of what is heard. No torch here, so that csrc/testing runs this very code under the sanitizers.
+// Arrays are [batch, height, width, channels]; parallel_for is that of cpu/network/drive.h. The rows of the sum pass
+// through a window of three that stays in the cache, and the sum is never written to memory; the backward recomputes
+// it. A backward pass over a band of rows reads xs and grad_y and writes grad_xs. No torch here, so that csrc/testing
+// runs the same code under the sanitizers.
 #pragma once
 
 #include <algorithm>
@@ -25,15 +26,15 @@ struct Maps {
   int64_t at(int64_t image, int64_t row_number) const { return (image * height + row_number) * row(); }
 };
 
-// Rows are shared out in bands, so that one image keeps several threads busy. A function of the shape alone: the number
-// of threads changes no bit. A band reads a row beyond either end, so few rows are no band.
+// Rows are divided into bands, so that one image keeps several threads busy. The division depends on the shape alone,
+// so the number of threads changes no bit. A band also reads one row past each end, so it has at least kLeastRows rows.
 constexpr int64_t kBands = 16, kLeastRows = 4;
 inline int64_t bands_of_image(const Maps& maps) {
   const int64_t wanted = (kBands + maps.batch - 1) / maps.batch;
   return std::max<int64_t>(1, std::min(wanted, maps.height / kLeastRows));
 }
 
-// Three neighbouring rows, each with a column of zeros at either end; rows outside the image are zeros.
+// Three neighbouring rows, each with a column of zeros at each end; rows outside the image are zeros.
 template <class T>
 class Window {
  public:
@@ -50,7 +51,7 @@ class Window {
   Buffer<T> numbers_;
 };
 
-// For each of a band's rows [begin, end): fill(r) of it and its neighbours, then use(row).
+// For each row of a band [begin, end): calls fill() for the row and its neighbours, then use(row).
 template <class T, class Fill, class Use>
 void slide(Window<T>& window, const Maps& maps, int64_t begin, int64_t end, const Fill& fill, const Use& use) {
   for (int64_t r = begin - 1; r <= end; ++r) {
@@ -63,7 +64,7 @@ void slide(Window<T>& window, const Maps& maps, int64_t begin, int64_t end, cons
   }
 }
 
-// body(band, image, first row, one past the last) of every band that a thread has, inside with_buffers().
+// Calls body(band, image, first row, one past the last) for every band of a thread, inside with_buffers().
 template <class ParallelFor, class WithBuffers>
 void for_each_band(const Maps& maps, const ParallelFor& parallel_for, const WithBuffers& with_buffers) {
   const int64_t bands = bands_of_image(maps);
@@ -90,23 +91,23 @@ void run_gated_depthwise(const GatedSumCall<T>& call, const Maps& maps, const Co
   const auto gates = gates_of(call);
   const auto& use = kernels<T>();
   for_each_band(maps, parallel_for, [&](const auto& each_band) {
-    Window<T> heard(maps);
+    Window<T> summed(maps);
     std::vector<const T*> xs(call.xs.size());
     const GatedSum<T> sum{xs.data(), gates.data(), static_cast<int64_t>(xs.size()), call.relu};
     each_band([&](int64_t, int64_t image, int64_t begin, int64_t end) {
       const auto fill = [&](int64_t r) {
         place(call.xs, maps.at(image, r), xs);
-        use.gated_sum.forward(sum, 0, maps.row(), heard.inside(r));
+        use.gated_sum.forward(sum, 0, maps.row(), summed.inside(r));
       };
-      slide(heard, maps, begin, end, fill, [&](int64_t r) {
-        const T* const rows[3] = {heard.bordered(r - 1), heard.bordered(r), heard.bordered(r + 1)};
+      slide(summed, maps, begin, end, fill, [&](int64_t r) {
+        const T* const rows[3] = {summed.bordered(r - 1), summed.bordered(r), summed.bordered(r + 1)};
         use.depthwise.forward(rows, kernel, maps.width, maps.channels, y + maps.at(image, r));
       });
     });
   });
 }
 
-// What the backward of one leaves; weight [count] and kernel [9, channels] may be null.
+// The results of the backward; weight [count] and kernel [9, channels] may be null.
 template <class T>
 struct GatedDepthwiseGradients {
   std::vector<T*> xs;
@@ -123,14 +124,14 @@ void run_gated_depthwise_backward(const GatedSumCall<T>& call, const Maps& maps,
   const int64_t num_bands = maps.numel() ? maps.batch * bands_of_image(maps) : 0;
   const auto gates = gates_of(call);
   const auto& use = kernels<T>();
-  std::vector<C> turned(9 * channels);  // y's gradient is heard from the opposite side
+  std::vector<C> turned(9 * channels);  // the kernel rotated by 180 degrees, for the gradient of its input
   for (int64_t tap = 0; tap < 9; ++tap)
     std::copy_n(kernel + (8 - tap) * channels, channels, turned.data() + tap * channels);
   Buffer<C> dots(grads.weight ? num_bands * count : 0), taps(grads.kernel ? num_bands * 9 * channels : 0);
 
   const auto run_bands = [&](const auto& each_band) {
-    Window<T> window(maps), heard(maps);  // of heard one row is used
-    Buffer<T> grad_heard(maps.row());
+    Window<T> window(maps), summed(maps);  // only one row of summed is used
+    Buffer<T> grad_sum(maps.row());
     std::vector<const T*> xs(count);
     std::vector<T*> grad_xs(count);
     std::vector<C> row_dots(count);
@@ -145,16 +146,16 @@ void run_gated_depthwise_backward(const GatedSumCall<T>& call, const Maps& maps,
       slide(window, maps, begin, end, fill, [&](int64_t r) {
         place(call.xs, maps.at(image, r), xs);
         place(grads.xs, maps.at(image, r), grad_xs);
-        if (band_taps || call.relu) use.gated_sum.forward(sum, 0, maps.row(), heard.inside(0));
+        if (band_taps || call.relu) use.gated_sum.forward(sum, 0, maps.row(), summed.inside(0));
         if (band_taps) {
           const T* const readers[3] = {r + 1 < maps.height ? window.inside(r + 1) : nullptr, window.inside(r),
                                        r > 0 ? window.inside(r - 1) : nullptr};
-          use.depthwise.add_kernel_gradient(heard.bordered(0), readers, maps.width, channels, band_taps);
+          use.depthwise.add_kernel_gradient(summed.bordered(0), readers, maps.width, channels, band_taps);
         }
         const T* const rows[3] = {window.bordered(r - 1), window.bordered(r), window.bordered(r + 1)};
-        use.depthwise.forward(rows, turned.data(), maps.width, channels, grad_heard.data());
-        if (call.relu) use.depthwise.relu_gradient(heard.inside(0), maps.row(), grad_heard.data());
-        use.gated_sum.backward(behind_relu, grad_heard.data(), 0, maps.row(), grad_xs.data(),
+        use.depthwise.forward(rows, turned.data(), maps.width, channels, grad_sum.data());
+        if (call.relu) use.depthwise.relu_gradient(summed.inside(0), maps.row(), grad_sum.data());
+        use.gated_sum.backward(behind_relu, grad_sum.data(), 0, maps.row(), grad_xs.data(),
                                band_dots ? row_dots.data() : nullptr);
         for (int64_t i = 0; band_dots && i < count; ++i) band_dots[i] += row_dots[i];
       });

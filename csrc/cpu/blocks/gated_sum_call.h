@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A gated sum's arguments as tensors, for cpu/gated_sum_drive.h.
+// Converts the arguments of a gated sum from tensors for cpu/blocks/gated_sum_drive.h.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -11,7 +11,7 @@
 
 namespace freewire {
 
-// weight: contiguous, and living as long as the call; null: the mean.
+// weight must be contiguous and outlive the call; null means the mean.
 template <class T>
 cpu::GatedSumCall<T> call_of(const std::vector<torch::stable::Tensor>& xs, const torch::stable::Tensor* weight,
                              bool relu) {

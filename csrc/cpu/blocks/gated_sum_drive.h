@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Whole arrays through the kernels of a gated sum: gates, spans over threads, and the order in which sums are added.
+// Runs whole arrays through the kernels of a gated sum: gates, spans over threads, and the order in which sums are
+// added.
 //
-// Enters: arrays, and parallel_for as cpu/drive.h takes it. Leaves: y, or the gradients. No torch here, so that
-// csrc/testing runs this very code on std::thread under the sanitizers.
+// parallel_for is that of cpu/network/drive.h. No torch here, so that csrc/testing runs the same code on std::thread
+// under the sanitizers.
 #pragma once
 
 #include <algorithm>
@@ -15,12 +16,12 @@
 
 namespace freewire::cpu {
 
-// What a gated sum is called with.
+// The arguments of a gated sum.
 template <class T>
 struct GatedSumCall {
   std::vector<const T*> xs;  // at least one
-  const Compute<T>* weight;  // a number for each, or null: the mean
-  int64_t length;            // of each
+  const Compute<T>* weight;  // [number of xs], or null for the mean
+  int64_t length;            // elements of each array
   bool relu;
 };
 
@@ -39,8 +40,7 @@ std::vector<Compute<T>> gates_of(const GatedSumCall<T>& call) {
   return gates;
 }
 
-// The sum of the i-th of `length` numbers over all parts, in order. The parts are many: nothing is gained by less than
-// a double.
+// The sum of entry i over all parts [count, length], in order; in double, since there are many parts.
 template <class C>
 double total_of(const C* parts, int64_t count, int64_t length, int64_t i) {
   double total = 0;
@@ -48,7 +48,7 @@ double total_of(const C* parts, int64_t count, int64_t length, int64_t i) {
   return total;
 }
 
-// From each part's products of x_i with the sum's gradient, dots [parts, gates].
+// The gradient of the weight from dots [parts, gates], each part's dot products of x_i with the gradient of the sum.
 template <class C>
 void weight_gradient(const std::vector<C>& gates, const C* dots, int64_t parts, C* grad_weight) {
   const auto count = static_cast<int64_t>(gates.size());

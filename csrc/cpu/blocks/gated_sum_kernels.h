@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The raw CPU kernels of a gated sum, y = sum of gate_i x_i, perhaps through a relu: what they take.
+// The arguments of the raw CPU kernels of a gated sum, y = sum of gate_i x_i, optionally through a relu.
 //
-// Arrays are flat: what a tensor's axes mean plays no part. A kernel takes one span of them; spans are independent, so
-// callers spread them over threads as they like.
+// Arrays are flat: the meaning of a tensor's axes does not matter. A kernel handles one span of them; spans are
+// independent, so callers may distribute them over threads in any way.
 #pragma once
 
 #include <cstdint>
@@ -21,18 +21,18 @@ struct GatedSum {
 
 template <class T>
 struct GatedSumKernels {
-  // y[begin, end).
+  // Computes y[begin, end).
   using Forward = void (*)(const GatedSum<T>& sum, int64_t begin, int64_t end, T* y);
-  // Of [begin, end): grad_xs[i] = gate_i times the sum's gradient, and dots[i], where dots is not null, its product
-  // with x_i, summed over the span.
+  // For [begin, end): grad_xs[i] = gate_i times the gradient of the sum; and, unless dots is null, dots[i] = the dot
+  // product of x_i with the gradient of the sum over the span.
   using Backward = void (*)(const GatedSum<T>& sum, const T* grad_y, int64_t begin, int64_t end, T* const* grad_xs,
                             Compute<T>* dots);
   Forward forward;
   Backward backward;
 };
 
-// Elements of a span: a fixed number, so that the number of threads changes no bit. Enough to be worth a task, and few
-// enough that a feature map has several.
+// Elements of a span: a fixed number, so that the number of threads changes no bit; enough to be worth a task, and few
+// enough that a feature map has several spans.
 constexpr int64_t kSpan = 16384;
 inline int64_t num_spans(int64_t length) { return (length + kSpan - 1) / kSpan; }
 

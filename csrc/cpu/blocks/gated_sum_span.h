@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // One span of a gated sum, forward and backward.
 //
-// Enters: the arrays of gated_sum_kernels.h. Leaves: y, or the gradients. One thread owns the span. An element of y
-// moves `count` numbers in and one out, which is all that memory is asked for: the sum and the relu stay in registers,
-// and the backward makes the sum anew to see where the relu let it pass. One order of every sum: bitwise repeatable.
+// One thread owns the span and is the only one to write it, so there are no races. An element of the forward loads
+// `count` numbers and stores one: the sum and the relu stay in registers. An element of the backward loads `count`
+// numbers and grad_y and stores `count` gradients; it recomputes the sum to see where the relu was open. Every sum has
+// one order: bitwise deterministic.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +19,8 @@ template <class T, int kVectorBytes>
 struct GatedSumSpan {
   using C = Compute<T>;
   static constexpr int kLanes = kVectorBytes / sizeof(C);
-  static constexpr int kAtOnce = 4;       // registers of one array on their way at a time
-  static constexpr int64_t kBlock = 512;  // elements whose gradient waits in the first cache while all arrays pass by
+  static constexpr int kAtOnce = 4;       // registers of one array that are loaded together
+  static constexpr int64_t kBlock = 512;  // elements whose gradient stays in the first-level cache for all arrays
   static_assert(kBlock % (kLanes * kAtOnce) == 0, "a block is a whole number of steps");
   using V = Vec<C, kLanes>;
 
@@ -43,7 +44,7 @@ struct GatedSumSpan {
     return total;
   }
 
-  // A NaN passes, as torch's relu lets it.
+  // A NaN passes, as through torch's relu.
   static FREEWIRE_INLINE V through(bool relu, V total, V value) {
     return relu ? select(total <= V(C(0)), V(C(0)), value) : value;
   }
@@ -78,7 +79,7 @@ struct GatedSumSpan {
   }
 
  private:
-  // grad[0, length): the gradient of the sum, 0 where the relu was shut.
+  // grad[0, length) = the gradient of the sum, 0 where the relu was closed.
   static FREEWIRE_INLINE void grad_of_block(const GatedSum<T>& sum, const T* grad_y, int64_t begin, int64_t length,
                                             C* grad) {
     int64_t i = 0;

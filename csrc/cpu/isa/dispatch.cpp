@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Picks the instruction set once, when the first kernel is asked for.
+// Chooses the instruction set once, on the first call of kernels().
 //
-// With FREEWIRE_BASE_ONLY there is nothing to pick: for programs in which registers play no part.
+// FREEWIRE_BASE_ONLY leaves the base set as the only choice, for test programs in which registers play no part.
 #include <cstdlib>
 #include <cstring>
 
@@ -22,13 +22,14 @@ Isa detect() {
 #if defined(FREEWIRE_CHOICE)
   Isa best = Isa::kBase;
   unsigned a = 0, b = 0, c = 0, d = 0;
-  const bool converts_halves = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);  // no name in every compiler's list
+  // Not every compiler's __builtin_cpu_supports() knows F16C.
+  const bool converts_halves = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_halves) best = Isa::kAvx2;
   if (best == Isa::kAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     best = Isa::kAvx512;
   }
-  // A set that the processor lacks would kill the process, so FREEWIRE_ISA can only lower the choice.
+  // An instruction that the processor lacks would kill the process, so FREEWIRE_ISA can only lower the choice.
   if (const char* wanted = std::getenv("FREEWIRE_ISA")) {
     for (int i = 0; i < static_cast<int>(best); ++i) {
       if (std::strcmp(wanted, kIsaNames[i]) == 0) best = static_cast<Isa>(i);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The tables of kernels of one instruction set: the whole of each isa_*.cpp, which says for which.
+// The tables of kernels for one instruction set: everything that an isa_*.cpp holds.
 //
-// FREEWIRE_VECTOR_BYTES is the size of a register. FREEWIRE_TARGET names the instructions beyond the compiler's default
-// that the kernels may use; undefined, they use none.
+// It defines two macros before it includes this file: FREEWIRE_VECTOR_BYTES, the size of a register, and optionally
+// FREEWIRE_TARGET, the instruction sets that the kernels may use beyond the compiler's default.
 #pragma once
 
 // Standard headers come before the target changes: an inline function of theirs compiled for another instruction set

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Backward of the whole network for one tile of the batch.
+// Backward of the whole network for one tile of the batch: from the tile's tape and grad_y to its rows of grad_x and
+// its part of the weight and bias gradients.
 //
-// Enters: the tile's tape and grad_y. Leaves: its rows of grad_x, and its share of the weight and bias
-// gradients. One thread owns the tile; slots run backwards. A source gathers from its readers: an edge moves
-// one gradient row in, which serves both the source's gradient and, against the source's own value (in
-// registers), the weight's. The dots of a few edges are transposed and reduced together. Nodes whose
-// aggregation is not linear give an edge a gradient of its own, so they push it to their sources instead,
-// before any of those is read. No atomics, fixed order: bitwise repeatable.
+// One thread owns the tile, and slots run backwards. A source gathers from its readers: an edge loads one row of
+// gradients (64 to 256 bytes), 4 bytes of destination slot and one weight. The row serves both the gradient of the
+// source and, by its dot product with the source's value in registers, that of the weight. The dot products of a few
+// edges are transposed and reduced together. A node whose aggregation is not linear has a different gradient for each
+// in-edge, so it pushes them to its sources instead, before any of those is read. A thread writes only its own tile's
+// rows and its group's sums, without atomics and in a fixed order: race-free and bitwise deterministic.
 #pragma once
 
 #include "cpu/network/kernels.h"
@@ -16,7 +17,7 @@
 
 namespace freewire::cpu {
 
-// grad *= act', a row of kColumns; value is the row the derivative is told from.
+// grad *= act' for a row of kColumns; value is the row from which the derivative is computed.
 template <class G, class T>
 void differentiate_row(Activation code, const T* value, typename G::C* grad) {
   with_activation(code, [&](auto activation) {
@@ -27,7 +28,7 @@ void differentiate_row(Activation code, const T* value, typename G::C* grad) {
   });
 }
 
-// The gradient that a node which is not linear sends along each in-edge, added to the sources' rows.
+// Adds to the sources' rows the gradients of a node's in-edges, for an aggregation that is not linear.
 template <class G, Aggregation A, class T>
 void push(const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape, bool first,
           const BackwardScratch<Compute<T>>& scratch) {
@@ -38,7 +39,7 @@ void push(const PlanView& plan, const Compute<T>* weight, int64_t node, const T*
   const auto term = [&](int64_t e, int c) {
     return V(weight[e]) * V::load(tape + int64_t{plan.in_src[e]} * G::kColumns + c);
   };
-  // First sweep: the product of the terms before each edge, or the aggregate whose winner is sought.
+  // First sweep: the product of the terms before each edge, or the aggregate itself.
   V state[G::kVectors];
   for (int k = 0; k < G::kVectors; ++k) {
     const int c = k * G::kLanes;
@@ -49,8 +50,9 @@ void push(const PlanView& plan, const Compute<T>* weight, int64_t node, const T*
     }
     state[k] = running;
   }
-  // Second sweep: what each edge receives. A product goes backwards with the product of the terms after; a
-  // winner is the first edge whose term is the aggregate (or the first NaN), and closes its column.
+  // Second sweep: the gradient of each edge. For a product it runs backwards, with the product of the terms after the
+  // edge. Otherwise the first edge whose term equals the aggregate, or is a NaN, takes the whole gradient of its
+  // column.
   typename V::Mask open[G::kVectors];
   for (int k = 0; k < G::kVectors; ++k) {
     if constexpr (A == Aggregation::kProduct) state[k] = V(C(1));
@@ -90,8 +92,8 @@ void push(Aggregation code, const PlanView& plan, const Compute<T>* weight, int6
   with_nonlinear(code, [&](auto which) { push<G, decltype(which)::value>(plan, weight, node, tape, first, scratch); });
 }
 
-// One chunk of a slot's gather over its readers [begin, end). kDots: also each edge's dot with the slot's
-// value.
+// One chunk of a slot's gather over its readers [begin, end). With kDots it also computes each edge's dot product with
+// the slot's value.
 template <class G, bool kDots, class T>
 FREEWIRE_INLINE void gather(const int32_t* dst, const typename G::C* weight, int64_t begin, int64_t end,
                             const typename G::C* grad, const T* value, bool first, typename G::C* sums,
@@ -194,8 +196,8 @@ void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_
     }
     if (node < 0) continue;
     if (!in_registers) {
-      const int64_t told_by = plan.kept_row[node] >= 0 ? plan.kept_row[node] : slot;
-      differentiate_row<G>(activation, tape + told_by * G::kColumns, row);
+      const int64_t derivative_row = plan.kept_row[node] >= 0 ? plan.kept_row[node] : slot;
+      differentiate_row<G>(activation, tape + derivative_row * G::kColumns, row);
       for (int c = 0; c < G::kColumns; c += G::kLanes) {
         const V grad = V::load(row + c);
         bias_sum = bias_sum + grad;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Forward of the whole network for one tile of the batch.
+// Forward of the whole network for one tile of the batch: from x and the parameters to the tile's rows of y and its
+// tape.
 //
-// Enters: a plan, x and parameters. Leaves: the tile's rows of y, and its tape. One thread owns the tile.
-// Nodes run in slot order; a node's sum stays in registers while its in-edges stream by, so an edge moves one
-// row in (32 to 256 bytes, from the cache the tape sits in), 4 bytes of source slot and one weight. Nothing
-// is shared, every sum has one fixed order: bitwise repeatable.
+// One thread owns the tile. Nodes run in slot order, and a node's sum stays in registers while its in-edges are read,
+// so an edge loads one row (32 to 256 bytes, from the cache that holds the tape), 4 bytes of source slot and one
+// weight. Tiles share nothing that is written, so there are no races, and every sum has one fixed order: bitwise
+// deterministic.
 #pragma once
 
 #include <cstring>
@@ -16,7 +17,7 @@
 
 namespace freewire::cpu {
 
-// to = act(from), a row of kColumns; a loop, not unrolled, since the functions inside are long.
+// to = act(from) for a row of kColumns. Not unrolled, since the functions are long.
 template <class G, class T>
 void activate_row(Activation code, const typename G::C* from, T* to) {
   using V = typename G::V;
@@ -26,7 +27,7 @@ void activate_row(Activation code, const typename G::C* from, T* to) {
   });
 }
 
-// One chunk of a node's aggregate. G: the tile's geometry; tape already points at the chunk's first column.
+// One chunk of a node's aggregate. G is the tile's geometry; tape points at the chunk's first column.
 template <class G, Aggregation A, class T>
 FREEWIRE_INLINE void aggregate(const int32_t* src, const Compute<T>* weight, int64_t begin, int64_t end, const T* tape,
                                typename G::V (&total)[G::kChunk]) {
@@ -69,7 +70,7 @@ void forward_tile(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t 
   const int64_t begin = tile * G::kColumns;
   G::read(arrays.x, plan.num_inputs, begin, arrays.batch, tape);
 
-  const bool moved = !keep && plan.reuses_rows();  // rows are used again, and inputs keep their own
+  const bool moved = !keep && plan.reuses_rows();  // then rows are reused; inputs keep their own
   const int32_t* src = moved ? plan.row_src : plan.in_src;
   const auto row_of = [&](int64_t slot) { return tape + (moved ? plan.slot_row[slot] : slot) * int64_t{G::kColumns}; };
   for (int64_t node = 0; node < plan.num_computed(); ++node) {
@@ -82,8 +83,8 @@ void forward_tile(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t 
     const V scale(aggregation == Aggregation::kMean && last > first ? C(1) / C(last - first) : C(1));
     T* row = row_of(plan.num_inputs + node);
     T* kept = keep && plan.kept_row[node] >= 0 ? tape + plan.kept_row[node] * int64_t{G::kColumns} : nullptr;
-    // Where the activation reads the pre-activation: where it is kept, else in the value's own row; but 16 bits would
-    // round it, so then beside the tape.
+    // Where the pre-activation is written before the activation reads it: in the row where it is kept, else in the
+    // value's own row. Rows of 16 bits would round it, so then it is written outside the tape.
     alignas(64) C aside[kNarrow<T> ? G::kColumns : 1];
     C* before;
     if constexpr (kNarrow<T>) {
@@ -123,8 +124,8 @@ void forward_tile(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t 
   }
   const auto output = [&](int64_t i) { return row_of(plan.output_slot[i]); };
   G::write(output, plan.num_outputs, begin, arrays.batch, arrays.y);
-  // Samples past the end must add nothing to weight gradients: their gradients are 0, and so must their values be,
-  // since what the last sample repeats may be infinite.
+  // Samples past the end must add nothing to weight gradients. Their gradients are 0, and their values must be 0 too,
+  // since they repeat the last sample, which may be infinite.
   for (int64_t row = 0; keep && begin + G::kColumns > arrays.batch && row < plan.tape_rows; ++row) {
     std::memset(tape + row * G::kColumns + arrays.batch - begin, 0, (begin + G::kColumns - arrays.batch) * sizeof(T));
   }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The raw CPU kernels, without torch: what they take, and the table of those that this processor can run.
+// The raw CPU kernels, without torch: their arguments, and the table of the kernels for this processor.
 //
-// A kernel takes one tile, a slice of the batch, through the whole network. Tiles are independent, so callers
-// spread them over threads as they like (cpu/forward.cpp by torch's pool, csrc/testing by std::thread). A
-// tile's row holds one node's values for the tile's samples; row_bytes() decides how many.
+// A kernel runs one tile, a slice of the batch, through the whole network. Tiles are independent, so callers may
+// distribute them over threads in any way (cpu/network/*_op.cpp by torch's pool, csrc/testing by std::thread). A row of
+// a tile holds one node's values for the tile's samples; row_bytes() decides how many.
 //
-// T is what x, y, their gradients and the tape are stored as. Everything else is Compute<T>: parameters come in it, and
-// gradients of nodes stay in it, so that 16 bits round a value once and a gradient only where it leaves.
+// x, y, their gradients and the tape are stored in T. Parameters and the gradients of nodes are Compute<T>, so that
+// 16-bit types round a value once, and a gradient only when it is returned.
 #pragma once
 
 #include <cstdint>
@@ -36,20 +36,20 @@ struct BackwardArrays {
   int64_t batch;
 };
 
-// One thread's memory for the backward. The sums are those of one group of tiles.
+// Memory of one thread in the backward. The sums are over one group of tiles.
 template <class C>
 struct BackwardScratch {
   C* grad;       // [S, columns] the gradient of each slot
   C* products;   // [product_fan_in, columns]
-  C* out_sums;   // [M] weight gradient in out_edge's order, or null
+  C* out_sums;   // [M] weight gradients in out_edge's order, or null
   C* bias_sums;  // [C], or null
 };
 
 template <class T>
 struct Kernels {
-  // tape [rows, columns]: rows is plan.tape_rows where keep is set (for a backward), else plan.num_rows.
+  // tape [rows, columns], where rows is plan.tape_rows if keep is set (for a backward) and plan.num_rows otherwise.
   using Forward = void (*)(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t tile, bool keep, T* tape);
-  // first: the tile is its group's first, so the sums are written and not added to.
+  // first: the tile is the first of its group, so the sums are written instead of added to.
   using Backward = void (*)(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t tile, bool first,
                             const T* tape, const BackwardScratch<Compute<T>>& scratch);
   Forward forward[3];  // by row bytes: 64, 128, 256
@@ -58,18 +58,19 @@ struct Kernels {
   DepthwiseKernels<T> depthwise;
 };
 
-// The kernels of one instruction set, compiled in its own translation unit.
+// The kernels for one instruction set, each compiled in a translation unit of its own.
 template <class T, int kVectorBytes>
 const Kernels<T>& kernel_table();
 
-// The widest set that this processor runs, or the one that FREEWIRE_ISA names (base, avx2, avx512).
+// The kernels for the widest instruction set that this processor has, or for a narrower one that FREEWIRE_ISA names
+// (base, avx2, avx512).
 template <class T>
 const Kernels<T>& kernels();
 const char* isa_name();
 
-// Bytes of a tape row for this batch, in the type that is computed in: the plan's choice, halved while that leaves
-// fewer than two tiles to share. A function of plan and batch alone, so that any number of threads splits the batch
-// (and rounds the sums) alike.
+// Bytes of a row for this batch, in the type that is computed in: the plan's choice, halved while the batch would be a
+// single tile. It depends on the plan and the batch alone, so that any number of threads splits the batch, and rounds
+// the sums, in the same way.
 inline int64_t row_bytes(const PlanView& plan, int64_t batch, int64_t itemsize) {
   int64_t bytes = plan.row_bytes;
   while (bytes > 64 && batch * itemsize <= bytes) bytes /= 2;
@@ -77,8 +78,8 @@ inline int64_t row_bytes(const PlanView& plan, int64_t batch, int64_t itemsize) 
 }
 inline int row_variant(int64_t bytes) { return bytes == 64 ? 0 : bytes == 128 ? 1 : 2; }
 
-// Tiles of one group share the sums of weight gradients; groups are added in order afterwards. A fixed
-// number, again so that the thread count changes no bit.
+// Tiles of one group share the sums of weight gradients; the groups' sums are then added in order. The number is fixed,
+// so that the number of threads changes no bit.
 constexpr int64_t kMaxGroups = 16;
 inline int64_t num_groups(int64_t tiles) { return tiles < kMaxGroups ? tiles : kMaxGroups; }
 inline int64_t group_begin(int64_t group, int64_t groups, int64_t tiles) { return tiles * group / groups; }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A tile's geometry, and its way in and out of batch-major arrays. Shared by forward and backward.
+// The geometry of a tile, and its transposition from and to batch-major arrays. Shared by forward and backward.
 //
-// Rows of the tape are node-major and the batch comes last; x, y and their gradients are batch-major. The
-// samples past the end of the batch repeat its last one, so that nothing is read out of bounds.
+// Rows of the tape are node-major with the batch last; x, y and their gradients are batch-major. The samples past the
+// end of the batch repeat its last one, so that nothing is read out of bounds.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,14 @@
 
 namespace freewire::cpu {
 
-// T: what rows are stored as. kRowBytes: of a row in the type that is computed in.
+// T is the type that rows are stored in; kRowBytes is the size of a row in the type that is computed in.
 template <class T, int kVectorBytes, int kRowBytes>
 struct Tile {
   using C = Compute<T>;
   static constexpr int kLanes = kVectorBytes / sizeof(C);
   static constexpr int kColumns = kRowBytes / sizeof(C);
   static constexpr int kVectors = kRowBytes / kVectorBytes;
-  // Registers of a row that one pass accumulates; SSE2 has 16 in all, so its wide rows take two passes.
+  // Registers of a row that one pass accumulates. SSE2 has only 16, so its wide rows take two passes.
   static constexpr int kChunk = kVectors < 8 ? kVectors : 8;
   static_assert(kVectors % kChunk == 0, "a row is a whole number of chunks");
   using V = Vec<C, kLanes>;
@@ -47,8 +47,8 @@ struct Tile {
     }
   }
 
-  // to[begin + c][i] = row(i)[c] for i in [0, width) and the tile's samples; row(i) is a pointer to a row of the tape
-  // or of gradients.
+  // to[begin + c][i] = row(i)[c] for i in [0, width) and the tile's samples; row(i) points to a row of the tape or of
+  // gradients.
   template <class Row>
   static void write(Row&& row, int64_t width, int64_t begin, int64_t batch, T* to) {
     const int64_t columns = batch - begin < kColumns ? batch - begin : kColumns;

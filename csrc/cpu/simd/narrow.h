@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Registers of floats from and to 16-bit numbers in memory.
+// Loads 16-bit numbers from memory into registers of floats, and stores them back.
 //
-// The registers of 8 and 16 lanes are AVX2's and AVX-512's, whose processors convert halves by one instruction (F16C);
-// all else is integer arithmetic of the vector extensions.
+// Registers of 8 and 16 lanes are those of AVX2 and AVX-512, whose processors convert halves in one instruction (F16C);
+// everything else is integer arithmetic in the compiler's vector extensions.
 #pragma once
 
 #include <cstdint>
@@ -16,40 +16,32 @@
 
 namespace freewire::cpu {
 
-// Written out a width, since GCC forgets that a type is a register's where the size depends on a template argument.
+// One specialisation per width, since GCC forgets that a type is a register's if its size depends on a template
+// argument.
 template <int N>
 struct NarrowTypes;
-template <>
-struct NarrowTypes<4> {
-  typedef uint16_t Words __attribute__((vector_size(8)));
-  typedef uint32_t Bits __attribute__((vector_size(16)));
-  typedef int32_t Signed __attribute__((vector_size(16)));
-  typedef float Floats __attribute__((vector_size(16)));
-};
-template <>
-struct NarrowTypes<8> {
-  typedef uint16_t Words __attribute__((vector_size(16)));
-  typedef uint32_t Bits __attribute__((vector_size(32)));
-  typedef int32_t Signed __attribute__((vector_size(32)));
-  typedef float Floats __attribute__((vector_size(32)));
-};
-template <>
-struct NarrowTypes<16> {
-  typedef uint16_t Words __attribute__((vector_size(32)));
-  typedef uint32_t Bits __attribute__((vector_size(64)));
-  typedef int32_t Signed __attribute__((vector_size(64)));
-  typedef float Floats __attribute__((vector_size(64)));
-};
+#define FREEWIRE_NARROW_TYPES(N)                                \
+  template <>                                                   \
+  struct NarrowTypes<N> {                                       \
+    typedef uint16_t Words __attribute__((vector_size(2 * N))); \
+    typedef uint32_t Bits __attribute__((vector_size(4 * N)));  \
+    typedef int32_t Signed __attribute__((vector_size(4 * N))); \
+    typedef float Floats __attribute__((vector_size(4 * N)));   \
+  };
+FREEWIRE_NARROW_TYPES(4)
+FREEWIRE_NARROW_TYPES(8)
+FREEWIRE_NARROW_TYPES(16)
+#undef FREEWIRE_NARROW_TYPES
 
 template <int N>
 struct Narrow : NarrowTypes<N> {
   using typename NarrowTypes<N>::Words, typename NarrowTypes<N>::Bits, typename NarrowTypes<N>::Signed,
       typename NarrowTypes<N>::Floats;
 
-  // By reference: a returned register would be a function's of another instruction set, says GCC.
+  // The result is passed by reference: GCC warns that a returned register depends on the instruction set.
   static FREEWIRE_INLINE void load(const BFloat16* from, Floats& to) {
 #if defined(__x86_64__)
-    if constexpr (N == 8) {  // one instruction for what GCC makes four of
+    if constexpr (N == 8) {  // one instruction where GCC emits four
       const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
       to = same_bits<Floats>(_mm256_slli_epi32(words, 16));
       return;
@@ -70,13 +62,13 @@ struct Narrow : NarrowTypes<N> {
       to = same_bits<Floats>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
       return;
     }
-    if constexpr (N == 16) {  // maskz: GCC 12 warns of its own header at the plain ones
+    if constexpr (N == 16) {  // maskz: GCC 12 warns about its own header for the plain ones
       const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
       to = same_bits<Floats>(_mm512_maskz_cvtph_ps(kAll, words));
       return;
     }
 #endif
-    // By way of signed integers, which every instruction set converts.
+    // Through signed integers, which every instruction set converts.
     Bits bits;
     get(from, bits);
     to = half_to_float<Floats>(

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Moving lanes between registers: transposition and horizontal sums.
+// Moves lanes between registers: transposition and horizontal sums.
 //
-// Enters: registers of N lanes. Leaves: the same values in other places. Index patterns are computed at
-// compile time, so that one source serves every register width; each shuffle below is a single instruction on
-// AVX2 and AVX-512.
+// Index patterns are computed at compile time, so that one source serves every register width. Each shuffle is a single
+// instruction on AVX2 and AVX-512.
 #pragma once
 
 #include "cpu/simd/vec.h"
 
 namespace freewire::cpu {
 
-// The lanes pattern(0), pattern(1), ... of a and b side by side (b's lanes count from N).
+// The lanes Pattern::at(0), Pattern::at(1), ... of a and b, where lane N + i is lane i of b.
 template <class Pattern, class T, int N, int... kLane>
 FREEWIRE_INLINE Vec<T, N> shuffle(Vec<T, N> a, Vec<T, N> b, std::integer_sequence<int, kLane...>) {
 #if defined(__clang__)
@@ -25,14 +24,14 @@ FREEWIRE_INLINE Vec<T, N> shuffle(Vec<T, N> a, Vec<T, N> b) {
   return shuffle<Pattern>(a, b, std::make_integer_sequence<int, N>{});
 }
 
-// Lanes of a and b in turn: of their lower halves, or of their upper ones.
+// Alternates lanes of a and b, from their lower halves or from their upper halves.
 template <int N, bool kUpper>
 struct Interleave {
   static constexpr int at(int lane) { return lane / 2 + (kUpper ? N / 2 : 0) + (lane % 2 ? N : 0); }
 };
 
-// Within each 16-byte block of kBlock lanes: runs of kRun lanes of a and b in turn, of the block's lower or
-// upper half.
+// Within each 16-byte block of kBlock lanes: alternates runs of kRun lanes of a and b, from the block's lower or upper
+// half.
 template <int N, int kBlock, int kRun, bool kUpper>
 struct BlockInterleave {
   static constexpr int at(int lane) {
@@ -46,7 +45,7 @@ struct Rotate {
   static constexpr int at(int lane) { return (lane + kBy) % N; }
 };
 
-// rows[i][j] -> rows[j][i]: log2(N) perfect shuffles, each interleaving row i with row i + N / 2.
+// rows[i][j] becomes rows[j][i]: log2(N) perfect shuffles, each interleaving row i with row i + N / 2.
 template <class T, int N>
 FREEWIRE_INLINE void transpose(Vec<T, N> (&rows)[N]) {
 #pragma GCC unroll 4
@@ -62,7 +61,7 @@ FREEWIRE_INLINE void transpose(Vec<T, N> (&rows)[N]) {
   }
 }
 
-// Registers summed together by block_sums(): as many as a 16-byte block has lanes.
+// Number of registers that block_sums() reduces together: the lanes of a 16-byte block.
 template <class T>
 constexpr int kSumGroup = 16 / sizeof(T);
 
@@ -75,7 +74,7 @@ FREEWIRE_INLINE Vec<T, N> block_sums(const Vec<T, N> (&parts)[kSumGroup<T>]) {
     return shuffle<BlockInterleave<N, kBlock, kRun, false>>(a, b) +
            shuffle<BlockInterleave<N, kBlock, kRun, true>>(a, b);
   };
-  Vec<T, N> sum;  // in each block: one partial sum of each register
+  Vec<T, N> sum;  // each block holds one partial sum per register
   if constexpr (kBlock == 2) {
     sum = fold(parts[0], parts[1], std::integral_constant<int, 1>{});
   } else {

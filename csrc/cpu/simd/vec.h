@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-// One SIMD register of a chosen width, as a value type.
+// Vec<T, N>: one SIMD register of N lanes of float or double, as a value type.
 //
-// Enters: arrays of float or double, or of 16-bit numbers for lanes of float. Leaves: Vec<T, N>, N lanes in one native
-// register (GCC and Clang vector extensions, so no intrinsics but for halves). Why: the kernels are written once and
-// compiled for SSE2 or NEON (16 bytes), AVX2 (32 bytes) and AVX-512 (64 bytes). N differs between those builds, so
-// their template instantiations never share a symbol, and one library can hold all of them.
+// It uses the vector extensions of GCC and Clang, with no intrinsics except to convert 16-bit numbers, so that kernels
+// are written once and compiled for SSE2 or NEON (16 bytes), AVX2 (32 bytes) and AVX-512 (64 bytes). N differs between
+// those builds, so their template instantiations never share a symbol, and one library holds all of them.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +24,7 @@ struct NativeOf {
   typedef Int Bits __attribute__((vector_size(sizeof(T) * N)));
 };
 
-// Lanes of integers: a comparison's result (all ones or zero a lane), or the bits of a Vec.
+// Lanes of integers: the result of a comparison (all ones or all zeros per lane), or the bits of a Vec.
 template <class T, int N>
 struct IntVec {
   using Native = typename NativeOf<T, N>::Bits;
@@ -51,7 +50,7 @@ struct Vec {
   }
   FREEWIRE_INLINE void store(T* to) const { std::memcpy(to, &v, sizeof v); }
 
-  // Of numbers stored in 16 bits: the same, rounded as they are stored.
+  // The same for numbers stored in 16 bits, which are rounded when stored.
   template <class S>
     requires kNarrow<S>
   static FREEWIRE_INLINE Vec load(const S* from) {
@@ -65,7 +64,7 @@ struct Vec {
     Narrow<N>::store(to, same_bits<typename Narrow<N>::Floats>(v));
   }
 
-  // Fewer numbers than lanes; what is missing is 0.
+  // Fewer numbers than lanes; the missing lanes are 0.
   template <class S>
   static FREEWIRE_INLINE Vec load_some(const S* from, int64_t count) {
     S some[N] = {};
