@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The raw kernels over gated sums and case files, to be compiled with a sanitizer; tests/support/sanitize.py does.
+// Runs the raw kernels over gated sums and case files; tests/support/sanitize.py compiles it with sanitizers.
 //
-// Enters: case files, after "--inject BUG" if a bug is to be injected (testing/cases/injected_bugs.h); with none, only
-// the instruction set is printed. Leaves: each path as its turn comes, then a line that says what ran; the exit status
-// is 1, with one sentence on stderr, where a result is wrong or depends on the number of threads, or a file is no case.
+// The arguments are case files, after "--inject BUG" to inject a bug (testing/cases/injected_bugs.h); without any, only
+// the instruction set is printed. Prints each path before running it, then a line that counts the cases. The exit
+// status is 1, with a message on stderr, if a result is wrong or depends on the number of threads, or if a file is not
+// a case.
 #include <cstdint>
 #include <cstdio>
 #include <exception>

@@ -233,8 +233,8 @@ class TestDevice:
         slots = network(CASES["random"]).plan.num_slots
         with simt_torch.device(shared_bytes=16 * slots * 4):  # 16 columns, but nothing else that a block needs
             refused(
-                r"FREEWIRE_CUDA_TILE: expected at most [248] columns, which is what this GPU's shared memory holds of "
-                rf"this network's {slots} rows, got 16\. Set it to 0 to stream, or unset it\.",
+                r"FREEWIRE_CUDA_TILE: expected at most [248] columns, the most that fit into this GPU's shared memory "
+                rf"for this network's {slots} rows, got 16\. Set it to 0 to stream, or unset it\.",
                 modes=[True],
             )
             with torch.no_grad():  # nothing is kept, so that rows are used again, and they fit
@@ -262,7 +262,7 @@ class TestDevice:
 
     def test_a_kernel_that_does_not_start(self, shim: None) -> None:
         with simt_torch.device(refuse=1):
-            refused("CUDA: expected every kernel to start, got .*was told to refuse them")
+            refused("CUDA: expected every kernel to start, got .*got the option to refuse them")
 
     def test_a_streams_guard_is_the_tensors(self, shim: None) -> None:
         """Every call guards its tensors' device, and asks for that device's stream while it does."""

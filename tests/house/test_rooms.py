@@ -29,6 +29,7 @@ TORCH_BOUND |= {"cpu/torch_threads.h", "cpu/network/forward_op.cpp", "cpu/networ
 TORCH_BOUND |= {"cpu/blocks/gated_sum_op.cpp", "cpu/blocks/gated_sum_call.h", "cpu/blocks/gated_depthwise_op.cpp"}
 TORCH_BOUND |= {"cuda/common/torch_stream.h", "cuda/network/forward_op.cpp", "cuda/network/backward_op.cpp"}
 TORCH_BOUND |= {"cuda/blocks/gated_sum_op.cpp"}
+TORCH_BOUND |= {"cuda/network/chosen_tile.h"}
 #: The one header through which CUDA sources reach the shim where there is no nvcc.
 SHIM_DOOR = ("cuda/common/device.h", "testing/simt/simt.h")
 TORCH_HEADER = re.compile(r"(torch|ATen|c10)\b")

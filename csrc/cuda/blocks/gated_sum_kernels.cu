@@ -1,44 +1,45 @@
 // SPDX-License-Identifier: MIT
-// A gated sum and its gradients: memory moves, hardly anything is computed.
+// A gated sum and its gradients, which are bound by memory traffic.
 //
-// A thread of the forward owns 16 bytes of y: the sum and the relu stay in registers, so an element moves `count`
-// numbers in and one out. A thread of the backward owns 32 bytes: it makes the sum anew to see where the relu let it
-// pass, then takes the arrays a second time, from a cache, for their gradients and for its part of each gate's: two
-// numbers an array move in or out, and one of grad_y. A block leaves one partial sum an array, which a last kernel adds
-// in order: one writer an element, no atomics, bitwise repeatable.
+// A thread of the forward owns 16 bytes of y: the sum and the relu stay in registers, so each element loads `count`
+// numbers and stores one. A thread of the backward owns 32 bytes of each array: it recomputes the sum to see where the
+// relu was open, then reads the arrays a second time, from a cache, for their gradients and its part of each gate's.
+// Each element loads one number and stores one per array, and loads one of grad_y. A block writes one partial sum per
+// array, and a last kernel, one block per gate, adds them in order. Every element has a single writer, so there are no
+// races and no atomics, and every sum has one order: bitwise deterministic.
 //
-// A launch takes kLaunchInputs arrays, since the list of them travels as a kernel's argument. More arrays take several
-// launches, and their sum goes from one to the next through memory.
+// A launch handles at most kLaunchInputs arrays, since their list is passed as a kernel argument. More arrays take
+// several launches, and their sum is passed from one to the next through memory.
 #include <algorithm>
 
 #include "cuda/blocks/gated_sum_kernels.h"
-#include "cuda/network/rows.h"
+#include "cuda/common/warp.h"
 
 namespace freewire::cuda {
 namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpSize;
-constexpr int kPacks = 2;  // that a thread of the backward owns
+constexpr int kPacks = 2;  // per thread of the backward
 
 // The arrays of one launch.
 template <class T>
 struct Inputs {
   const T* x[kLaunchInputs];
   T* grad[kLaunchInputs];    // backward only
-  const Compute<T>* weight;  // of the first of them, or null: every gate is `mean`
+  const Compute<T>* weight;  // weights of these arrays, or null: then every gate is `mean`
   Compute<T> mean;
   int count;
 };
 
-// Where the sum over several launches stands, in memory of y's length; null where there is one launch only.
+// Memory of y's length that passes the sum from one launch to the next; null if there is only one launch.
 template <class C>
 struct Carried {
-  const C* from;  // the sum of the launches before, or null: this is the first
-  C* to;          // the sum for the next launch, or null: this is the last
+  const C* from;  // the sum of the previous launches, or null in the first
+  C* to;          // receives the sum for the next launch, or null in the last
 };
 
-// Gates of the launch, in shared memory; all threads of the block.
+// Writes the launch's gates to shared memory; called by all threads of the block.
 template <class T>
 __device__ void load_gates(const Inputs<T>& inputs, Compute<T>* gates) {
   using C = Compute<T>;
@@ -48,7 +49,7 @@ __device__ void load_gates(const Inputs<T>& inputs, Compute<T>* gates) {
   __syncthreads();
 }
 
-// Numbers [begin, begin + kHeld) of an array; 0 past its end.
+// Numbers [begin, begin + kHeld) of an array, 0 past its end.
 template <int kHeld, class T>
 __device__ __forceinline__ Pack<T, kHeld> load_up_to(const T* from, int64_t begin, int64_t length) {
   if (begin + kHeld <= length) return load_pack<kHeld>(from + begin);
@@ -81,7 +82,7 @@ __device__ __forceinline__ Pack<Compute<T>, kHeld> summed(const Inputs<T>& input
   return total;
 }
 
-// Whether a relu lets the sum pass: a NaN does, as in torch.
+// Whether a relu is open for this sum. A NaN passes, as in torch.
 template <class C>
 __device__ __forceinline__ bool passes(C sum) {
   return !(sum <= C(0));
@@ -105,15 +106,15 @@ __global__ void __launch_bounds__(kThreads)
   store_up_to(y, begin, length, out);
 }
 
-// sums: of all arrays, where they are more than this launch's; else null. partial: where this launch's first array has
-// its sum of block 0, `stride` arrays being there in all; or null.
+// sums: the sums of all arrays if they take several launches, else null. partial: [blocks, stride] from the column of
+// this launch's first array on, where stride is the number of all arrays; or null.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     gated_sum_backward_kernel(const __grid_constant__ Inputs<T> inputs, const T* grad_y, const Compute<T>* sums,
                               Compute<T>* partial, int64_t stride, int64_t length, bool relu) {
   using C = Compute<T>;
   constexpr int kHeld = 16 / sizeof(T);
-  static_assert(kGradientElements<T> == kThreads * kPacks * kHeld, "what the launcher counts with");
+  static_assert(kGradientElements<T> == kThreads * kPacks * kHeld, "the launcher counts with the same number");
   FREEWIRE_SHARED(gates, C[kLaunchInputs]);
   FREEWIRE_SHARED(dots, C[kLaunchInputs][kWarps]);
   load_gates(inputs, &gates[0]);
@@ -122,14 +123,14 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     begin[p] = ((int64_t{blockIdx.x} * kPacks + p) * kThreads + threadIdx.x) * kHeld;
-    const Pack<T, kHeld> given = load_up_to<kHeld>(grad_y, begin[p], length);
+    const Pack<T, kHeld> grad_out = load_up_to<kHeld>(grad_y, begin[p], length);
     Pack<C, kHeld> total{};
     if (relu) {
       total = sums ? load_up_to<kHeld>(sums, begin[p], length)
                    : summed<kHeld>(inputs, &gates[0], static_cast<const C*>(nullptr), begin[p], length);
     }
 #pragma unroll
-    for (int k = 0; k < kHeld; ++k) grad[p].v[k] = relu && !passes(total.v[k]) ? C(0) : widened(given.v[k]);
+    for (int k = 0; k < kHeld; ++k) grad[p].v[k] = relu && !passes(total.v[k]) ? C(0) : widened(grad_out.v[k]);
   }
   for (int i = 0; i < inputs.count; ++i) {
     C dot = 0;
@@ -157,7 +158,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// grad_weight[i] of the block's i: gate (1 - gate) times the sum of partial [blocks, count] over blocks.
+// Block i computes grad_weight[i]: gate (1 - gate) times the sum of partial [blocks, count] over blocks.
 template <class C>
 __global__ void __launch_bounds__(kThreads)
     gate_gradient_kernel(const C* weight, const C* partial, int64_t blocks, int64_t count, C* grad_weight) {
@@ -189,7 +190,7 @@ Inputs<T> inputs_of(const GatedSumCall<T>& call, const GatedSumGradients<T>* gra
   return inputs;
 }
 
-// The sum of all arrays: to y, or without y to `carried`.
+// Writes the sum of all arrays to y, or to `carried` if y is null.
 template <class T>
 void add_all(const GatedSumCall<T>& call, T* y, Compute<T>* carried, Stream stream) {
   constexpr int64_t kBlockElements = kThreads * (16 / int64_t{sizeof(T)});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// freewire::gated_sum and its backward on a GPU: launches on the caller's stream; nothing waits, so they may be
-// captured into a graph.
+// freewire::gated_sum and its backward on a GPU: kernels on the caller's stream. Nothing waits, so they can be captured
+// into a CUDA graph.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -19,7 +19,7 @@ namespace {
 
 using torch::stable::Tensor;
 
-// As cuda::aligned() has it, for tensors whose order of axes is to stay.
+// Like cuda::aligned(), for tensors that keep their order of axes.
 Tensor flat(const Tensor& tensor) {
   if (reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0) return tensor;
   return cuda::allocated(tensor.numel() * static_cast<int64_t>(tensor.element_size()),
@@ -31,11 +31,11 @@ Tensor empty_alike(const Tensor& tensor) {
                          [&] { return torch::stable::empty_like(tensor); });
 }
 
-// The arguments as the kernels take them, for as long as it lives.
+// Owns the arguments in the form that the kernels need.
 struct Held {
-  Held(const std::vector<Tensor>& given, const std::optional<Tensor>& given_weight) {
-    for (const Tensor& x : given) xs.push_back(flat(x));
-    if (given_weight) weight = cuda::aligned(*given_weight);
+  Held(const std::vector<Tensor>& arrays, const std::optional<Tensor>& weights) {
+    for (const Tensor& x : arrays) xs.push_back(flat(x));
+    if (weights) weight = cuda::aligned(*weights);
   }
   template <class T>
   cuda::GatedSumCall<T> call(bool relu) const {

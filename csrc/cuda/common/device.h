@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// All that differs between nvcc and the CPU: CUDA sources include this header and no other of CUDA's.
+// The differences between nvcc and a CPU compiler: CUDA sources include this header and none of CUDA's own.
 //
-// Enters: nvcc, or any C++20 compiler (then testing/simt.h runs the same source on the CPU, a fiber a thread, so
-// that machines without a GPU check indexing, bounds, barriers and races). Leaves: CUDA's own names as both
-// know them (threadIdx, __syncthreads, __syncwarp, __shfl_*_sync, __ballot_sync, __ldg, float4, ...), and the
-// few below for what CUDA writes in ways that no C++ compiler reads. No torch here.
+// Any C++20 compiler can compile them: testing/simt/simt.h then runs the same source on the CPU, one fiber per CUDA
+// thread, so that machines without a GPU check indexing, bounds, barriers and races. Sources use CUDA's own names for
+// everything that such a compiler can parse (threadIdx, __syncthreads, __shfl_*_sync, __ldg, float4, ...), and the
+// names below for the rest. No torch here.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +21,8 @@
 #include "testing/simt/simt.h"
 #endif
 
-// A static array in shared memory, uninitialised: FREEWIRE_SHARED(weights, float[32][33]); declares weights. The
-// one macro, because __shared__ is a storage class.
+// A static array in shared memory, uninitialised: FREEWIRE_SHARED(weights, float[32][33]); declares weights. A macro,
+// because __shared__ is a storage class.
 #if defined(__CUDACC__)
 #define FREEWIRE_SHARED(name, ...) __shared__ std::type_identity_t<__VA_ARGS__> name
 #else
@@ -36,10 +36,10 @@ constexpr unsigned kFullWarp = 0xffffffffu;  // the mask of all lanes
 
 // ---- device code ----
 
-// The block's dynamic shared memory, aligned to 16 bytes: shared_bytes of the launch, whatever T is.
+// The block's dynamic shared memory, the launch's shared_bytes in all, aligned to 16 bytes.
 template <class T>
 __device__ __forceinline__ T* dynamic_shared() {
-  static_assert(alignof(T) <= 16, "dynamic shared memory is aligned to 16 bytes, no more");
+  static_assert(alignof(T) <= 16, "dynamic shared memory is aligned to 16 bytes only");
 #if defined(__CUDACC__)
   extern __shared__ __align__(16) unsigned char freewire_dynamic_shared[];
   return reinterpret_cast<T*>(freewire_dynamic_shared);
@@ -48,7 +48,7 @@ __device__ __forceinline__ T* dynamic_shared() {
 #endif
 }
 
-// Waits for every thread of every block; in kernels started by launch_cooperative only.
+// Waits for every thread of every block; only in kernels started by launch_cooperative.
 #if defined(__CUDACC__)
 __device__ __forceinline__ void grid_sync() { cooperative_groups::this_grid().sync(); }
 #else
@@ -57,11 +57,11 @@ inline void grid_sync(simt::Site site = simt::Site::here()) { simt::sync_grid(si
 
 // ---- host code ----
 
-// Blocks of a grid, or threads of a block. 64 bits, so that a size too large is refused and not cut off.
+// Blocks of a grid, or threads of a block. 64 bits, so that a size too large is refused instead of truncated.
 struct Extent {
   constexpr Extent(int64_t x, int64_t y = 1, int64_t z = 1) : x(x), y(y), z(z) {}
   constexpr bool empty() const { return x == 0 || y == 0 || z == 0; }
-  // What does not fit becomes the largest number there is, which the launch then refuses.
+  // A size that does not fit becomes the largest unsigned number, which the launch then refuses.
   dim3 to_dim3() const {
     const auto fit = [](int64_t n) {
       constexpr unsigned kTooMany = std::numeric_limits<unsigned>::max();
@@ -73,10 +73,10 @@ struct Extent {
 };
 
 #if defined(__CUDACC__)
-// Shared memory beyond 48 KiB must be asked for, by every kernel. The limit is the kernel's on this device, not the
-// launch's, so every caller asks for the same, all there is: less would refuse a larger launch of another thread. Costs
-// a fraction of a microsecond, is no operation on a stream (so a capture allows it), and its failure stays for
-// take_error(). For kernels without static arrays, which would have to be subtracted.
+// A kernel must ask for shared memory beyond 48 KiB. The limit belongs to the kernel on this device, not to the launch,
+// so every caller asks for the maximum: less would refuse a larger launch of another thread. It costs a fraction of a
+// microsecond, is no operation on a stream (so a capture allows it), and its failure is kept for take_error(). Not for
+// kernels with static arrays, which would have to be subtracted.
 template <auto Kernel>
 void allow_shared(size_t bytes) {
   if (bytes <= 48 * 1024) return;
@@ -85,24 +85,7 @@ void allow_shared(size_t bytes) {
   cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
 }
-#endif
 
-// Starts Kernel on the current device: launch<fill_kernel<float>>(blocks, threads, shared_bytes, stream, to, n).
-// grid and block are an Extent or a number or {x, y, z}; without blocks nothing is started. The arguments
-// become the kernel's parameter types. Ask take_error() afterwards.
-template <auto Kernel, class... Arguments>
-void launch(Extent grid, Extent block, size_t shared_bytes, Stream stream, Arguments... arguments) {
-  if (grid.empty()) return;
-#if defined(__CUDACC__)
-  allow_shared<Kernel>(shared_bytes);
-  Kernel<<<grid.to_dim3(), block.to_dim3(), shared_bytes, stream>>>(arguments...);
-#else
-  static_cast<void>(stream);
-  simt::launch<Kernel>(false, grid.to_dim3(), block.to_dim3(), shared_bytes, arguments...);
-#endif
-}
-
-#if defined(__CUDACC__)
 // cudaLaunchKernelEx converts the arguments, as <<<>>> does.
 template <class... Parameters, class... Arguments>
 void start_cooperative(void (*kernel)(Parameters...), const cudaLaunchConfig_t& config, Arguments... arguments) {
@@ -110,31 +93,43 @@ void start_cooperative(void (*kernel)(Parameters...), const cudaLaunchConfig_t& 
 }
 #endif
 
-// The same with all blocks running at once, so that the kernel may call grid_sync(); the grid must fit the device. No
-// kernel does yet: the injected bugs of testing/simt/simt_injected.cu keep it working.
-template <auto Kernel, class... Arguments>
-void launch_cooperative(Extent grid, Extent block, size_t shared_bytes, Stream stream, Arguments... arguments) {
+// Starts Kernel on the current device: launch<fill_kernel<float>>(blocks, threads, shared_bytes, stream, to, n).
+// grid and block are an Extent or a number or {x, y, z}; a grid without blocks starts nothing. The arguments are
+// converted to the kernel's parameter types. Call take_error() afterwards.
+template <auto Kernel, bool kCooperative = false, class... Arguments>
+void launch(Extent grid, Extent block, size_t shared_bytes, Stream stream, Arguments... arguments) {
   if (grid.empty()) return;
 #if defined(__CUDACC__)
   allow_shared<Kernel>(shared_bytes);
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeCooperative;
-  attribute.val.cooperative = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid.to_dim3();
-  config.blockDim = block.to_dim3();
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  start_cooperative(Kernel, config, arguments...);
+  if constexpr (kCooperative) {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid.to_dim3();
+    config.blockDim = block.to_dim3();
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    start_cooperative(Kernel, config, arguments...);
+  } else {
+    Kernel<<<grid.to_dim3(), block.to_dim3(), shared_bytes, stream>>>(arguments...);
+  }
 #else
   static_cast<void>(stream);
-  simt::launch<Kernel>(true, grid.to_dim3(), block.to_dim3(), shared_bytes, arguments...);
+  simt::launch<Kernel>(kCooperative, grid.to_dim3(), block.to_dim3(), shared_bytes, arguments...);
 #endif
 }
 
-// last_error() and current_device() of cuda/host.h, which says what they mean.
+// The same with all blocks running at once, so that the kernel may call grid_sync(); the grid must fit the device. No
+// kernel uses it yet; the injected bugs of testing/simt/simt_injected.cu keep it working.
+template <auto Kernel, class... Arguments>
+void launch_cooperative(Extent grid, Extent block, size_t shared_bytes, Stream stream, Arguments... arguments) {
+  launch<Kernel, true>(grid, block, shared_bytes, stream, arguments...);
+}
+
+// The implementations of last_error() and current_device(), documented in cuda/common/host.h.
 #if defined(__CUDACC__)
 inline const char* take_error() {
   const cudaError_t error = cudaGetLastError();
@@ -161,8 +156,8 @@ inline Device describe_device() {
 inline const char* take_error() { return simt::last_error(); }
 
 inline Device describe_device() {
-  const simt::Options& played = simt::options();
-  return {played.multiprocessors, static_cast<int>(played.shared_bytes), played.capability, played.driver,
+  const simt::Options& device = simt::options();
+  return {device.multiprocessors, static_cast<int>(device.shared_bytes), device.capability, device.driver,
           simt::kRuntimeVersion};
 }
 #endif

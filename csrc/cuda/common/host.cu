@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// host.h: the functions that the host's compiler cannot compile, having no CUDA.
+// The functions of host.h, which need CUDA's headers.
 #include "cuda/common/device.h"
 #include "cuda/common/host.h"
 

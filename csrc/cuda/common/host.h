@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// What host code knows of CUDA without CUDA's headers: the torch binding is compiled by the host's compiler alone.
+// CUDA for host code without CUDA's headers: the torch binding is compiled by the host's compiler alone.
 #pragma once
+
+#include <cstdint>
 
 struct CUstream_st;
 
@@ -8,20 +10,23 @@ namespace freewire::cuda {
 
 using Stream = CUstream_st*;  // cudaStream_t
 
-// The current device, as far as launches and error messages ask.
+// Blocks for so many elements.
+constexpr int64_t blocks_of(int64_t count, int64_t per_block) { return (count + per_block - 1) / per_block; }
+
+// The properties of the current device that launches and error messages need.
 struct Device {
   int multiprocessors;
-  int shared_bytes;  // that a block can have, dynamic and static
+  int shared_bytes;  // most shared memory of a block, dynamic and static
   int capability;    // 90 for sm_90
-  int driver;        // newest CUDA version that the driver knows, 13010 for 13.1; 0: no driver
+  int driver;        // newest CUDA version that the driver supports, 13010 for 13.1; 0 if there is no driver
   int runtime;       // the CUDA version these kernels were built with
 };
 
-// What is not known stays 0.
+// Properties that cannot be read are 0.
 Device current_device();
 
-// What went wrong since it was last asked, in words, or null: a launch that was refused, for one. Does not wait, so
-// what goes wrong inside a kernel shows later.
+// The message of the last error since the previous call, such as a refused launch, or null. It does not wait, so an
+// error inside a kernel is reported later.
 const char* last_error();
 
 }  // namespace freewire::cuda

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// torch's device and stream, as cuda/kernels.h wants them.
+// torch's device, stream and memory for the CUDA kernels, and the checks of the device. Shared by the CUDA bindings.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -9,22 +9,17 @@
 #include <torch/headeronly/util/shim_utils.h>
 
 #include <cstdint>
-#include <cstdlib>
 #include <exception>
 #include <initializer_list>
-#include <string>
 
-#include "checks.h"
-#include "cuda/network/kernels.h"
+#include "cuda/common/host.h"
 
 namespace freewire::cuda {
 
 constexpr int kOldestCapability = 75;
-static_assert(kPitchColumns == kTapePadding,
-              "the tape has the size that freewire/ops/network.py and its fake kernels give it");
 
-// Makes a tensor's GPU the current one while it lives, so that launches, and the memory that torch hands out, are that
-// GPU's; the one before is current again afterwards.
+// Makes a tensor's GPU the current one during its lifetime, so that kernels run and torch allocates there; the previous
+// GPU is current again afterwards.
 class DeviceGuard {
  public:
   explicit DeviceGuard(const torch::stable::Tensor& tensor) : device_(tensor.get_device_index()) {
@@ -34,7 +29,7 @@ class DeviceGuard {
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
-  // The stream that the caller works on, which is also the one that torch's allocator hands memory out for.
+  // The caller's stream, which is also the stream of memory from torch's allocator.
   Stream stream() const {
     void* stream = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_, &stream));
@@ -46,7 +41,7 @@ class DeviceGuard {
   CUDAGuardHandle guard_;
 };
 
-// The guarded device; raises where no kernel of ours could run there.
+// The current device; raises if our kernels cannot run on it.
 inline Device usable_device() {
   const Device device = current_device();
   STD_TORCH_CHECK(device.driver / 1000 >= device.runtime / 1000, "CUDA driver: expected one for CUDA ",
@@ -59,30 +54,13 @@ inline Device usable_device() {
   return device;
 }
 
-// tile_columns(), unless $FREEWIRE_CUDA_TILE says how many (0: streamed); raises where those do not fit.
-inline int chosen_tile(const PlanView& plan, int64_t batch, int64_t rows, int64_t itemsize, const Device& device) {
-  const char* asked = std::getenv("FREEWIRE_CUDA_TILE");
-  if (!asked) return tile_columns(plan, batch, rows, itemsize, device);
-  const std::string text(asked);
-  const int widest = widest_tile(plan, rows, itemsize, device);
-  for (const int columns : {0, 2, 4, 8, 16, 32}) {
-    if (text != std::to_string(columns)) continue;
-    STD_TORCH_CHECK(columns <= widest, "FREEWIRE_CUDA_TILE: expected at most ", widest,
-                    " columns, which is what this GPU's shared memory holds of this network's ", rows, " rows, got ",
-                    columns, ". Set it to 0 to stream, or unset it.");
-    return columns;
-  }
-  STD_TORCH_CHECK(false, "FREEWIRE_CUDA_TILE: expected 0, 2, 4, 8, 16 or 32, got \"", text, "\". Unset it.");
-  return 0;
-}
-
 inline void check_launches() {
   const char* why = last_error();
   STD_TORCH_CHECK(!why, "CUDA: expected every kernel to start, got \"", why ? why : "", "\".");
 }
 
-// What make() returns, which asks torch for so many bytes of the GPU. The stable ABI tells no failure from another, and
-// asking for memory has one.
+// Returns make(), which allocates so many bytes on the GPU. The stable ABI does not distinguish failures, and running
+// out of memory is the only one of an allocation.
 template <class Make>
 torch::stable::Tensor allocated(int64_t bytes, Make&& make) {
   try {
@@ -99,8 +77,7 @@ inline torch::stable::Tensor empty(const torch::stable::Tensor& like, std::initi
   return allocated(bytes, [&] { return torch::stable::new_empty(like, sizes); });
 }
 
-// The tensor itself, or a copy where its elements do not stand side by side, or not at an address that loads of 16
-// bytes can take (a view into a larger one).
+// The tensor itself, or a copy if it is not contiguous or not aligned to 16 bytes (a view into a larger tensor).
 inline torch::stable::Tensor aligned(const torch::stable::Tensor& tensor) {
   const bool fits = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
   if (tensor.is_contiguous() && fits) return tensor;
@@ -109,7 +86,7 @@ inline torch::stable::Tensor aligned(const torch::stable::Tensor& tensor) {
   });
 }
 
-// Uninitialised memory for count values on a tensor's device, from torch's allocator.
+// Uninitialised memory for count values on the device of a tensor, from torch's allocator.
 template <class V>
 class Workspace {
  public:

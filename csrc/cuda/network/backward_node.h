@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: MIT
-// What both regimes do with one slot of the backward, at one column.
+// The backward of one slot at one column, for both regimes.
 //
-// A source gathers from its readers, so every element has one writer: no atomics, bitwise repeatable. An edge into a
-// node that is not linear (max, product, ...) has a gradient of its own, its share, which the node leaves in global
-// memory for the source to gather.
+// A source gathers from its readers, so every element has a single writer: no races, no atomics, bitwise deterministic.
+// An edge into a node that is not linear (max, product, ...) has a gradient of its own, its share, which the node
+// writes to global memory for the source to gather.
 #pragma once
 
 #include "cuda/network/forward_node.h"
 
 namespace freewire::cuda {
 
-// Where the share of a live in-edge of a node that is not linear stands.
+// The row of the share of a live in-edge of a node that is not linear.
 inline __device__ int64_t share_row(const PlanView& plan, int64_t node, int64_t edge) {
   return plan.share_begin[node] + edge - plan.in_begin[node];
 }
 
-// The gradient of each term of one node, given that of its aggregate.
+// Computes the gradient of each term of one node from delta, the gradient of its aggregate.
 template <Aggregation A, class T, class Term, class Share>
 __device__ void share_out(int64_t count, T delta, Term&& term, Share&& share) {
   if constexpr (A == Aggregation::kProduct) {
-    // The terms before each edge, then from the end those after it: nothing is divided.
+    // The product of the terms before each edge, then from the end that of the terms after it; there is no division.
     T running = 1;
 #pragma unroll 1
     for (int64_t k = 0; k < count; ++k) {
@@ -45,7 +45,7 @@ __device__ void share_out(int64_t count, T delta, Term&& term, Share&& share) {
   }
 }
 
-// The same for a node of the plan, from the tape.
+// The same for a node of the plan, with values from the tape.
 template <class T>
 __device__ void share_out(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch, int64_t node,
                           Compute<T> delta, int64_t sample) {
@@ -60,7 +60,7 @@ __device__ void share_out(const PlanView& plan, const BackwardArrays<T>& arrays,
                  [&](auto code) { share_out<decltype(code)::value>(count, delta, term, share); });
 }
 
-// What a slot's readers that are not linear send it.
+// The part of a slot's gradient that comes from readers which are not linear.
 template <class T>
 __device__ Compute<T> gather_shares(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch, int64_t slot,
                                     int64_t sample) {
@@ -73,17 +73,18 @@ __device__ Compute<T> gather_shares(const PlanView& plan, const BackwardArrays<T
   return total;
 }
 
-// Gradients of values at kCount columns to those of pre-activations; 0 from column `live` on, past the batch's end.
+// Turns gradients of values at kCount columns into gradients of pre-activations, with 0 from column `live` on, where
+// the batch ends. value is the row from which the derivative is computed.
 template <class T, int kCount>
-__device__ void through_activation(Activation activation, const T (&told_by)[kCount], T (&grad)[kCount], int64_t live) {
+__device__ void through_activation(Activation activation, const T (&value)[kCount], T (&grad)[kCount], int64_t live) {
   with_activation(activation, [&](auto code) {
     constexpr Activation kCode = decltype(code)::value;
 #pragma unroll
     for (int c = 0; c < kCount; ++c) {
       if constexpr (kCode == Activation::kRelu) {
-        if (told_by[c] <= T(0)) grad[c] = 0;  // no product: 0 x inf
+        if (value[c] <= T(0)) grad[c] = 0;  // a product could be 0 x infinity
       } else {
-        grad[c] *= derivative<kCode>(told_by[c]);
+        grad[c] *= derivative<kCode>(value[c]);
       }
       if (c >= live) grad[c] = 0;
     }

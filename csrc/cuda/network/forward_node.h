@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What both regimes do with one node of the forward, at one column.
-//
-// Enters: the sum of its weighted sources, or for aggregations that are no sum a way to each term. Leaves: its value.
+// The forward of one node at one column, for both regimes: aggregations that are not linear, and activations.
 #pragma once
 
 #include "cuda/network/kernels.h"
@@ -10,8 +8,8 @@
 
 namespace freewire::cuda {
 
-// Terms 0 to count - 1 combined in order, since the first edge wins a tie; rare, and not worth the registers that an
-// unrolled loop would take from the whole kernel.
+// Combines terms 0 to count - 1 in order, since the first edge wins a tie. Such nodes are rare, and not worth the
+// registers that an unrolled loop would take from the whole kernel.
 template <Aggregation A, class Term>
 __device__ auto combine_terms(int64_t count, Term&& term) {
   auto total = term(int64_t{0});
@@ -29,7 +27,7 @@ __device__ T aggregate(Aggregation aggregation, int64_t count, Term&& term) {
   return total;
 }
 
-// Pre-activations at kCount columns to values; 0 from column `live` on, which is past the batch's end.
+// Turns pre-activations at kCount columns into values, with 0 from column `live` on, where the batch ends.
 template <class T, int kCount>
 __device__ void activate_all(Activation activation, T (&z)[kCount], int64_t live) {
   with_activation(activation, [&](auto code) {

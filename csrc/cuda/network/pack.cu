@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Packs a plan and weights for the resident kernels, once a call.
+// Packs a plan and its weights for the resident kernels, once per call.
 //
-// A warp packs one node (forward) or one slot (backward), a lane every 32nd edge. An edge moves 8 bytes in (16 in the
-// backward, whose weights stand in another order) and 8 out, 16 in double: little beside the blocks' reading it. Every
-// element has one writer.
+// A warp packs one node (forward) or one slot (backward), and a lane every 32nd edge of it. An edge loads 8 bytes (16
+// in the backward, which reads the weights in another order) and stores 8 (16 in double): little compared with the
+// resident blocks, each of which reads it again. Every element has a single writer and no sum is formed: race-free and
+// bitwise deterministic.
 #include "cuda/common/device.h"
 #include "cuda/network/pack.h"
 #include "cuda/network/rows.h"
@@ -15,14 +16,15 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
 
-// edges[begin + k] = edge(k) for k < count, and idle edges to the end of the last chunk; all lanes of a warp.
+// edges[begin + k] = edge(k) for k < count, then idle edges to the end of the last chunk; called by all lanes of a
+// warp.
 template <class C, class Read>
 __device__ void pack_edges(Edge<C>* edges, int64_t begin, int64_t count, int chunk, Edge<C> idle, Read&& edge) {
   const int64_t end = count > 0 ? (count + chunk - 1) / chunk * chunk : chunk;
   for (int64_t k = lane_in_warp(); k < end; k += kWarpSize) edges[begin + k] = k < count ? edge(k) : idle;
 }
 
-// The edge to a row of a tile, whose rows take so many bytes; the row of zeros comes after the others.
+// The edge that reads a row of a tile with rows of so many bytes; the row of zeros comes after the others.
 template <class C>
 __device__ Edge<C> edge_to(int64_t row, int64_t row_bytes, C weight) {
   return {static_cast<int32_t>(row * row_bytes), weight};
@@ -69,7 +71,7 @@ __global__ void __launch_bounds__(kThreads)
   if (node >= 0) {
     const int64_t fan_in = plan.in_end[node] - plan.in_begin[node];
     packed.kind = kind_of(plan.activation[node], plan.aggregation[node], shares);
-    packed.told_row = plan.kept_row[node] >= 0 ? plan.kept_row[node] : static_cast<int32_t>(slot);
+    packed.derivative_row = plan.kept_row[node] >= 0 ? plan.kept_row[node] : static_cast<int32_t>(slot);
     if (static_cast<Aggregation>(plan.aggregation[node]) == Aggregation::kMean && fan_in > 0) {
       packed.scale = C(1) / C(fan_in);
     }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Gradients of weights and biases: for edge (u, v) the sum over the batch of u's value times the gradient of the edge's
-// term, a sampled dense-dense product; for a bias the sum of its node's delta.
+// Gradients of weights and biases. The gradient of edge (u, v) is the sum over the batch of the value of u times the
+// gradient of the edge's term: a sampled dense-dense matrix product (SDDMM; Gale et al. 2020, Sparse GPU Kernels for
+// Deep Learning). The gradient of a bias is the sum of its node's delta.
 //
-// A warp: up to 32 in-edges of one node (a group of the plan) and one slice of the batch. It holds 16 bytes of the
-// node's delta a lane and one sum an edge, and reduces the 32 sums together at the end: 31 shuffles, not 5 an edge. An
-// edge moves one row of the tape in, from L2; a group its node's row of delta. Slices write partial sums of their own,
-// added in order afterwards: one writer an element, no atomics, bitwise repeatable.
+// A warp owns up to 32 in-edges of one node (a group of the plan) and one slice of the batch; a block is kWarps such
+// warps. A lane holds 16 bytes of the node's delta and one sum per edge, and the warp reduces the 32 sums together at
+// the end, in 31 shuffles instead of 5 per edge. An edge loads one row of the tape from L2, a group its node's row of
+// delta. Each slice writes partial sums of its own, which are added in order afterwards: every element has a single
+// writer, so there are no races and no atomics, and every sum has one order: bitwise deterministic.
 #include "cuda/network/backward_node.h"
 #include "cuda/network/parameter_gradients.h"
 
@@ -15,16 +17,16 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kZeroThreads = 256;
-constexpr int kBlocks = 4;  // a multiprocessor, at least: left to itself the compiler spills to make room for more
-static_assert(kGroupEdges == kWarpSize, "a lane ends with the gradient of one edge");
+constexpr int kBlocks = 4;  // per multiprocessor, at least: without a bound the compiler spills to make room for more
+static_assert(kGroupEdges == kWarpSize, "each lane ends with the gradient of one edge");
 
-// The lanes' sums over a slice: of each edge's row times the node's delta.
+// The sum over a slice of one edge's row times the node's delta; reduced_column() says which edge a lane ends with.
 template <class T>
 __device__ Compute<T> linear_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch,
                                        int64_t node, int64_t edge, int count, int64_t first, int64_t last) {
   using C = Compute<T>;
-  constexpr int kHeld = 16 / sizeof(C);    // columns a lane
-  constexpr int kAtOnce = 32 / sizeof(C);  // rows on their way at a time
+  constexpr int kHeld = 16 / sizeof(C);    // columns per lane
+  constexpr int kAtOnce = 32 / sizeof(C);  // rows loaded together
   const int64_t source = plan.in_src[edge + (lane_in_warp() < count ? lane_in_warp() : 0)];
   const C* delta = arrays.delta + node * pitch;
   C sums[kGroupEdges] = {};
@@ -53,7 +55,7 @@ __device__ Compute<T> linear_gradients(const PlanView& plan, const BackwardArray
   return sums[0];
 }
 
-// The same where each edge has a gradient of its own; lane k ends with edge k's.
+// The same if each edge has a gradient of its own; lane k ends with the sum of edge k.
 template <class T>
 __device__ Compute<T> shared_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch,
                                        int64_t node, int64_t edge, int count, int64_t first, int64_t last) {
@@ -78,7 +80,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     edge_gradient_kernel(const __grid_constant__ PlanView plan, const __grid_constant__ BackwardArrays<T> arrays,
                          int64_t pitch, Compute<T>* weight_sums, Compute<T>* bias_sums) {
   using C = Compute<T>;
-  // One direction of the grid for both, since a second would be short.
+  // Groups and slices share one dimension of the grid, since the others are too small.
   const unsigned blocks = static_cast<unsigned>(blocks_of(plan.num_groups, kWarps));
   const int64_t group = int64_t{blockIdx.x % blocks} * kWarps + warp_in_block(), slice = blockIdx.x / blocks;
   if (group >= plan.num_groups) return;
@@ -105,14 +107,15 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   }
 }
 
-// to[0, count) = 0. A kernel and not a memset, so that the CPU shim runs it like the others.
+// to[0, count) = 0; one thread per element. A kernel and not a memset, so that the CPU shim runs it like the others.
 template <class C>
 __global__ void __launch_bounds__(kZeroThreads) zero_kernel(C* __restrict__ to, int64_t count) {
   const int64_t i = int64_t{blockIdx.x} * kZeroThreads + threadIdx.x;
   if (i < count) to[i] = 0;
 }
 
-// to[i] = the slices' sums [slices, count] added in order; 0 for what reaches no output, which no slice has written.
+// to[i] = the sum over slices of sums [slices, count], in order; one thread per element. Edges and nodes that reach no
+// output were never written, and are 0.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     add_slices_kernel(const Compute<T>* __restrict__ sums, int64_t slices, int64_t count, T* to) {
@@ -135,7 +138,7 @@ void parameter_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, 
   if (!arrays.grad_weight && !arrays.grad_bias) return;
   const int64_t slices = slices_of(arrays.batch);
   const bool adds = adds_slices<T>(arrays.batch);
-  const int64_t rows = slices > 1 ? slices : 1;  // an empty batch has no slices, and gradients of 0
+  const int64_t rows = slices > 1 ? slices : 1;  // an empty batch has no slices, and its gradients are 0
   Compute<T>* weight_sums = arrays.grad_weight ? arrays.partial : nullptr;
   Compute<T>* bias_sums = arrays.grad_bias ? arrays.partial + rows * plan.num_edges : nullptr;
   if constexpr (!kNarrow<T>) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Gradients of weights and biases once every delta and share is known (parameter_gradients.cu), called by drive.cu.
+// The launcher of the gradients of weights and biases (parameter_gradients.cu), which needs all deltas and shares.
+// Called by drive.cu.
 #pragma once
 
 #include "cuda/network/kernels.h"

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The resident backward: one block takes one tile of the batch back through the whole network.
+// The resident backward: one block runs one tile of the batch back through the whole network.
 //
-// Shared memory: [num_slots + 1, kColumns] gradients, of terms for computed nodes and of x for inputs, the last row
-// zero, then a Path. As in the forward a team of lanes does one slot at a time, gathering from its readers, with a
-// barrier a level. Race-free: within a level slots write their own rows and read those of later levels. Global traffic
-// a tile: 8 bytes an edge and 24 a slot (16 and 28 in double), from L2; a tape row and a delta row a node; grad_y and
-// grad_x once. Bitwise repeatable.
+// Shared memory holds [num_slots + 1, kColumns] gradients, of terms for computed nodes and of x for inputs, the last
+// row zero; then a Path. As in the forward, a team of lanes handles one slot at a time, gathering from its readers,
+// with one barrier per level. Race-free: within a level slots write their own rows and read those of later levels.
+// Global traffic per tile: 8 bytes per edge and 24 per slot (16 and 28 in double), from L2; one tape row and one delta
+// row per node; grad_y and grad_x once. Every sum has one order: bitwise deterministic.
 #include "cuda/network/backward_node.h"
 #include "cuda/network/pack.h"
 #include "cuda/network/resident.h"
@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
   const int64_t first = int64_t{blockIdx.x} * kColumns;
   const int zero_offset = num_slots * kColumns;
   if (static_cast<int>(threadIdx.x) < kColumns) tile[zero_offset + threadIdx.x] = 0;
-  // Without grad_x nobody reads the inputs' gradients, which can be half of the edges.
+  // Without grad_x the gradients of the inputs are not needed, and their edges can be half of all.
   const int first_slot = arrays.grad_x ? 0 : num_inputs;
   const Path path = Path::load(plan, arrays.begins + first_slot, first_slot, tile + zero_offset + kColumns);
   __syncthreads();
@@ -35,11 +35,12 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
   walk<false, L>(
       path, arrays.edges, tile, [&](int slot) { return arrays.slots[slot]; },
       [&](int, const BackwardSlot<C>& packed) {
-        Pack<T, L::kKept> told_by{};
-        if (packed.told_row >= 0) told_by = load_pack<L::kKept>(arrays.tape + packed.told_row * pitch + sample);
-        return told_by;
+        Pack<T, L::kKept> value{};
+        if (packed.derivative_row >= 0)
+          value = load_pack<L::kKept>(arrays.tape + packed.derivative_row * pitch + sample);
+        return value;
       },
-      [&](int slot, const BackwardSlot<C>& packed, const Pack<T, L::kKept>& told_by, C(&sums)[L::kKept]) {
+      [&](int slot, const BackwardSlot<C>& packed, const Pack<T, L::kKept>& value, C(&sums)[L::kKept]) {
         if (L::has_copy()) return;
         Pack<C, L::kKept> grad;
 #pragma unroll
@@ -50,9 +51,9 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
           }
           if (has_shares(packed.kind)) grad.v[c] += gather_shares(plan, arrays, pitch, slot, sample + c);
         }
-        if (packed.told_row >= 0) {
+        if (packed.derivative_row >= 0) {
           const int64_t node = slot - num_inputs;
-          through_activation(static_cast<Activation>(activation_of(packed.kind)), pack_as<C>(told_by).v, grad.v,
+          through_activation(static_cast<Activation>(activation_of(packed.kind)), pack_as<C>(value).v, grad.v,
                              arrays.batch - sample);
           store_global(arrays.delta + node * pitch + sample, grad);
 #pragma unroll
@@ -76,7 +77,7 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
 
 template <class T>
 void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream) {
-  // To the last column of a row: delta is summed up in loads of several samples.
+  // Tiles cover a row to its last column, since delta is summed in loads of several samples.
   const int64_t pitch = pitch_of(arrays.batch), tiles = pitch / columns;
   with_lanes<Compute<T>>(plan, columns, [&](auto lanes) {
     using L = decltype(lanes);

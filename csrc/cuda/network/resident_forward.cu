@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The resident forward: one block takes one tile of the batch through the whole network.
+// The resident forward: one block runs one tile of the batch through the whole network.
 //
-// Shared memory: [rows + 1, kColumns] values, the last row zero, then a Path; a row a slot, or fewer where nothing is
-// kept. A team of lanes does one node at a time (cuda/gather.h says how), the block meets at a barrier after each
-// level, blocks never meet. Race-free: within a level nodes write rows of their own, which nobody reads on that level.
-// Global traffic a tile: x once; 8 bytes an edge and 20 a node (16 and 28 in double), from L2; what is kept of the tape
-// once. One order of summation: bitwise repeatable.
+// Shared memory holds [rows + 1, kColumns] values, the last row zero, then a Path; there is one row per slot, or fewer
+// if no tape is kept. A team of lanes handles one node at a time (cuda/network/gather.h). There is one barrier of the
+// block per level, and none between blocks. Race-free: within a level nodes write rows of their own, which no node of
+// that level reads. Global traffic per tile: x once; 8 bytes per edge and 20 per node (16 and 28 in double), from L2;
+// the tape once, if it is kept. Every sum has one order: bitwise deterministic.
 #include "cuda/network/forward_node.h"
 #include "cuda/network/pack.h"
 #include "cuda/network/resident.h"
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
 template <class T>
 void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream) {
   const int64_t pitch = pitch_of(arrays.batch), rows = arrays.moves(plan) ? plan.num_rows : plan.num_slots;
-  // A kept tape is written to its last column, so that none of it is garbage.
+  // A kept tape is written to its last column, so that none of it is uninitialised.
   const int64_t tiles = blocks_of(arrays.tape ? pitch : arrays.batch, columns);
   with_lanes<T>(plan, columns, [&](auto lanes) {
     using L = decltype(lanes);

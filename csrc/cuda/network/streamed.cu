@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: MIT
-// The streamed regime: rows in global memory, a launch a level, for networks whose rows fit no block's shared memory.
+// The streamed regime: rows in global memory and one launch per level, for networks too large for a block's shared
+// memory.
 //
-// A warp does one node for 32 x kHeld samples, a block eight nodes of a level for the same samples; the launches order
-// the levels. Lanes load 32 edges and pass them round by shuffles, eight rows are on their way at a time. Race-free as
-// in the resident regime. An edge moves its slot, its weight and a row's 128 to 512 bytes from L2 or device memory. The
-// grid is the widest level's: which slots a level has stands on the device only, and asking would be a wait.
+// A thread owns kHeld samples of one node, a warp 32 x kHeld samples, and a block eight nodes of a level at the same
+// samples; the launches order the levels. Lanes load 32 edges and exchange them by shuffles, and eight rows are loaded
+// together. An edge loads its slot, its weight and 128 to 512 bytes of a row, from L2 or device memory. Race-free,
+// since within a level nodes write rows of their own, which no node of that level reads; every sum has one order:
+// bitwise deterministic. The grid is that of the widest level: the sizes of levels are stored on the device, and
+// reading them would mean waiting.
 #include "cuda/network/backward_node.h"
 #include "cuda/network/streamed.h"
 
 namespace freewire::cuda {
 namespace {
 
-constexpr int kNodes = 8;  // a block's warps
+constexpr int kNodes = 8;  // per block, one for each warp
 constexpr int kThreads = kNodes * kWarpSize;
-constexpr int kBlocks = 3;  // a multiprocessor, at least: left to itself the compiler spills to make room for more
+constexpr int kBlocks = 3;  // per multiprocessor, at least: without a bound the compiler spills to make room for more
 
-// A grid of two directions in one, since the second would be short: blocks side by side cover kColumns columns each of
-// the same nodes.
+// A grid of nodes and columns in one dimension, since the others are too small: neighbouring blocks cover kColumns
+// columns each of the same nodes.
 template <int kColumns>
 struct Place {
   __device__ explicit Place(int64_t pitch)
@@ -29,8 +32,9 @@ int64_t grid_of(int64_t down, int64_t pitch) {
   return down * (pitch / kColumns);
 }
 
-// rows[i][b] = x[b][i], 0 past the batch's end. A warp turns a tile of 32 x 32 over in shared memory, so that both
-// sides are read and written in runs; the 33rd column keeps its lanes in different banks.
+// rows[i][b] = x[b][i], 0 past the end of the batch. A block transposes a tile of 32 x 32 in shared memory, so that
+// both global reads and writes are coalesced; the 33rd column avoids bank conflicts. Each number is read and written
+// once.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     read_kernel(const T* __restrict__ x, int64_t width, int64_t batch, Rows<T> rows) {
@@ -47,7 +51,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// to[b][i] = rows[row(i)][b], where row(i) is slots[i]'s entry in slot_row. slots null: row i; slot_row null: slots[i].
+// to[b][i] = rows[row(i)][b], transposed in the same way, where row(i) is slot_row[slots[i]]. A null slot_row or slots
+// stands for the identity.
 template <class From, class To>
 __global__ void __launch_bounds__(kThreads)
     write_kernel(Rows<From> rows, const int32_t* __restrict__ slots, const int32_t* __restrict__ slot_row,
@@ -68,8 +73,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// sums += the weighted rows of edges begin to end, at kHeld columns from column on; edge(k) -> its row and weight.
-// Whole warps only.
+// sums += the weighted rows of edges begin to end, at kHeld columns from column on; edge(k, row, weight) sets the row
+// and the weight of edge k. Called by whole warps.
 template <int kHeld, class T, class Edge>
 __device__ __forceinline__ void gather_rows(Compute<T> (&sums)[kHeld], int64_t begin, int64_t end, const Rows<T>& rows,
                                             int64_t column, Edge&& edge) {
@@ -84,7 +89,7 @@ __device__ __forceinline__ void gather_rows(Compute<T> (&sums)[kHeld], int64_t b
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         const int64_t from = __shfl_sync(kFullWarp, row, k + i);
-        values[i] = {};  // an edge past the end weighs 0, and 0 x infinity must not arise
+        values[i] = {};  // an edge past the end has weight 0, and 0 x infinity must not arise
         if (k + i < count) values[i] = load_pack<kHeld>(&rows.at(from, column));
       }
 #pragma unroll
@@ -163,8 +168,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   }
   if (node >= 0) {
     const int64_t row = plan.kept_row[node] >= 0 ? plan.kept_row[node] : slot;
-    const Pack<C, kHeld> told_by = pack_as<C>(load_pack<kHeld>(arrays.tape + row * pitch + column));
-    through_activation(static_cast<Activation>(plan.activation[node]), told_by.v, grads.v, live);
+    const Pack<C, kHeld> value = pack_as<C>(load_pack<kHeld>(arrays.tape + row * pitch + column));
+    through_activation(static_cast<Activation>(plan.activation[node]), value.v, grads.v, live);
     store_global(arrays.delta + node * pitch + column, grads);
     const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
     const int64_t fan_in = plan.in_end[node] - plan.in_begin[node];
@@ -178,8 +183,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   store_global(&grad.at(slot, column), grads);
 }
 
-// Calls body(std::integral_constant<int, columns of a lane>{}): 16 bytes of sums where a row is a whole number of such
-// warps.
+// Calls body(std::integral_constant<int, columns per lane>{}): 16 bytes of sums per lane if a row is a whole number of
+// such warps.
 template <class T, class Body>
 void with_held(int64_t pitch, Body&& body) {
   constexpr int kWide = 16 / sizeof(Compute<T>), kShort = 2;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A block's way through the levels of a network, a slot a team of lanes, a barrier a level.
+// How a block goes through the levels of a network: one slot per team of lanes, one barrier per level.
 //
-// Enters: the plan's levels, and where each slot's edges begin. Leaves: rounds, in each of which the
-// block's teams take the next slots of one level. What a team needs for a round (the slot's description, its first
-// edges) is asked for a round before, across the barrier, so that only shared memory's latency lies between two levels.
+// A walk consists of rounds, in each of which the block's teams take the next slots of one level. What a team needs for
+// a round (the slot's description and its first edges) is loaded one round ahead, across the barrier, so that only the
+// latency of shared memory lies between two levels.
 #pragma once
 
 #include "cuda/common/device.h"
@@ -11,9 +11,9 @@
 
 namespace freewire::cuda {
 
-// Calls body(feature, column) for a tile's features, by all lanes of the block. A warp takes four columns (of two, two)
-// of neighbouring features, so that samples outside are read in whole sectors and the tile's banks are shared by four
-// lanes at most.
+// Calls body(feature, column) for the features of a tile, by all lanes of the block. A warp takes four columns (or all,
+// of two) of neighbouring features, so that global memory is read in whole sectors and at most four lanes share a bank
+// of the tile.
 template <int kColumns, class Body>
 __device__ __forceinline__ void each_of_tile(int width, Body&& body) {
   constexpr int kSide = kColumns < 4 ? kColumns : 4, kRun = kWarpSize / kSide;
@@ -23,14 +23,14 @@ __device__ __forceinline__ void each_of_tile(int width, Body&& body) {
   }
 }
 
-// What a walk reads beside the tile, in the block's shared memory behind it. Resident networks have less than 2^16
-// slots.
+// The levels and the starts of the slots' edges, in the block's shared memory behind the tile. Resident networks have
+// fewer than 2^16 slots.
 struct Path {
   int32_t* level_ptr;  // [num_levels + 1]
-  int32_t* begins;     // where the edges of slot first_slot + i begin
+  int32_t* begins;     // the first edge of slot first_slot + i
   int num_levels, first_slot;
 
-  // Copies both there; the caller's barrier follows.
+  // Copies both to shared memory; the caller must synchronise afterwards.
   __device__ static Path load(const PlanView& plan, const int32_t* begins, int first_slot, void* shared) {
     const int count = static_cast<int>(plan.num_slots) - first_slot, levels = static_cast<int>(plan.num_levels);
     Path path{static_cast<int32_t*>(shared), static_cast<int32_t*>(shared) + levels + 1, levels, first_slot};
@@ -44,7 +44,8 @@ struct Path {
 template <bool kRising, class L>
 class Round {
  public:
-  // Rising: from the first level on. Falling: the last level first. Slots before path.first_slot are left out.
+  // kRising starts with the first level, otherwise the walk starts with the last. Slots before path.first_slot are
+  // skipped.
   static __device__ Round first(const Path& path) {
     Round round;
     round.level_ = kRising ? -1 : path.num_levels;
@@ -54,8 +55,8 @@ class Round {
   }
 
   __device__ bool over(const Path& path) const { return kRising ? level_ >= path.num_levels : level_ < 0; }
-  // This team's slot, which is another team's of the same level where none is left for it; whether it has one of its
-  // own; and whether a team of its warp has.
+  // slot(): this team's slot, or another slot of the same level if none is left for it. mine(): whether it has one of
+  // its own. warps(): whether any team of its warp has one.
   __device__ int slot() const { return mine() ? own_slot() : end_ - 1; }
   __device__ bool mine() const { return own_slot() < end_; }
   __device__ bool warps() const { return first_of_warp() < end_; }
@@ -69,7 +70,7 @@ class Round {
  private:
   __device__ int own_slot() const { return first_of_warp() + L::team(); }
   __device__ int first_of_warp() const { return base_ + warp_in_block() * L::kTeams; }
-  // On to a level with slots left; after the last one the round stays at that level's end, and so at valid slots.
+  // Advances to a level with slots left. After the last level the round stays at its end, so that slots remain valid.
   __device__ void settle(const Path& path) {
     while (base_ >= end_ && !over(path)) {
       level_ += kRising ? 1 : -1;
@@ -86,12 +87,12 @@ class Round {
   int level_, base_, end_;
 };
 
-// Runs every slot of the path. describe(slot) -> what is packed for it, the count of its edges among it; early(slot,
-// described) -> what is best asked for before the sums are there; finish(slot, described, early, sums), on all lanes of
-// a team that has a slot.
+// Runs every slot of the path. describe(slot) returns the packed slot, with the count of its edges; early(slot,
+// described) returns values that are best loaded before the sums are complete; finish(slot, described, early, sums) is
+// called on all lanes of a team that has a slot.
 //
-// Two sets of registers take turns. With one set and a copy at the end of the round the compiler places that copy where
-// it likes, and waits there for the load.
+// Two sets of registers alternate. With one set and a copy at the end of the round, the compiler moves the copy forward
+// and waits there for the load.
 template <bool kRising, class L, class T, class Describe, class Early, class Finish>
 __device__ __forceinline__ void walk(const Path& path, const Edge<Compute<T>>* edges, const T* tile,
                                      Describe&& describe, Early&& early, Finish&& finish) {
@@ -103,7 +104,7 @@ __device__ __forceinline__ void walk(const Path& path, const Edge<Compute<T>>* e
   };
   Here here = Here::first(path);
   if (here.over(path)) return;
-  const auto ask = [&](Ahead& ahead, const Here& round, int32_t begin) {
+  const auto load = [&](Ahead& ahead, const Here& round, int32_t begin) {
     ahead.begin = begin;
     ahead.description = describe(round.slot());
     ahead.chunk.load(edges + begin);
@@ -111,20 +112,20 @@ __device__ __forceinline__ void walk(const Path& path, const Edge<Compute<T>>* e
   Here next = here;
   next.advance(path);
   Ahead even, odd;
-  ask(even, here, path.begin(here.slot()));
+  load(even, here, path.begin(here.slot()));
   int32_t next_begin = path.begin(next.slot());
-  // False after the last round.
+  // Runs one round; returns false after the last one.
   const auto turn = [&](Ahead& now, Ahead& ahead) {
     const int32_t begin = next_begin;
     Here later = next;
     later.advance(path);
     next_begin = path.begin(later.slot());
-    ask(ahead, next, begin);
+    load(ahead, next, begin);
     if (here.warps()) {
-      const auto asked = early(here.slot(), now.description);
+      const auto loaded = early(here.slot(), now.description);
       Compute<T> sums[L::kKept];
       gather(now.chunk, edges + now.begin, now.description.count, tile, sums);
-      if (here.mine()) finish(here.slot(), now.description, asked, sums);
+      if (here.mine()) finish(here.slot(), now.description, loaded, sums);
     }
     if (here.ends_level()) __syncthreads();
     here = next;

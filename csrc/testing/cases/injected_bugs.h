@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Bugs injected on purpose, to show that a run which reports nothing has looked.
+// Bugs injected on purpose, to show that a run without a report would have found them.
 //
-// Enters: a bug's name and a case of at least two tiles. Leaves: nothing, since each ends the program, by a
-// sanitizer's report or by a mismatch; one that does not is the news. Memory bugs come from handing the
-// kernels too little, so that it is the kernels' own loads and stores that are shown to be watched.
+// inject() runs a case of at least two tiles with one bug. Each bug must end the program, by a sanitizer's report or by
+// a mismatch. Memory bugs pass the kernels arrays that are too short, so that the invalid loads and stores are the
+// kernels' own.
 #pragma once
 
 #include <cmath>

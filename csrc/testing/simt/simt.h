@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// The CUDA that this project's kernels are written in, on the CPU: cuda/device.h includes it where nvcc is not.
+// The part of CUDA that this project's kernels use, on the CPU: cuda/common/device.h includes it if nvcc is not
+// compiling.
 //
-// Enters: an unedited .cu file, compiled as C++20 (-x c++). Leaves: the same kernels, a fiber a CUDA thread,
-// started by cuda/device.h's launch as on a GPU; it returns when all blocks have run. Linked with
-// testing/simt_runtime.cpp, whose head says what is found, and what is not modelled.
+// Unedited .cu files are compiled as C++20 (-x c++). Kernels run with one fiber per CUDA thread, started by device.h's
+// launch() as on a GPU; it returns when all blocks have run. The runtime is testing/simt/simt_runtime.cpp, whose head
+// says which errors are found and what is not modelled.
 //
-// Names of CUDA mean what CUDA's manual says. Deliberately missing, so that no kernel leans on it: atomics,
-// __shared__ (use FREEWIRE_SHARED), min and max of floating-point numbers (fminf and std::min treat NaN
-// differently), and every library function of the device that <cmath> does not have.
+// Names of CUDA mean what CUDA's manual says. Deliberately missing, so that no kernel uses them: atomics, __shared__
+// (use FREEWIRE_SHARED), min and max of floating-point numbers (fminf and std::min treat NaN differently), and every
+// device function that <cmath> does not have.
 #pragma once
 
 #include <atomic>
@@ -71,7 +72,7 @@ struct dim3 {
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
-// Of the fiber that runs; a fiber stays on one thread of the CPU while its kernel runs.
+// Those of the running fiber; a fiber stays on one CPU thread while its kernel runs.
 inline constinit thread_local uint3 threadIdx{}, blockIdx{};
 inline constinit thread_local dim3 blockDim{}, gridDim{};
 constexpr int warpSize = 32;
@@ -81,24 +82,25 @@ constexpr int warpSize = 32;
 namespace simt {
 
 struct Options {
-  uint64_t seed;        // of the order in which blocks, and the threads of a block, run; $FREEWIRE_SIMT_SEED, else 1
-  int cpu_threads;      // that share the blocks of a launch; $FREEWIRE_SIMT_THREADS, else 1
-  int multiprocessors;  // of the device that is played: bounds a cooperative grid; 132
-  size_t shared_bytes;  // of a block; 227 KiB
-  int capability;       // 90
-  int driver;           // the CUDA version that its driver knows; kRuntimeVersion
-  int refuse;           // other than 0: no kernel is started; 0
+  uint64_t seed;        // for the order of blocks, and of the threads of a block; $FREEWIRE_SIMT_SEED, by default 1
+  int cpu_threads;      // run the blocks of a launch; $FREEWIRE_SIMT_THREADS, by default 1
+  int multiprocessors;  // of the emulated device, which limit a cooperative grid; by default 132
+  size_t shared_bytes;  // per block; by default 227 KiB
+  int capability;       // by default 90
+  int driver;           // the CUDA version that the driver supports; by default kRuntimeVersion
+  int refuse;           // nonzero: every launch is refused; by default 0
 };
 constexpr int kRuntimeVersion = 13000;
 Options& options();
 
-// Started kernels, "freewire::cuda::fill_kernel<float>", and how often; those never started are missing.
+// How often each kernel was started, by name, such as "freewire::cuda::fill_kernel<float>"; kernels never started are
+// missing.
 std::map<std::string, int64_t> launches();
 
-// The sentence of the last launch that was refused on this thread, once; else null.
+// The message of the last launch that was refused on this thread since the previous call, or null.
 const char* last_error();
 
-// Where in the source a barrier or shuffle stands. Not std::source_location, which clang lacked until 16.
+// The place of a barrier or shuffle in the source. Not std::source_location, which clang lacked until version 16.
 struct Site {
   const char* file;
   int line;
@@ -109,7 +111,7 @@ struct Kernel {
   std::string name;
   std::atomic<int64_t> launches;
 };
-// The record of a kernel, from what pretty_name says of it.
+// The record of a kernel, given its pretty_name().
 Kernel& kernel_named(const char* pretty_name);
 template <auto Kernel>
 const char* pretty_name() {
@@ -134,7 +136,7 @@ void launch(bool cooperative, dim3 grid, dim3 block, size_t shared_bytes, Argume
   using Parameters = decltype(parameters(Kernel));
   const Parameters given(arguments...);
   static simt::Kernel& kernel = kernel_named(pretty_name<Kernel>());
-  const auto call = [](const void* all) {  // not std::apply, which puts five lines into every report
+  const auto call = [](const void* all) {  // not std::apply, which adds five lines to every report
     [&]<size_t... kIndex>(std::index_sequence<kIndex...>) {
       Kernel(std::get<kIndex>(*static_cast<const Parameters*>(all))...);
     }(std::make_index_sequence<std::tuple_size_v<Parameters>>{});
@@ -144,10 +146,11 @@ void launch(bool cooperative, dim3 grid, dim3 block, size_t shared_bytes, Argume
 
 void* dynamic_shared();
 
-// The block's array that is known by key.
+// The block's array with this key.
 void* static_shared(const void* key, size_t bytes, size_t alignment);
 
-// T of the running block. Each lambda has a type, hence a key, of its own; so have those of a template's instances.
+// The running block's T. Each lambda expression has a type, and hence a key, of its own, also in each instance of a
+// template.
 template <class T, class Lambda>
 T& shared(Lambda) {
   static const char key = 0;
@@ -157,12 +160,12 @@ T& shared(Lambda) {
 void sync_threads(Site site);
 void sync_grid(Site site);
 
-// What the lanes of a warp do together.
+// Operations of the lanes of a warp together.
 enum class Collective : uint8_t { kSync, kShuffle, kBallot };
-// The bits of lane source (a shuffle), or which lanes gave bits other than 0 (a ballot).
+// Returns the bits of lane `source` (shuffle), or a mask of the lanes whose bits are not 0 (ballot).
 uint64_t exchange(Collective what, unsigned mask, uint64_t bits, int source, Site site);
 int lane();
-// Checks width and returns the first lane of the running lane's segment.
+// Checks width, and returns the first lane of the running lane's segment.
 int segment(int width, Site site);
 
 template <class T>
@@ -177,7 +180,7 @@ T shuffle(unsigned mask, T value, int source, Site site) {
 
 }  // namespace simt
 
-// ---- barriers, and what the lanes of a warp tell each other ----
+// ---- barriers, and exchange between the lanes of a warp ----
 
 inline void __syncthreads(simt::Site site = simt::Site::here()) { simt::sync_threads(site); }
 
@@ -219,7 +222,7 @@ inline int __all_sync(unsigned mask, int predicate, simt::Site site = simt::Site
 
 template <class T>
 T __ldg(const T* from) {
-  const T& there = *from;  // bound first: then both GCC and Clang check its alignment
+  const T& there = *from;  // a reference first, so that both GCC and Clang check the alignment
   return there;
 }
 

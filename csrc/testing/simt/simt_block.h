@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A block of threads while it runs, and the CPU thread that runs it.
-//
-// Enters: fibers. Leaves: Block and Worker, which testing/simt_runtime.cpp, the only file that includes this,
-// brings to life.
+// Block, a running block of fibers, and Worker, the part of a launch that one CPU thread runs. Implemented in
+// testing/simt/simt_runtime.cpp.
 #pragma once
 
 #include <array>
@@ -20,15 +18,15 @@
 namespace simt {
 
 constexpr unsigned kWarp = 32;
-constexpr unsigned kMaxThreads = 1024;         // a block
-constexpr unsigned kResidentThreads = 2048;    // a multiprocessor, of a cooperative launch
+constexpr unsigned kMaxThreads = 1024;         // per block
+constexpr unsigned kResidentThreads = 2048;    // per multiprocessor, in a cooperative launch
 constexpr size_t kMaxStaticShared = 48 << 10;  // bytes
-constexpr int kMaxStaticArrays = 32;           // a block
+constexpr int kMaxStaticArrays = 32;           // per block
 
 // ---- blocks ----
 
-// Memory of exactly so many bytes, NaN in every type. Under ThreadSanitizer zero, so that a race is reported
-// before the index that lost it is followed.
+// Memory of an exact number of bytes, which start as NaN in every type. Under ThreadSanitizer they start as zero, so
+// that a race is reported before an index that was not yet written is used.
 struct SharedArray {
   void allocate(size_t size, size_t align) {
     const Unseen unseen;
@@ -45,8 +43,8 @@ struct SharedArray {
   std::align_val_t alignment{16};
 };
 
-// What ThreadSanitizer knows a barrier by. Two take turns: with one, a thread that leaves late would seem to come
-// after what a quicker one did on its way to the next barrier.
+// The addresses by which ThreadSanitizer identifies a barrier. Two alternate: with one, a thread that leaves late would
+// seem to be ordered after writes of a quicker thread on its way to the next barrier.
 struct Tags {
   void* turn(unsigned passed) { return &tags[passed % 2]; }
   char tags[2];
@@ -55,10 +53,10 @@ struct Tags {
 struct Block {
   uint3 index{};
   Team* team = nullptr;
-  std::span<Fiber*> fibers;               // of the team, one a thread
-  unsigned at_barrier = 0, barriers = 0;  // threads that wait, barriers passed
+  std::span<Fiber*> fibers;               // of the team, one per thread
+  unsigned at_barrier = 0, barriers = 0;  // threads that wait; barriers passed
   unsigned returned = 0;
-  // Of each warp, a bit a lane: those that wait for others, and those that nobody may wait for any more.
+  // One bit per lane of each warp: lanes that wait for others, and lanes that will not arrive any more.
   std::array<unsigned, kMaxThreads / kWarp> arrived{}, gone{};
   SharedArray dynamic, statics[kMaxStaticArrays];
   int num_statics = 0;
@@ -68,12 +66,12 @@ struct Block {
 
 // ---- a launch ----
 
-// What the CPU threads of one launch share.
+// The state of one launch that its CPU threads share.
 struct Progress {
   const Launch& launch;
   uint64_t blocks, stride, offset;  // the i-th block to run is number (i * stride + offset) % blocks
   std::atomic<uint64_t> next;       // i of the next block
-  char before, after;               // tags: the host's past, the kernel's end
+  char before, after;               // tags: everything before the launch, and the end of the kernel
 };
 
 // One CPU thread's part of a launch.
@@ -85,7 +83,7 @@ class Worker {
     if (__tsan_get_current_fiber) host_.identity = __tsan_get_current_fiber();
   }
   void run_blocks();
-  // Called by fibers.
+  // These are called by fibers.
   void run_thread();
   void sync_threads(Site site);
   void sync_grid(Site site);
@@ -108,11 +106,11 @@ class Worker {
   Progress& progress_;
   const Launch& launch_;
   uint64_t random_;
-  unsigned threads_;  // a block
-  Fiber host_;        // this CPU thread outside all fibers
+  unsigned threads_;  // per block
+  Fiber host_;        // this CPU thread outside of all fibers
   Fiber *current_ = &host_, *previous_ = &host_;
   std::vector<Fiber*> ready_;
-  std::vector<Block*> blocks_;  // that run now: one, or all of a cooperative launch
+  std::vector<Block*> blocks_;  // running now: one, or all of a cooperative launch
   uint64_t live_ = 0, at_grid_barrier_ = 0;
   unsigned grid_barriers_ = 0;  // passed
   Tags grid_tags_;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Fibers: stacks of their own that a thread of the CPU runs in turn, known to the sanitizers.
+// Fibers: stacks between which a CPU thread switches, and which the sanitizers know about.
 //
-// Enters: fiber_main, the body of every fiber, which never returns. Leaves: Fiber, switch_fiber and Pool. For
-// testing/simt_runtime.cpp alone, which is compiled with AddressSanitizer's flags or without, but never with
-// -fsanitize=thread: its own state is no kernel's business. Which sanitizer is linked is seen at run time.
+// Every fiber runs fiber_main(), which never returns. Used only by simt_runtime.cpp and simt_launch.cpp, which may be
+// compiled with AddressSanitizer's flags but never with -fsanitize=thread: ThreadSanitizer is to watch the kernels, not
+// the state of the runtime. Which sanitizer is linked is detected at run time.
 #pragma once
 
 #include <sys/mman.h>
@@ -25,7 +25,7 @@
 #include <ucontext.h>
 #endif
 
-// The sanitizers' words about fibers; null where that sanitizer is not linked.
+// The sanitizers' functions for fibers; null if that sanitizer is not linked.
 extern "C" {
 [[gnu::weak]] void __sanitizer_start_switch_fiber(void** fake_stack, const void* bottom, size_t bytes);
 [[gnu::weak]] void __sanitizer_finish_switch_fiber(void* fake_stack, const void** old_bottom, size_t* old_bytes);
@@ -41,14 +41,14 @@ extern "C" {
 
 namespace simt {
 
-constexpr size_t kStackBytes = 256 << 10;  // a sanitizer's report is written on it too
-constexpr size_t kGuardBytes = 64 << 10;   // beneath a stack
-// Stacks begin at different places of a page, or all would want the same few lines of every cache.
+constexpr size_t kStackBytes = 256 << 10;  // also holds the frames of a sanitizer's report
+constexpr size_t kGuardBytes = 64 << 10;   // below each stack
+// Stacks start at different offsets within a page, or all would use the same few lines of every cache.
 constexpr size_t kShades = 61, kShadeBytes = 1088;
-constexpr size_t kFibers = 16384;  // beyond, teams are used again
+constexpr size_t kFibers = 16384;  // beyond this, teams are reused
 
-// What ThreadSanitizer is asked to tell apart before teams are used again. Its newer runtime has 255 slots for
-// threads; with more of them than that it takes what barriers of a later block order for an order between blocks.
+// The number of fibers that ThreadSanitizer tells apart before teams are reused. Its newer runtime has 255 slots for
+// threads; with more threads it would take the barriers of a later block for an order between blocks.
 #if defined(__clang__) ? __clang_major__ >= 15 : __GNUC__ >= 13
 constexpr size_t kIdentities = 240;
 #else
@@ -59,14 +59,14 @@ constexpr size_t kIdentities = 1024;
 
 inline bool races_are_watched() { return __tsan_switch_to_fiber != nullptr; }
 
-// $FREEWIRE_SIMT_RACES=blocks: a block is a thread to ThreadSanitizer, so that it finds races between blocks of any
-// size, and none within. Otherwise a CUDA thread is.
+// With $FREEWIRE_SIMT_RACES=blocks each block is one thread to ThreadSanitizer, which then finds races between blocks
+// of any size, but none within a block. Otherwise each CUDA thread is one.
 inline bool races_between_blocks() {
   const char* unit = std::getenv("FREEWIRE_SIMT_RACES");
   return unit && std::strcmp(unit, "blocks") == 0;
 }
 
-// What came before release(tag) is seen by what follows acquire(tag).
+// Everything before release(tag) is visible after acquire(tag).
 inline void release(void* tag) {
   if (__tsan_release) __tsan_release(tag);
 }
@@ -74,7 +74,7 @@ inline void acquire(void* tag) {
   if (__tsan_acquire) __tsan_acquire(tag);
 }
 
-// What is allocated and freed in its life is new memory to ThreadSanitizer, whoever used it before.
+// Memory allocated or freed during the lifetime of an Unseen is new to ThreadSanitizer, regardless of its previous use.
 struct Unseen {
   Unseen() {
     if (__tsan_ignore_thread_begin) __tsan_ignore_thread_begin();
@@ -90,7 +90,7 @@ struct Unseen {
 
 #if defined(FREEWIRE_SIMT_SWITCH)
 extern "C" void freewire_simt_switch(void** save, void* load);
-// What the calling convention keeps, onto the stack; the stack pointers; and back.
+// Pushes the registers that the calling convention preserves, exchanges the stack pointers, and pops them.
 asm(R"(.text
 .p2align 4
 .type freewire_simt_switch, @function
@@ -141,38 +141,39 @@ enum class State : uint8_t { kReady, kBlockBarrier, kWarpOperation, kGridBarrier
 struct Block;
 class Worker;
 
-// A CUDA thread while its kernel runs; between kernels it rests in the pool.
+// A CUDA thread while its kernel runs; between kernels it is idle in the pool.
 struct Fiber {
   Context context;
   const void* stack = nullptr;  // its lowest address
   size_t stack_bytes = 0;
   void* fake_stack = nullptr;  // AddressSanitizer's
-  void* identity = nullptr;    // ThreadSanitizer's, of this fiber or of its team
+  void* identity = nullptr;    // ThreadSanitizer's, for this fiber or its team
 
   Worker* worker = nullptr;
   Block* block = nullptr;
   unsigned number = 0;  // within the block; warp and lane follow
   uint3 thread{};
   State state = State::kReady;
-  Site site{};  // where it waits
+  Site site{};  // the place where it waits
   Collective what{};
   unsigned mask = 0;
   int source = 0;
   uint64_t bits = 0, answer = 0;
-  unsigned warp_syncs = 0;  // passed in this kernel
+  unsigned warp_syncs = 0;  // completed in this kernel
 };
 
-// From the fiber that runs to another. Returns when something switches back, perhaps in another kernel.
+// Switches from the running fiber to another. Returns when the first is switched to again, possibly in another kernel.
 inline void switch_fiber(Fiber& from, Fiber& to) {
   if (__sanitizer_start_switch_fiber) __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.stack_bytes);
   if (__tsan_switch_to_fiber) {
-    constexpr unsigned kNoOrder = 1;  // a switch is no reason why one fiber's writes should be seen by the next
+    constexpr unsigned kNoOrder = 1;  // a switch must not order the two fibers' accesses
     __tsan_switch_to_fiber(to.identity, kNoOrder);
   }
   from.context.switch_to(to.context);
 }
 
-// To be said first by the fiber that was switched to, with the one before it: a thread's own stack is learnt so.
+// Must be called first by the fiber that was switched to, with the previous one; it also records the stack of a CPU
+// thread.
 inline void switched(Fiber& self, Fiber& before) {
   if (__sanitizer_finish_switch_fiber) {
     __sanitizer_finish_switch_fiber(self.fake_stack, &before.stack, &before.stack_bytes);
@@ -184,11 +185,11 @@ inline void switched(Fiber& self, Fiber& before) {
 // The fibers of a block, never fewer than it has threads.
 struct Team {
   std::vector<Fiber*> fibers;
-  void* identity = nullptr;  // of all of them, where ThreadSanitizer is to tell blocks apart
+  void* identity = nullptr;  // shared by all of them if ThreadSanitizer tells blocks apart
 };
 
-// Teams that rest, kept for the life of the program. Under ThreadSanitizer what a fiber does comes in order with
-// what it did in earlier blocks, which hides races between those: the team that rested longest is taken first.
+// Idle teams, kept for the life of the program. ThreadSanitizer orders the accesses of a fiber with its own in earlier
+// blocks, which hides races between those blocks, so the team that was idle longest is taken first.
 class Pool {
  public:
   Team* take(unsigned threads) {

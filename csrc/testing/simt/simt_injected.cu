@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Kernels with a bug that can be switched on, to show that a run on the shim which reports nothing has looked.
+// Kernels with a bug that can be switched on, to show that a run on the shim without a report would have found it.
 //
-// Enters: nothing, to run every kernel without its bug, or "--inject NAME" to run one with it. Leaves: each kernel
-// started and how often, by name; exit status 1, with a sentence on stderr, where a result is wrong. A bug ends the
-// program before that, by the shim's sentence or a sanitizer's report; tests/support/simt.py says which. Compiled by
-// nvcc it runs on a GPU, where the kernels without their bugs check cuda/device.h.
+// Without arguments every kernel runs without its bug; "--inject NAME" runs one with it. Prints the name of each kernel
+// and how often it was started. The exit status is 1, with a sentence on stderr, if a result is wrong. A bug ends the
+// program before that, by the shim's message or a sanitizer's report; tests/support/simt.py lists which. Compiled by
+// nvcc it runs on a GPU, where the kernels without their bugs check cuda/common/device.h.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -17,14 +17,14 @@ namespace {
 constexpr int kThreads = 64, kBlocks = 3;
 constexpr int kCount = kThreads * kBlocks;  // entries of x and of y
 
-// In each kernel thread t of block b owns entry i = b * kThreads + t of y. No two threads write one entry, and no
-// sum depends on an order, so all are bitwise repeatable; they move some 8 bytes an entry.
+// In each kernel thread t of block b owns entry i = b * kThreads + t of y. Without its bug no two threads write the
+// same entry, and every sum has one order: race-free and bitwise deterministic. An entry moves about 8 bytes.
 __device__ __forceinline__ int own_entry() { return blockIdx.x * kThreads + threadIdx.x; }
 
 // ---- out of bounds ----
 
 __global__ void global_read_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
-  y[own_entry()] = 2 * x[own_entry() + injected];  // the last thread's is one too far
+  y[own_entry()] = 2 * x[own_entry() + injected];  // the last thread reads past the end
 }
 
 __global__ void global_write_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
@@ -69,7 +69,7 @@ __global__ void missing_barrier_kernel(const float* __restrict__ x, float* __res
   y[own_entry()] = tile[kThreads - 1 - threadIdx.x];
 }
 
-// Levels of a network in short: what all have read may be overwritten only behind a second barrier.
+// Like the levels of a network: entries that all threads read may be overwritten only after a second barrier.
 __global__ void early_overwrite_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float* tile = dynamic_shared<float>();
   float v = x[own_entry()];
@@ -92,12 +92,12 @@ __global__ void missing_warp_barrier_kernel(const float* __restrict__ x, float* 
 __global__ void block_race_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float* tile = dynamic_shared<float>();
   tile[threadIdx.x] = x[own_entry()];
-  __syncthreads();  // in order within each block, which must not seem an order between blocks
+  __syncthreads();  // orders the threads of each block, but not the blocks
   y[injected ? threadIdx.x : own_entry()] = tile[kThreads - 1 - threadIdx.x];
   __syncthreads();
 }
 
-// Blocks that hand on results: without bug one block a launch, with it all in one.
+// Blocks that depend on each other's results: one launch per block, or with the bug one launch of all.
 __global__ void block_chain_kernel(const float* __restrict__ x, float* y, int first_block) {
   const int i = first_block * kThreads + own_entry();
   y[i] = i < kThreads ? x[i] : x[i] + y[i - kThreads];
@@ -132,7 +132,7 @@ __global__ void early_return_kernel(const float* __restrict__ x, float* __restri
   y[own_entry()] = tile[kThreads - 1 - threadIdx.x];
 }
 
-// Warps that wait for the block while a lane of theirs waits for them: nobody can go on.
+// A deadlock: warps wait for the block while one of their lanes waits for them.
 __global__ void crossed_barriers_kernel(const float* __restrict__ x, float* __restrict__ y, bool injected) {
   float v = x[own_entry()];
   if (!injected || threadIdx.x > 0) __syncthreads();
@@ -155,7 +155,7 @@ __global__ void outside_mask_kernel(const float* __restrict__ x, float* __restri
   y[own_entry()] = v;
 }
 
-// ---- what runs them ----
+// ---- launchers ----
 
 using BuggyKernel = void (*)(const float*, float*, bool);
 
@@ -178,7 +178,7 @@ void start_chain(const float* x, float* y, bool injected) {
   }
 }
 
-// Entry i of y without the bug.
+// The expected entry i of y, without the bug.
 float same(const float* x, int i) { return x[i]; }
 float doubled(const float* x, int i) { return 2 * x[i]; }
 float reversed(const float* x, int i) { return x[i / kThreads * kThreads + kThreads - 1 - i % kThreads]; }

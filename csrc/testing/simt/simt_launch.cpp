@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// What the host sees of the shim: launches, refused or run and counted; the options.
+// The host's part of the shim: options, and launches, which are refused, or run and counted.
 //
-// Enters: testing/simt.h's calls from host code. Leaves: kernels that have run to their end, by as many CPU
-// threads as the options say. Never to be compiled with -fsanitize=thread (testing/simt_fiber.h).
+// A launch returns when the kernel has finished, on as many CPU threads as the options say. Never compile it with
+// -fsanitize=thread (see simt_fiber.h).
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -37,7 +37,7 @@ Options& options() {
 
 std::mutex kernels_mutex;
 std::deque<Kernel>& all_kernels = *new std::deque<Kernel>;
-thread_local std::string error, told_error;
+thread_local std::string error, reported_error;
 
 // "... [with auto Kernel = freewire::{anonymous}::fill_kernel<float>]" (GCC), "... [Kernel =
 // &freewire::(anonymous namespace)::fill_kernel<float>]" (Clang).
@@ -65,16 +65,16 @@ std::map<std::string, int64_t> launches() {
 }
 
 const char* last_error() {
-  told_error.clear();
-  std::swap(told_error, error);
-  return told_error.empty() ? nullptr : told_error.c_str();
+  reported_error.clear();
+  std::swap(reported_error, error);
+  return reported_error.empty() ? nullptr : reported_error.c_str();
 }
 
-// What a device would refuse, as the rest of a sentence; empty where it would not.
+// Why a device would refuse the launch, as the end of a message; empty if it would not.
 std::string refusal(const Launch& launch) {
   const auto got = [](auto number) { return ", got " + std::to_string(number) + "."; };
   const dim3 &grid = launch.grid, &block = launch.block;
-  if (options().refuse) return "device: expected to start kernels, was told to refuse them.";
+  if (options().refuse) return "device: expected to start kernels, got the option to refuse them.";
   const uint64_t threads = uint64_t{block.x} * block.y * block.z, blocks = uint64_t{grid.x} * grid.y * grid.z;
   for (const unsigned side : {block.x, block.y, block.z}) {
     if (side == 0 || side > kMaxThreads) return "block: expected sides of 1 to 1024 threads" + got(side);
@@ -104,7 +104,7 @@ void run(const Launch& launch) {
   const dim3 grid = launch.grid;
   const uint64_t seed = (options().seed + 1) * 0x9e3779b97f4a7c15;
   Progress progress{launch, uint64_t{grid.x} * grid.y * grid.z, 1, 0, {0}, 0, 0};
-  // Any stride without a common divisor visits every block once.
+  // Any stride that is coprime to the number of blocks visits every block once.
   progress.stride = seed % progress.blocks;
   progress.offset = (seed >> 32) % progress.blocks;
   while (std::gcd(progress.stride, progress.blocks) != 1) ++progress.stride;

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
-// Runs CUDA kernels on the CPU: one fiber a thread, blocks in a shuffled order, the next fiber drawn at every wait.
+// Runs CUDA kernels on the CPU: one fiber per CUDA thread, blocks in a shuffled order, a random next fiber at every
+// wait.
 //
-// Enters: launches (testing/simt_launch.cpp). Leaves: what the kernels wrote; or the end of the program, by one
-// sentence here or by a sanitizer's report. Never to be compiled with -fsanitize=thread (testing/simt_fiber.h).
+// An error ends the program, by a message from here or a sanitizer's report. Never compile it with -fsanitize=thread
+// (see simt_fiber.h).
 //
-// Found here: threads that do not meet at one barrier or one warp operation, a lane missing from a shuffle, a
-// shuffle from outside its mask, grid_sync without launch_cooperative, launches that a device would refuse.
-// Found by AddressSanitizer: what lies outside an array. Each static shared array, and dynamic shared memory as
-// a whole, is a heap allocation of exactly its size. By UndefinedBehaviorSanitizer: misaligned vector loads.
-// Found by ThreadSanitizer, on one CPU thread already: each fiber is a thread to it, and only what orders threads
-// on a device orders fibers: __syncthreads a block, __syncwarp a warp, grid_sync a grid, a launch the next one.
-// Races between blocks of more than some 100 threads only with $FREEWIRE_SIMT_RACES=blocks (testing/simt_fiber.h).
-// Found by wrong results: shared memory that was never written (it starts as NaN), an order that was hoped for.
-// Not modelled: weak memory order within what is race-free, registers, spinning on a flag (it hangs).
+// Found here: threads that do not meet at the same barrier or warp operation, a lane missing from a shuffle, a shuffle
+// from outside its mask, grid_sync without launch_cooperative, launches that a device would refuse. Found by
+// AddressSanitizer: accesses outside an array. Each static shared array, and dynamic shared memory as a whole, is a
+// heap allocation of exactly its size. By UndefinedBehaviorSanitizer: misaligned vector loads.
+// Found by ThreadSanitizer, even on one CPU thread: each fiber is a thread to it, and fibers are ordered only by what
+// orders threads on a device: __syncthreads for a block, __syncwarp for a warp, grid_sync for a grid, and one launch
+// after another. Races between blocks of more than about 100 threads are found only with $FREEWIRE_SIMT_RACES=blocks
+// (see simt_fiber.h). Found by wrong results: reads of shared memory that was never written (it starts as NaN), and a
+// dependence on the order of blocks or threads. Not modelled: weak memory order in race-free code, registers, spinning
+// on a flag (it hangs).
 #include <algorithm>
 #include <bit>
 #include <cstdarg>
@@ -32,10 +34,11 @@ Pool& pool = *new Pool;  // never destroyed: a fiber's stack may outlive main
 void fiber_main() {
   Fiber& self = running->current();
   switched(self, self.worker->previous());
-  for (;;) self.worker->run_thread();  // the worker of each kernel in turn; not `running`, which is a thread's
+  for (;;)
+    self.worker->run_thread();  // the worker of each kernel in turn, not `running`, which belongs to a CPU thread
 }
 
-// All ready fibers, then what they wake, until all have returned.
+// Runs all ready fibers, then those that they wake, until all have returned.
 void Worker::run_blocks() {
   Worker* const outer = running;
   running = this;
@@ -52,7 +55,7 @@ void Worker::run_blocks() {
   running = outer;
 }
 
-// Tells ThreadSanitizer which CUDA thread, or block, the fiber is, for its reports.
+// Names the fiber after its CUDA thread, or its block, in ThreadSanitizer's reports.
 void name(const Fiber& fiber) {
   if (!__tsan_set_fiber_name) return;
   const uint3 &block = fiber.block->index, &thread = fiber.thread;
@@ -115,7 +118,7 @@ Fiber& Worker::draw() {
   return *next;
 }
 
-// From the fiber that runs to one that can, until it is its turn again.
+// Switches from the running fiber to a ready one, until its turn comes again.
 void Worker::leave() {
   Fiber &self = *current_, &next = draw();
   if (&next == &self) return;
@@ -126,10 +129,10 @@ void Worker::leave() {
     blockIdx = next.block->index;
   }
   switch_fiber(self, next);
-  switched(self, self.worker->previous());  // which may be another worker than this, long gone
+  switched(self, self.worker->previous());  // self.worker may be another worker by now
 }
 
-// Whether one cannot go on without the other.
+// Whether one fiber waits for the other.
 bool awaits(const Fiber& one, const Fiber& other) {
   if (one.state == State::kGridBarrier) return true;
   if (one.block != other.block) return false;
@@ -249,7 +252,7 @@ uint64_t Worker::exchange(Collective what, unsigned mask, uint64_t bits, int sou
   return self.answer;
 }
 
-// All lanes of the last one's mask wait: check that they wait for the same, answer and wake them.
+// All lanes of the mask have arrived: checks that they wait for the same operation, sets their answers and wakes them.
 void Worker::complete(Fiber* const* lanes, const Fiber& last) {
   uint64_t ballot = 0;
   for (unsigned left = last.mask; left; left &= left - 1) {
@@ -289,7 +292,7 @@ void* Worker::static_shared(const void* key, size_t bytes, size_t alignment) {
 
 // ---- messages ----
 
-// No std::string here: these run in fibers, where ThreadSanitizer sees the standard library's templates.
+// No std::string here: this code runs in fibers, where ThreadSanitizer sees the standard library's templates.
 struct Words {
   [[gnu::format(printf, 2, 3)]] void add(const char* format, ...) {
     va_list arguments;
@@ -302,7 +305,7 @@ struct Words {
     length = std::min(sizeof text - 1, length + static_cast<size_t>(std::max(more, 0)));
   }
   void add_thread(const Fiber& fiber) { add("thread (%u,%u,%u)", fiber.thread.x, fiber.thread.y, fiber.thread.z); }
-  // What the fiber does, after its name.
+  // What the fiber is doing.
   void add_state(const Fiber& fiber) {
     if (fiber.state == State::kReturned) return add("has returned");
     if (fiber.state == State::kReady) return add("runs");
@@ -350,7 +353,7 @@ void Worker::fail_missing(const Fiber& waits, const Fiber& missing) {
   fail("%s.", words.text);
 }
 
-// Every thread that has not returned waits, for one that waits elsewhere: one of each place is named.
+// A deadlock: every thread that has not returned waits. The message names one thread per place.
 void Worker::fail_stuck() {
   Words words;
   std::vector<const Fiber*> named;
@@ -370,7 +373,7 @@ void Worker::fail_stuck() {
   fail("%s.", words.text);
 }
 
-// ---- what kernels call ----
+// ---- called by kernels ----
 
 void* dynamic_shared() { return running->current().block->dynamic.bytes; }
 void* static_shared(const void* key, size_t bytes, size_t alignment) {

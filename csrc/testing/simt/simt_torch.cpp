@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// What the CUDA binding asks of a torch with CUDA, for a torch without: guards and streams that are only written down.
+// The functions of torch's CUDA build that csrc/cuda/common/torch_stream.h calls, for a torch without CUDA: guards and
+// streams, which are only counted.
 //
-// Enters: calls of csrc/cuda/common/torch_stream.h. Leaves: calls allowed as torch would allow them, counted; and for
-// ctypes (tests/support/simt_torch.py) the counts, the options of the device that is played, and the kernels that ran.
+// For ctypes (tests/support/simt_torch.py) it exports the counts, the options of the emulated device, and the kernels
+// that ran.
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
 #include <cstdint>
@@ -40,11 +41,11 @@ AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream)
   return AOTI_TORCH_SUCCESS;
 }
 
-// Guards made so far, and streams that were asked for outside of them.
+// The number of guards so far, and of requests for a stream outside of a guard.
 __attribute__((visibility("default"))) int64_t simt_guards() { return guards; }
 __attribute__((visibility("default"))) int64_t simt_strays() { return strays; }
 
-// Sets an option of the device played and returns what it was; -1: there is no such option.
+// Sets an option of the emulated device and returns its previous value, or -1 if there is no such option.
 __attribute__((visibility("default"))) int64_t simt_option(const char* name, int64_t value) {
   const auto swap = [&](auto& option) {
     const auto before = static_cast<int64_t>(option);
@@ -61,7 +62,7 @@ __attribute__((visibility("default"))) int64_t simt_option(const char* name, int
   return -1;
 }
 
-// Lines "kernel times", as the programs of tests/support/simt.py print them.
+// One line "kernel times" per kernel, as the programs of tests/support/simt.py print them.
 __attribute__((visibility("default"))) const char* simt_launches() {
   static thread_local std::string lines;
   lines.clear();
