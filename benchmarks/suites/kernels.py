@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What nvcc makes of each CUDA kernel: registers, shared memory, spills. No GPU is needed.
 
-``python -m benchmarks.suites.kernels`` writes docs/kernels.md; tests/cuda/test_library.py holds that page to the sources.
-Enters: csrc/cuda/*.cu and nvcc, or what nvcc said with `VERBOSE`. Leaves: `Resources` of every instance of every
-kernel, and the page.
+``python -m benchmarks.suites.kernels`` compiles csrc/cuda/*.cu for each of `ARCHITECTURES` and writes docs/kernels.md.
+tests/cuda/test_library.py reads what nvcc prints with `VERBOSE` when it builds the library, and fails where the page is
+out of date: for one architecture in ``make test``, for all of them in ``make test-cuda-all``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,7 @@ __all__ = [
     "Resources",
     "compile_reports",
     "nvcc_version",
+    "outdated",
     "page",
     "read_reports",
 ]
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "kernels.md"
 #: A100; H100 and H200; B200.
 ARCHITECTURES = ("8.0", "9.0", "10.0")
-#: What makes nvcc tell.
+#: Makes nvcc print each kernel's resources.
 VERBOSE = "-Xptxas -v"
 
 _COMPILE = ("nvcc", "-std=c++20", "-O3", "--expt-relaxed-constexpr", *VERBOSE.split(), f"-I{ROOT / 'csrc'}")
@@ -44,7 +45,14 @@ _WARNING = re.compile(r"\bwarning\b( #[\w-]+)? *:")
 
 
 class Resources(NamedTuple):
-    """Of one kernel: a thread's registers and stack, a block's static shared memory, spills; bytes but the first."""
+    """Resources of one kernel.
+
+    Attributes:
+        registers: Registers per thread.
+        shared: Static shared memory per block, in bytes.
+        stack: Stack per thread, in bytes.
+        spilled: Spilled registers per thread, stores and loads, in bytes.
+    """
 
     registers: int
     shared: int
@@ -53,35 +61,35 @@ class Resources(NamedTuple):
 
 
 class CompileError(Exception):
-    """nvcc refused a source, or warned about it; the message is what it said."""
+    """nvcc refused a source, or warned about it; the message is its output."""
 
 
-def read_reports(said: str) -> dict[str, dict[str, Resources]]:
-    """What nvcc, asked with `VERBOSE`, says of the kernels that it compiles for `ARCHITECTURES`.
+def read_reports(output: str) -> dict[str, dict[str, Resources]]:
+    """Read what nvcc printed with `VERBOSE`.
 
     Returns:
-        By architecture each kernel's resources, by its name without namespaces: ``zero_kernel<float>``.
+        For each architecture, each kernel's resources by its name without namespaces: ``zero_kernel<float>``.
 
     Raises:
         CompileError: It warned.
     """
-    if warning := _WARNING.search(said):
-        raise CompileError(said[max(0, warning.start() - 2000) : warning.end() + 2000])
-    names = subprocess.run(["c++filt"], input=said, capture_output=True, text=True, check=True).stdout
-    reports: dict[str, dict[str, Resources]] = {architecture: {} for architecture in ARCHITECTURES}
+    if warning := _WARNING.search(output):
+        raise CompileError(output[max(0, warning.start() - 2000) : warning.end() + 2000])
+    names = subprocess.run(["c++filt"], input=output, capture_output=True, text=True, check=True).stdout
+    reports: dict[str, dict[str, Resources]] = {}
     for found in _ENTRY.finditer(names):
         architecture = f"{found['sm'][:-1]}.{found['sm'][-1]}"
-        reports[architecture][_short(found["name"])] = _resources(found["report"])
+        reports.setdefault(architecture, {})[_short(found["name"])] = _resources(found["report"])
     return reports
 
 
-def compile_reports(source: Path) -> dict[str, dict[str, Resources]]:
+def compile_reports(source: Path, architectures: Sequence[str] = ARCHITECTURES) -> dict[str, dict[str, Resources]]:
     """Compile one source alone; see `read_reports`.
 
     Raises:
         CompileError: It does not compile, or not without a warning.
     """
-    numbers = [architecture.replace(".", "") for architecture in ARCHITECTURES]
+    numbers = [architecture.replace(".", "") for architecture in architectures]
     targets = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in numbers]
     with tempfile.TemporaryDirectory() as folder:
         command = [*_COMPILE, *targets, "-fatbin", "-o", str(Path(folder, "out")), str(source)]
@@ -107,22 +115,22 @@ def _resources(report: str) -> Resources:
 
 
 def nvcc_version() -> str:
-    """As ``nvcc --version`` says it: 13.0."""
-    said = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True).stdout
-    return re.findall(r"release ([\d.]+)", said)[0]
+    """The version as ``nvcc --version`` prints it, such as 13.0."""
+    output = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"release ([\d.]+)", output)[0]
 
 
 def page(reports: Mapping[str, Mapping[str, Resources]], nvcc: str) -> str:
-    """docs/kernels.md: reports by architecture, then kernel."""
+    """The text of docs/kernels.md, from reports for `ARCHITECTURES` and nvcc's version."""
     names = [f"sm_{architecture.replace('.', '')}" for architecture in reports]
     lines = [
         "<!-- SPDX-License-Identifier: MIT -->",
         "# The CUDA kernels as compiled",
         "",
-        f"Written by `python -m benchmarks.suites.kernels`, with nvcc {nvcc}. Registers a thread on each architecture, static",
-        "shared memory a block; none spills. `Lanes<type, columns of a tile, lanes a node, edges a chunk>`. Resident",
-        "kernels have in dynamic shared memory what `resident_bytes` (csrc/cuda/network/resident.h) says. Stack is scratch of",
-        "sin and cos for huge arguments.",
+        f"Written by `python -m benchmarks.suites.kernels`, with nvcc {nvcc}. Registers per thread on each architecture,",
+        "static shared memory per block; no kernel spills. `Lanes<type, columns per tile, lanes per node, edges per chunk>`.",
+        "Resident kernels also use `resident_bytes` (csrc/cuda/network/resident.h) of dynamic shared memory. The stack is",
+        "scratch of sin and cos for huge arguments.",
         "",
         "| kernel | " + " | ".join(names) + " | shared | stack |",
         "|---" * (len(reports) + 3) + "|",
@@ -135,11 +143,24 @@ def page(reports: Mapping[str, Mapping[str, Resources]], nvcc: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def outdated(text: str, reports: Mapping[str, Mapping[str, Resources]]) -> list[str]:
+    """Kernels that a page misses or gives other registers than these reports, of some architectures, do."""
+    rows = {cells[1].strip(" `"): cells for line in text.splitlines() if len(cells := line.split("|")) > 3}
+    found = []
+    for architecture, kernels in reports.items():
+        column = 2 + ARCHITECTURES.index(architecture)
+        for name, resources in kernels.items():
+            written = rows[name][column].strip() if name in rows else "no row"
+            if written != str(resources.registers):
+                found.append(f"{name} on {architecture}: expected {resources.registers} registers, got {written}")
+    return found
+
+
 def main() -> None:
     """Compile everything and write the page."""
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(compile_reports, sorted((ROOT / "csrc" / "cuda").rglob("*.cu"))))
-    reports = {architecture: {k: v for each in done for k, v in each[architecture].items()} for architecture in done[0]}
+    reports = {a: {k: v for each in done for k, v in each.get(a, {}).items()} for a in ARCHITECTURES}
     spilling = {name for report in reports.values() for name, each in report.items() if each.spilled}
     if spilling:
         sys.exit(f"kernels: expected none to spill registers, got {', '.join(sorted(spilling))}.")

@@ -23,7 +23,7 @@ from tests.support.tensors import DTYPES, assert_same_bits, assert_within, batch
 
 TILES = (0, 2, 4, 8, 16, 32)
 
-anywhere = pytest.mark.parametrize("device", ["simt", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+anywhere = pytest.mark.parametrize("device", ["simt", "cuda"], indirect=True)
 
 
 @pytest.fixture

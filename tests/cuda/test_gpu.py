@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What only a GPU can show: CUDA graphs, streams, memory.
 
-Every test runs in both regimes, by the `device` fixture of conftest.py, and is skipped without a GPU. ``make test-gpu``
-runs them; the operators' results on a GPU stand in tests/ops/test_ops.py, `Network` on one in tests/cuda/test_gpu_network.py,
-what the shim can show in tests/cuda/test_binding.py.
+Every test runs with the network resident in shared memory and with one launch per level, by the `device` fixture of
+conftest.py. ``make test-gpu`` runs them. The operators' results on a GPU are tested in tests/ops/test_ops.py, `Network`
+in tests/cuda/test_gpu_network.py, and what the shim can show in tests/cuda/test_binding.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from tests.support.graphs import CASES
 from tests.support.tensors import DTYPES, assert_same_bits, batch_of, gradients, network
 
 pytestmark = [
-    pytest.mark.gpu,
     pytest.mark.parametrize("device", ["cuda", "cuda_streamed"], indirect=True),
     pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature:UserWarning"),
     pytest.mark.filterwarnings("ignore:The AccumulateGrad node's stream does not match:UserWarning"),

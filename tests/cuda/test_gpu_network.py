@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """`Network` on a GPU: from device to device, and with what torch puts around a module.
 
-Every test runs in both regimes, by the `device` fixture of conftest.py, and is skipped without a GPU.
+Every test runs with the network resident in shared memory and with one launch per level, by the `device` fixture of
+conftest.py.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import freewire as fw
 from tests.support.graphs import CASES
 from tests.support.tensors import DTYPES, assert_same_bits, assert_within, batch_of, exact, gradients, network
 
-pytestmark = [pytest.mark.gpu, pytest.mark.parametrize("device", ["cuda", "cuda_streamed"], indirect=True)]
+pytestmark = pytest.mark.parametrize("device", ["cuda", "cuda_streamed"], indirect=True)
 
 GRAPH = CASES["random"]  # 9 inputs, 5 outputs
 

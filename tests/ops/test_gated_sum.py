@@ -24,7 +24,7 @@ from tests.support.tensors import (
 #: The longest is longer than a CPU's span.
 SHAPES = {"maps": (2, 5, 7, 3), "vector": (1,), "empty": (0, 4), "long": (3, 8, 23, 31)}
 #: The operators know no network, so there is nothing to stream.
-devices = pytest.mark.parametrize("device", ["cpu", "simt", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+devices = pytest.mark.parametrize("device", ["cpu", "simt", "cuda"], indirect=True)
 
 
 def draw(

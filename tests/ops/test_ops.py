@@ -16,6 +16,7 @@ import freewire as fw
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
 from freewire.plan import make_plan
 from freewire.plan.plan import plan_header
+from tests.conftest import DEVICES, SHIM
 from tests.support.graphs import CASES, SMOOTH_ACTIVATIONS, SMOOTH_AGGREGATIONS, graphs
 from tests.support.tensors import (
     BATCHES,
@@ -38,6 +39,27 @@ ROW_BYTES = (64, 128, 256)
 VARIANTS = [(d, b) for d in DTYPES for b in (BATCHES if d not in NARROW else (130,))]
 
 
+def matrix() -> list[Any]:
+    """Device, case, type and batch of each run: all of them, but on the shim few of the batches.
+
+    There every graph runs in every type at one batch, and two graphs at the batches that are handled differently.
+    """
+
+    def runs(device: str, case: str, batch: int) -> bool:
+        return device not in SHIM or batch in (33, 130) or (batch != 1 and case in ("random", "mixed_aggregations"))
+
+    return [
+        pytest.param(device, case, *variant, id="-".join(map(str, (device, case, *variant))))
+        for device in DEVICES
+        for case in CASES
+        for variant in VARIANTS
+        if runs(device, case, variant[1])
+    ]
+
+
+everywhere = pytest.mark.parametrize(("device", "case", "dtype", "batch"), matrix(), indirect=["device"])
+
+
 def raw(net: fw.Network, x: Tensor, grad_y: Tensor, row_bytes: int) -> list[Tensor]:
     """y and the gradients through the raw operators, with a chosen width of tape rows."""
     plan = make_plan(net.graph, row_bytes=row_bytes)
@@ -50,8 +72,7 @@ def raw(net: fw.Network, x: Tensor, grad_y: Tensor, row_bytes: int) -> list[Tens
 
 
 class TestForward:
-    @pytest.mark.parametrize(("dtype", "batch"), VARIANTS, ids=str)
-    @pytest.mark.parametrize("case", CASES)
+    @everywhere
     def test_matches_the_reference(self, device: str, case: str, dtype: torch.dtype, batch: int) -> None:
         net = network(CASES[case], dtype).to(device)
         x, _ = batch_of(net, batch)
@@ -140,8 +161,7 @@ class TestForward:
 
 
 class TestBackward:
-    @pytest.mark.parametrize(("dtype", "batch"), VARIANTS, ids=str)
-    @pytest.mark.parametrize("case", CASES)
+    @everywhere
     def test_matches_autograd_of_the_reference(self, device: str, case: str, dtype: torch.dtype, batch: int) -> None:
         net = network(CASES[case], dtype).to(device)
         assert_matches_reference(net, *batch_of(net, batch))
@@ -294,6 +314,8 @@ class TestRawChecks:
         words, header, *_ = net._placed
         _, values["tape"] = torch.ops.freewire.forward(x, weight, bias, words, header, plan.num_outputs, plan.tape_rows)
         values |= {name: change(values[name]) for name, change in changes.items()}
+        if header and values["words"].dtype == torch.int64:  # the header of the changed plan, as the shim takes it too
+            values["header"] = plan_header(values["words"].cpu().numpy())
         forward = [values[k] for k in ("x", "weight", "bias", "words", "header", "outputs", "rows")]
         backward = [values[k] for k in ("grad_y", "tape", "weight", "words", "header", "inputs", "biases")]
         return forward, [*backward, True, True]

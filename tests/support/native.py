@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Programs of raw C++, built under sanitizers and run: what tests/support/sanitize.py and tests/support/simt.py share.
+"""Build and run C++ programs, plain or under sanitizers; tests/support/sanitize.py and tests/support/simt.py use it.
 
-Enters: a C++ compiler ($CXX, else c++, g++ or clang++), for sanitizers with their runtimes. Leaves: programs in a
-folder of build/, built again only where a source changed, and `Program` to run them. No torch here.
+The compiler is $CXX, else c++, g++ or clang++; sanitizers need its runtimes. Programs go into a folder of build/ and
+are rebuilt only where a source changed. `Program` runs them. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -16,17 +15,19 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Sanitizer to the flags of its programs.
 SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
-# As setup.py builds, but for -O1 (readable reports, every load kept). Python's own flags (-fwrapv among them, which
-# would hide overflow) stay out.
+# setup.py's flags with -O1 instead, for readable reports and so that every load is kept. Python's own flags are not
+# used: -fwrapv among them would hide overflow.
 FLAGS = (
     "-std=c++20 -O1 -g1 -pthread -Wall -Wextra -fno-omit-frame-pointer -fno-math-errno -fno-trapping-math "
     "-fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS"
 )
-# Memory from new starts as NaN, so that a kernel which reads what it never wrote gives a wrong result.
+# Fresh memory is filled with NaN, so that a kernel that reads what it never wrote gives a wrong result.
 OPTIONS = {
     "ASAN_OPTIONS": f"detect_leaks={int(sys.platform == 'linux')}:detect_stack_use_after_return=1"
     ":max_malloc_fill_size=1073741824:malloc_fill_byte=255",
@@ -35,16 +36,16 @@ OPTIONS = {
 }
 
 
-#: Name of an object to its source, from the repository's root, and its flags.
+#: From the name of an object to its source (relative to the repository) and its flags.
 Objects = dict[str, tuple[str, str]]
 
 
 class NativeError(Exception):
-    """A program could not be built or run; the message says it all."""
+    """A program could not be built or run."""
 
 
 def compiler() -> str:
-    """$CXX, or the first of the usual ones that is there."""
+    """Return $CXX, or the first of c++, g++ and clang++ on PATH."""
     found = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
     if found is None:
         raise NativeError("C++ compiler: expected c++, g++ or clang++ on PATH, got none. Install one or set CXX.")
@@ -57,10 +58,13 @@ def build(
     programs: Mapping[str, tuple[str, Sequence[str]]],
     wanted: Iterable[str] = (),
 ) -> None:
-    """Compile objects (name to source and flags), link programs (name to flags and names of objects) in a folder.
+    """Compile objects and link programs, those that are out of date.
 
-    Sources are named from the repository's root. Ninja leaves alone what is up to date, and what nothing wanted needs;
-    with none wanted, all are.
+    Args:
+        folder: Where they go.
+        objects: The objects, by name.
+        programs: From the name of a program to its flags and the names of its objects.
+        wanted: Names of what to build, with all that it needs; everything if empty.
     """
     there = os.path.relpath(ROOT, folder)
     lines = [
@@ -78,8 +82,7 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
     command = [sys.executable, "-m", "ninja", "-C", str(folder), "-j", jobs, "--quiet", *wanted]
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+    with FileLock(folder / ".lock"):  # tests run in several processes
         (folder / "build.ninja").write_text("\n".join(lines) + "\n")
         failed = subprocess.run(command).returncode
     if failed:
@@ -90,14 +93,14 @@ def build(
 
 
 class Program:
-    """A program, and how it must be started on this machine."""
+    """A program, and how to start it on this machine."""
 
     def __init__(self, path: Path) -> None:
         self.command = [str(path)]
         self.environment = {**OPTIONS, **os.environ}
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run it; where its sanitizer cannot work as things stand here, change them and run it again."""
+        """Run it; if its sanitizer cannot work in this environment, adapt the environment and run it again."""
         done = self._run(arguments, environment)
         if "unexpected memory mapping" in done.stderr and shutil.which("setarch") and self.command[0] != "setarch":
             # The kernel scatters memory more than this runtime expects.
