@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The CUDA library as nvcc builds it from this repository's sources, and how it is loaded; no GPU is needed.
 
-It is built for one architecture in ``make test``, for all of docs/kernels.md in ``make test-cuda-all``; build/cuda/ keeps
-the objects of sources that did not change.
+It is built for one architecture in ``make test``, and for all of docs/kernels.md in ``make test-cuda-all``. build/cuda/
+keeps the objects of sources that did not change.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def counted(g: fw.Graph) -> metrics.Summary:
     inputs, outputs = g.input_index.tolist(), g.output_index.tolist()
     computed = [v for v in G if v not in inputs]
     level = {v: k for k, generation in enumerate(nx.topological_generations(G)) for v in generation}
-    pairs = {frozenset(pair) for pair in combinations(G, 2) if not set(pair) <= set(inputs)}
+    sources = set(inputs)
+    pairs = {frozenset(pair) for pair in combinations(G, 2) if not sources.issuperset(pair)}
     reaching = set(outputs).union(*(nx.ancestors(G, v) for v in outputs))
     hearing = set(inputs).union(*(nx.descendants(G, v) for v in inputs))
     depth = nx.dag_longest_path_length(nx.DiGraph(G))
