@@ -128,7 +128,7 @@ def page(reports: Mapping[str, Mapping[str, Resources]], nvcc: str) -> str:
         "# The CUDA kernels as compiled",
         "",
         f"Written by `python -m benchmarks.suites.kernels`, with nvcc {nvcc}. Registers per thread on each",
-        "architecture, static shared memory per block; no kernel spills. Lanes are `Lanes<type, columns per tile, lanes",
+        "architecture, static shared memory per block; none spills. Lanes are `Lanes<type, columns per tile, lanes",
         "per node, edges per chunk>`. Resident kernels also use `resident_bytes` (csrc/cuda/network/resident.h) of",
         "dynamic shared memory. The stack is scratch of sin and cos for huge arguments.",
         "",
