@@ -27,6 +27,7 @@ __all__ = [
     "nvcc_version",
     "outdated",
     "page",
+    "page_kernels",
     "read_reports",
 ]
 
@@ -143,10 +144,18 @@ def page(reports: Mapping[str, Mapping[str, Resources]], nvcc: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def page_kernels() -> set[str]:
+    """Every instance of every kernel that docs/kernels.md has."""
+    return set(_rows(PAGE.read_text()))
+
+
+def _rows(text: str) -> dict[str, list[str]]:
+    return {line.split("`")[1]: line.split("|") for line in text.splitlines() if line.startswith("| `")}
+
+
 def outdated(text: str, reports: Mapping[str, Mapping[str, Resources]]) -> list[str]:
     """Kernels that a page misses or gives other registers than these reports, of some architectures, do."""
-    rows = {cells[1].strip(" `"): cells for line in text.splitlines() if len(cells := line.split("|")) > 3}
-    found = []
+    rows, found = _rows(text), []
     for architecture, kernels in reports.items():
         column = 2 + ARCHITECTURES.index(architecture)
         for name, resources in kernels.items():

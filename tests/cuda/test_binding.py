@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: MIT
 """csrc/cuda/common/torch_stream.h and its users: tile widths, guards, streams, memory, and every message.
 
-On the CPU shim, and where that makes sense on a GPU too; what only a GPU can show stands in tests/cuda/test_gpu.py. The
-operators' results stand in tests/ops/test_ops.py.
+On the CPU shim, and on a GPU too where that makes sense. What only a GPU can show is tested in tests/cuda/test_gpu.py,
+the operators' results in tests/ops/test_ops.py.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -17,7 +15,7 @@ from torch import Tensor
 
 import freewire as fw
 from freewire.nn import network as network_module
-from tests.support import gpu, gpu_cases, native, simt_torch
+from tests.support import simt_torch
 from tests.support.graphs import CASES
 from tests.support.tensors import DTYPES, assert_same_bits, assert_within, batch_of, exact, gradients, network
 
@@ -41,7 +39,7 @@ def everything(net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
 
 
 def refused(message: str, graph: str = "random", modes: Sequence[bool] = (False, True)) -> None:
-    """A call raises, with and without gradients (or as ``modes`` says), and says so in the one form."""
+    """Assert that a call raises this message, with and without gradients (or as ``modes`` says)."""
     net = network(CASES[graph], torch.float32)
     x, _ = batch_of(net, 3)
     for requires_grad in modes:
@@ -205,7 +203,7 @@ class TestMemory:
 
 
 class TestDevice:
-    """Which GPU serves, and what is said of one that does not."""
+    """Which GPUs are accepted, and the messages about those that are not."""
 
     def test_the_driver_is_too_old(self, shim: None) -> None:
         with simt_torch.device(driver=12040):
@@ -255,7 +253,7 @@ class TestDevice:
 
     def test_out_of_memory(self, shim: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """In torch's words, which those who look for a batch that fits search for."""
-        monkeypatch.setattr(network_module, "_LARGE", 1 << 62)  # or the network would tell before it is tried
+        monkeypatch.setattr(network_module, "_LARGE", 1 << 62)  # or the network would refuse before it is tried
         net = network(CASES["diamond"], torch.float32)
         with pytest.raises(RuntimeError, match=rf"CUDA out of memory: expected {4 << 45} bytes to be free on the GPU"):
             net(torch.zeros(1, 1).expand(1 << 45, 1))
@@ -282,77 +280,3 @@ class TestDevice:
         refused("FREEWIRE_CUDA_TILE: expected")
         monkeypatch.delenv("FREEWIRE_CUDA_TILE")
         assert_same_bits(everything(net, x, grad_y), want)
-
-
-class TestGpuTarget:
-    """`make test-gpu`: tests/support/gpu.py and tests/support/gpu_cases.py."""
-
-    def test_the_cases_are_right_on_the_shim(self, shim: None) -> None:
-        everything = list(gpu_cases.cases())
-        assert {case.graph for case in everything} == set(CASES)
-        for case in everything[::6]:
-            gpu_cases.run(case, "cpu")
-        for gated in gpu_cases.GATED_SUMS:
-            gpu_cases.run_gated_sum(*gated, "cpu")
-
-    def test_it_runs_every_test_marked_gpu(self, request: pytest.FixtureRequest) -> None:
-        """Of those that this run has collected."""
-        items = [item for item in request.session.items if item.get_closest_marker("gpu")]
-        assert {str(item.path.relative_to(native.ROOT)) for item in items} <= set(gpu.gpu_tests())
-        assert {"tests/cuda/test_gpu.py", "tests/cuda/test_gpu_network.py", "tests/ops/test_ops.py"} <= set(
-            gpu.gpu_tests()
-        )
-
-    @pytest.fixture
-    def tool(self, tmp_path, monkeypatch: pytest.MonkeyPatch):
-        """A compute-sanitizer of a few lines of shell, by what it does for each tool."""
-
-        def make(body: str) -> str:
-            program = tmp_path / "compute-sanitizer"
-            program.write_text(f'#!/bin/sh\ntool="$2"; case "$*" in *--inject*) bug=1;; *) bug=;; esac\n{body}\n')
-            program.chmod(0o755)
-            monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-            found = gpu.find_sanitizer()
-            assert found == str(program)
-            return found
-
-        return make
-
-    REPORT = 'if [ "$bug" ]; then echo "Invalid __global__ read of Uninitialized"; exit 86; fi\n'
-    HONEST = REPORT + 'echo "9 cases on X"; exit 0'
-
-    @pytest.mark.parametrize(
-        ("body", "good", "said"),
-        [
-            (HONEST, True, "racecheck  9 cases on X; clean"),
-            ('if [ "$tool" = racecheck ]; then echo "a race"; exit 86; fi\n' + HONEST, False, "status 86\na race"),
-            ('if [ ! "$bug" ]; then exit 0; fi\n' + HONEST, False, "memcheck   FAILED with status 0"),
-            (
-                'echo "9 cases on X"; exit 0',
-                False,
-                "injected wild_plan: expected a report with 'Invalid __global__ read'",
-            ),
-            ('echo "Device not supported"; exit 1', True, "it says that it does not support this device"),
-        ],
-    )
-    def test_what_the_sanitizers_say_counts(self, tool, capfd, body: str, good: bool, said: str) -> None:
-        assert gpu.run_sanitizers(tool(body)) is good
-        assert said in capfd.readouterr().out
-
-    def test_a_tool_that_hangs_fails(self, tool, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(gpu, "_LONGEST", 0.2)
-        monkeypatch.setattr(gpu, "TOOLS", ("memcheck",))
-        monkeypatch.setattr(gpu, "BUGS", {})
-        assert not gpu.run_sanitizers(tool("exec sleep 5"))
-        assert "memcheck   FAILED with status None" in capfd.readouterr().out
-
-    @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what is said where there is no GPU")
-    @pytest.mark.parametrize("target", ["test-gpu", "bench-gpu"])
-    def test_without_a_gpu_it_ends_with_a_sentence(self, target: str) -> None:
-        done = subprocess.run(
-            ["make", "--silent", target, f"PYTHON={sys.executable}"], cwd=native.ROOT, capture_output=True, text=True
-        )
-        assert done.returncode != 0
-        assert done.stdout == ""
-        assert done.stderr.startswith("GPU: expected one that torch in ")
-        assert "Traceback" not in done.stderr

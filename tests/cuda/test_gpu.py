@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import freewire as fw
+from freewire.nn import network as network_module
 from tests.support.graphs import CASES
 from tests.support.tensors import DTYPES, assert_same_bits, batch_of, gradients, network
 
@@ -229,12 +230,19 @@ class TestMemory:
         assert kept["no_grad"] < y_bytes + slack
         assert kept["checkpoint"] < y_bytes + slack
 
-    def test_out_of_memory_is_an_error_like_any_other(self, device: str) -> None:
+    @pytest.mark.parametrize("asked", [True, False], ids=["refused by the network", "refused by the allocator"])
+    def test_out_of_memory_is_an_error_like_any_other(
+        self, device: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A call this large first asks what memory is left; one that does not ask fails where memory is allocated."""
+        if not asked:
+            monkeypatch.setattr(network_module, "_LARGE", 1 << 62)
         net = network(GRAPH, torch.float32).to(device)
         x, _ = batch_of(net, 33)
         want = net(x)
         free, _ = torch.cuda.mem_get_info()
-        with pytest.raises(RuntimeError):
+        error, message = (fw.OutOfMemoryError, "left on cuda") if asked else (RuntimeError, "out of memory")
+        with pytest.raises(error, match=message):
             net(x[:1].expand(free // 4, 9))
         assert_same_bits([net(x)], [want])
 

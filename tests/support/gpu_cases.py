@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Small networks on the GPU, for a run under compute-sanitizer: ``python -m tests.support.gpu_cases [--inject BUG]``.
+"""Small networks on the GPU against the CPU: ``python -m tests.support.gpu_cases [--smoke | --inject BUG]``.
 
-Enters: the built libraries and a GPU. Leaves: a line that counts the cases, or an error where a result is not the
-CPU's. tests/support/gpu.py runs it under each tool. Only copies from the host and kernels of freewire's touch the GPU, so that
-the tools have nothing else to instrument and initcheck sees every write. An injected bug hands the operators something
-that no network does, to show that a tool reports it.
+It needs a GPU and both built libraries, and prints a line that counts the cases, or fails at a result that is not the
+CPU's. ``--smoke`` runs every instance of every kernel once; the default is what tests/support/gpu.py runs under each
+tool of compute-sanitizer. Only copies from the host and kernels of freewire's touch the GPU, so that the tools have
+nothing else to instrument and initcheck sees every write. An injected bug hands the operators something that no network
+does, to show that a tool reports it.
 """
 
 from __future__ import annotations
@@ -23,16 +24,21 @@ from freewire.plan.plan import plan_header
 from tests.support.graphs import CASES
 from tests.support.tensors import DTYPES, assert_within, batch_of, exact, gradients, network
 
-#: Bug to the tool that must report it, and words of its report.
+#: From a bug to the tool that must report it, and words of the report.
 BUGS = {"wild_plan": ("memcheck", "Invalid __global__ read"), "unwritten_tape": ("initcheck", "Uninitialized")}
 
+#: The shared list, and two on which the resident kernels share out the edges otherwise (csrc/cuda/network/resident.h).
+GRAPHS = CASES | {
+    "many_edges": fw.generators.random_graph(40, 30, 4, fan_in=30, activation="tanh", seed=0),
+    "most_edges": fw.generators.random_graph(100, 30, 4, fan_in=80, activation="tanh", seed=0),
+}
 
-#: Arrays, their length, their type: ragged ends, several blocks, and more arrays than a launch takes.
+#: Number of arrays, their length, their type: ragged ends, several blocks, and more arrays than a launch takes.
 GATED_SUMS = [(c, n, d) for d in DTYPES for c, n in ((1, 1), (3, 5000), (70, 1027))]
 
 
 class Case(NamedTuple):
-    """One network and how it is run, forward and backward."""
+    """A network of `GRAPHS` and how it is run, forward and backward."""
 
     graph: str
     dtype: torch.dtype
@@ -42,7 +48,7 @@ class Case(NamedTuple):
 
 
 def cases() -> Iterator[Case]:
-    """Each graph of the shared list in both regimes and types, then the batches at which something changes."""
+    """Each graph of the shared list, resident and streamed, then the batches that are handled differently."""
     for graph in CASES:
         for dtype, tiles in ((torch.float32, (0, 2, 32)), (torch.float64, (0, 8))):
             for tile in tiles:
@@ -53,9 +59,20 @@ def cases() -> Iterator[Case]:
                 yield Case(graph, torch.float32, batch, tile)
 
 
+def smoke_cases() -> Iterator[Case]:
+    """Every instance of the network's kernels: each type, width of tile and way to share out edges."""
+    for dtype in DTYPES:
+        for graph in ("mixed_aggregations", "many_edges", "most_edges"):
+            for tile in (0, 2, 4, 8, 16, 32):
+                yield Case(graph, dtype, 33, tile)
+        yield Case("mixed_aggregations", dtype, 100, 0)  # wide loads
+        yield Case("diamond", dtype, 2100, 0)  # a second slice of weight gradients
+        yield Case("diamond", dtype, 0, 0)  # weight gradients of no sample: zeros
+
+
 def run(case: Case, device: str) -> None:
     """Run one case; all results must be the reference's within rounding."""
-    net = network(CASES[case.graph], case.dtype)
+    net = network(GRAPHS[case.graph], case.dtype)
     x, grad_y = batch_of(net, case.batch)
     want, rough = exact(net, x, grad_y), gradients(net, net, x, grad_y)
     net.to(device)
@@ -72,7 +89,7 @@ def run(case: Case, device: str) -> None:
 
 
 def run_gated_sum(count: int, length: int, dtype: torch.dtype, device: str) -> None:
-    """One gated sum of so many arrays; results must be plain torch's in float64, within rounding."""
+    """Run a gated sum of some arrays; results must be plain torch's in float64, within rounding."""
     generator = torch.Generator().manual_seed(0)
     *xs, weight, grad_y = (torch.randn(n, generator=generator) for n in (*[length] * count, count, length))
     xs, grad_y = [x.to(dtype) for x in xs], grad_y.to(dtype)
@@ -111,11 +128,11 @@ def inject(bug: str, device: str) -> None:
 
 
 def main() -> None:
-    """Run what the command line says."""
+    """Run what the command line names."""
     if sys.argv[1:2] == ["--inject"]:
         inject(sys.argv[2], "cuda")
         return
-    everything = list(cases())
+    everything = list(smoke_cases() if sys.argv[1:] == ["--smoke"] else cases())
     for case in everything:
         run(case, "cuda")
     for gated in GATED_SUMS:

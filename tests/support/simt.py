@@ -153,6 +153,12 @@ def kernels(sources: Iterable[Path]) -> set[str]:
     return names
 
 
+def instances(output: str) -> dict[str, int]:
+    """`started` with template arguments, named as in docs/kernels.md: ``zero_kernel<float>``."""
+    found = (re.fullmatch(r"([\w:]+_kernel(?:<.*>)?) (\d+)", line) for line in output.splitlines())
+    return {re.sub(r"\w+::", "", each[1]): int(each[2]) for each in found if each}
+
+
 def started(output: str) -> dict[str, int]:
     """Kernels, without namespace and template arguments, and how often: the lines of a program's `simt::launches()`."""
     counts: dict[str, int] = {}

@@ -94,3 +94,8 @@ def device(**options: int) -> Iterator[None]:
 def launches() -> dict[str, int]:
     """Kernels that have run in this process, and how often."""
     return simt.started(library().simt_launches().decode())
+
+
+def instances() -> dict[str, int]:
+    """Instances of kernels that have run in this process, and how often."""
+    return simt.instances(library().simt_launches().decode())
