@@ -1,33 +1,31 @@
 # SPDX-License-Identifier: MIT
-"""Graphs as edge lists in CSV: anybody's, and our own, which carry everything a `Graph` holds.
+"""Graphs as edge lists in CSV: one edge per row, in the dialects that people have, with the columns of `EDGE_FIELDS`.
 
-Enters: the bytes of a file, or a `Graph`. Leaves: what `Graph._build` takes, or rows. Columns are converted whole,
-some ten thousand rows at a time; only rows that declare nodes are looked at one by one.
-
-A row is an edge. A row whose target is empty declares a node and may carry what a node has: ``activation``,
-``aggregation``, ``bias``, and ``input`` and ``output``, its place among those ("false": it is none).
+An edge list is all that CSV is read and written for. What belongs to nodes (functions, biases, inputs, outputs, nodes
+without edges) goes into .json; here it is refused, in both directions. Columns are converted whole, some hundred rows
+at a time.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import chain, islice, repeat
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn
+from itertools import chain, islice
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
-from freewire.errors import FileFormatError
-from freewire.files.text import integers, texts
+from freewire.errors import FileFormatError, GraphError
+from freewire.files.names import integers, texts
+from freewire.graph import ACTIVATIONS, Graph
 from freewire.graph import arguments as read
-from freewire.graph.arguments import ACTIVATIONS, AGGREGATIONS, UNSET, IntArray
+from freewire.graph.arguments import IntArray
+from freewire.graph.data import GraphData
+from freewire.graph.fields import ACTIVATION, EDGE_FIELDS, NODE_FIELDS, Field
 
-if TYPE_CHECKING:
-    from freewire.graph import Graph
-
-#: How others head the two columns of an edge: networkx and Gephi, numpy users, neuPrint, FlyWire, MICrONS.
+#: Common headers of the two columns of an edge: networkx and Gephi, numpy users, neuPrint, FlyWire, MICrONS.
 ENDS = (
     ("source", "target"),
     ("src", "dst"),
@@ -38,20 +36,11 @@ ENDS = (
     ("pre_root_id", "post_root_id"),
     ("pre_pt_root_id", "post_pt_root_id"),
 )
-EDGE_COLUMNS = ("weight", "sign", "frozen")
-NODE_COLUMNS = ("activation", "aggregation", "bias", "input", "output")
-#: Rows converted at a time: so few lists are alive at once that Python's garbage collector hardly looks at them.
+#: Rows converted at a time: so few objects are alive at once that Python's garbage collector hardly looks at them.
 CHUNK = 512
 
-# Tables of whole numbers with gaps come out of pandas as floats.
-_SIGNS = {"": 0, "0": 0, "0.0": 0, "1": 1, "+1": 1, "1.0": 1, "-1": -1, "-1.0": -1}
-_FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
-
-
-class _Node(NamedTuple):
-    row: int
-    name: str
-    cells: dict[str, str]
+_FLAGS = {"0": False, "false": False, "1": True, "true": True}
+_REMEDY = "Node attributes and nodes without edges are read from .json."
 
 
 # ---------------------------------------------------------------------------------- reading
@@ -59,29 +48,38 @@ class _Node(NamedTuple):
 
 def read_csv(
     path: str, data: bytes, inputs: Iterable[Hashable] | None, outputs: Iterable[Hashable] | None
-) -> dict[str, Any]:
-    """The arguments of `Graph._build` but the default activations; see `freewire.files.formats.read_graph`."""
+) -> GraphData:
+    """Read a file's bytes; see `freewire.files.read_graph`. ``path`` is named in errors."""
     table = _Table(path, data)
-    nodes: list[_Node] = []
     ends = (_Ends(), _Ends())
-    columns: dict[str, list[Any]] = {name: [] for name in EDGE_COLUMNS if name in table.places}
-    for begin, cells in table.chunks():
-        if "" in cells[0]:
-            table.refuse(begin + cells[0].index(""), "a node name as source", "an empty cell")
-        edge_rows, cells = _without_nodes(table, begin, cells, nodes)
-        for end, column in zip(ends, cells, strict=False):
-            end.extend(column)
-        for name, place in table.places.items():
-            if name in columns:
-                columns[name].append(_column(table, name, edge_rows, cells[place]))
-            elif name in NODE_COLUMNS and any(cells[place]):
-                row, text = next((r, text) for r, text in zip(edge_rows, cells[place], strict=True) if text)
-                table.refuse(row, f"no {name} on an edge", repr(text), "Rename that column.")
-    return _arguments(table, nodes, ends, columns, inputs, outputs)
+    columns: dict[str, list[NDArray[Any]]] = {field.name: [] for field in table.fields}
+    for begin, (sources, targets, *values) in table.chunks():
+        if "" in sources:
+            table.refuse(begin + sources.index(""), "a source node", "an empty cell", _REMEDY)
+        if "" in targets:
+            table.refuse(begin + targets.index(""), "a target node", "an empty cell", _REMEDY)
+        ends[0].extend(sources)
+        ends[1].extend(targets)
+        for field, cells in zip(table.fields, values, strict=True):
+            columns[field.name].append(_read_cells(table, field, begin, cells))
+    names, src, dst = _numbered(*ends)
+    index = {} if inputs is None and outputs is None else {name: i for i, name in enumerate(names)}
+    return GraphData(
+        names=names,
+        src=src,
+        dst=dst,
+        inputs=None if inputs is None else read.lookup(inputs, names, index, "inputs"),
+        outputs=None if outputs is None else read.lookup(outputs, names, index, "outputs"),
+        fields={name: np.concatenate(parts) for name, parts in columns.items() if parts},
+    )
 
 
 class _Table:
-    """A file's cells, chunk by chunk, and where a row stands when it is wrong."""
+    """A file's cells, chunk by chunk, and the line of a row for errors.
+
+    Attributes:
+        fields: The edge fields that have a column, in the order in which `chunks` gives them.
+    """
 
     def __init__(self, path: str, data: bytes) -> None:
         self.path = path
@@ -103,28 +101,33 @@ class _Table:
             )
         self.width = len(head[0])
         self.has_header = _is_header(head)
-        #: Where each column that has a meaning stands; source and target come first in what `chunks` gives.
-        self.order = [0, 1, 2][: self.width]
-        self.places = {"weight": 2} if self.width > 2 else {}
+        # The columns that are read: source, target, then fields.
+        self._order = [0, 1, 2][: self.width]
+        self.fields = [field for field in EDGE_FIELDS if field.name == "weight"][: self.width - 2]
         if self.has_header:
             self._place([cell.strip().casefold() for cell in head[0]])
 
     def _place(self, header: list[str]) -> None:
+        """Find the columns by their names."""
         ends = next((pair for pair in ENDS if set(pair) <= set(header)), None)
         # A table written by pandas begins with its index, a column without a name.
         first = 1 if not header[0] and self.width > 2 else 0
-        self.order = [first, first + 1] if ends is None else [header.index(end) for end in ends]
-        self.places = {}
-        for name in (*EDGE_COLUMNS, *NODE_COLUMNS):
-            columns = [k for k, cell in enumerate(header) if cell == name and k not in self.order[:2]]
+        self._order = [first, first + 1] if ends is None else [header.index(end) for end in ends]
+        self.fields = []
+        named = {k: cell for k, cell in enumerate(header) if k not in self._order}
+        for field in EDGE_FIELDS:
+            columns = [k for k, cell in named.items() if cell == field.name]
             if len(columns) > 1:
-                self.refuse(-1, f"one column {name}", str(len(columns)), "Rename the others.")
+                self.refuse(-1, f"one column {field.name}", str(len(columns)), "Rename the others.")
             if columns:
-                self.places[name] = len(self.order)
-                self.order.append(columns[0])
+                self.fields.append(field)
+                self._order += columns
+        for field in NODE_FIELDS:
+            if field.name in named.values():
+                self.refuse(-1, "columns of edges", f"a column {field.name}", f"Rename that column. {_REMEDY}")
 
     def _rows(self, size: int, skip: int = 0) -> Iterator[list[list[str]]]:
-        """Rows that are not empty, but the first ``skip``, so many at a time."""
+        """Rows that are not empty, but for the first ``skip``, in lists of ``size``."""
         # strict: else a quote that is never closed swallows the rest of the file.
         reader = csv.reader(
             io.StringIO(self.text, newline=""), delimiter=self.delimiter, strict=True, skipinitialspace=True
@@ -140,21 +143,21 @@ class _Table:
             ) from None
 
     def chunks(self) -> Iterator[tuple[int, list[list[str]]]]:
-        """(number of the first row, the columns of `order` without outer spaces) of each chunk."""
+        """Number of the first row, and the columns that are read, without surrounding spaces, of each chunk."""
         begin = 0
         for chunk in self._rows(CHUNK, skip=int(self.has_header)):
             if {*map(len, chunk)} != {self.width}:
                 k = next(k for k, row in enumerate(chunk) if len(row) != self.width)
                 self.refuse(begin + k, f"{self.width} cells as in the first line", str(len(chunk[k])))
             columns: list[Sequence[str]] = list(zip(*chunk, strict=True))
-            yield begin, [list(map(str.strip, columns[k])) for k in self.order]
+            yield begin, [list(map(str.strip, columns[k])) for k in self._order]
             begin += len(chunk)
 
     def refuse(self, row: int, expected: str, got: str, remedy: str = "Correct it.") -> NoReturn:
         """Raise about a row, counted from 0 after the header."""
         number = row + self.has_header
         reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=self.delimiter, skipinitialspace=True)
-        # The lines before it: a row may take several lines, or none of its own after an empty one.
+        # Count lines before it: a row may take several lines, and empty lines are not rows.
         line = 1
         for cells in reader:
             if cells:
@@ -168,12 +171,12 @@ class _Table:
 def _cell_count(line: str, delimiter: str) -> int:
     try:
         return len(next(csv.reader([line], delimiter=delimiter), []))
-    except csv.Error:  # reading the rows says it again, with the line
+    except csv.Error:  # raised again, with its line, when rows are read
         return 0
 
 
 def _is_header(head: list[list[str]]) -> bool:
-    """Whether the first row names columns: by known names, or since it has no number and numbers stand below."""
+    """Whether the first row names columns: by known names, or since it has no number and numbers are below it."""
     first, *below = [[cell.strip() for cell in row] for row in head]
     words = {cell.casefold() for cell in first}
     if any(set(pair) <= words for pair in ENDS):
@@ -191,27 +194,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _without_nodes(
-    table: _Table, begin: int, cells: list[list[str]], nodes: list[_Node]
-) -> tuple[Sequence[int], list[list[str]]]:
-    """(row numbers, columns) of the edges; the nodes that the other rows declare go to ``nodes``."""
-    rows = range(begin, begin + len(cells[0]))
-    if "" not in cells[1]:
-        return rows, cells
-    for k, row in enumerate(rows):
-        if cells[1][k]:
-            continue
-        for name in EDGE_COLUMNS:
-            if name in table.places and cells[table.places[name]][k]:
-                table.refuse(row, "a target, since there is a " + name, "an empty cell")
-        found = {name: cells[table.places[name]][k] for name in NODE_COLUMNS if name in table.places}
-        nodes.append(_Node(row, cells[0][k], found))
-    edges = [k for k, target in enumerate(cells[1]) if target]
-    return [rows[k] for k in edges], [[column[k] for k in edges] for column in cells]
-
-
 class _Ends:
-    """One end of each edge: numbers while all are integers, texts from the first that is none."""
+    """One end of each edge: numbers while all are integers, text from the first that is not."""
 
     def __init__(self) -> None:
         self.numbers: list[IntArray] = []
@@ -233,175 +217,90 @@ class _Ends:
         return np.concatenate([np.zeros(0, np.int64), *self.numbers])
 
 
-def _column(table: _Table, name: str, rows: Sequence[int], cells: Sequence[str]) -> Any:
-    """An edge column as numbers."""
-    if name == "weight":
-        return _floats(table, name, rows, cells)
-    known: dict[str, Any] = _SIGNS if name == "sign" else _FLAGS
-    found = [known.get(cell.lower()) for cell in cells]
-    if None in found:
-        k = found.index(None)
-        expected = "-1, 0 or 1" if name == "sign" else "true or false"
-        table.refuse(rows[k], f"{expected} as {name}", repr(cells[k]), f"Correct it or rename column {name}.")
-    return np.array(found, np.int8 if name == "sign" else np.bool_)
+def _read_cells(table: _Table, field: Field, begin: int, cells: list[str]) -> NDArray[Any]:
+    """A chunk of a column as the field's values; an empty cell is a missing one."""
+    # Tables of whole numbers with gaps come out of pandas as floats, so "1.0" is a sign.
+    convert: Callable[[str], Any] = _FLAGS.__getitem__ if field.dtype is np.bool_ else float
+    if "" not in cells:
+        try:  # all at once
+            values = np.fromiter(map(convert, map(str.lower, cells)), np.float64, len(cells))
+        except (KeyError, ValueError):
+            pass  # the loop below finds the cell
+        else:
+            if field.legal(values).all():
+                return values.astype(field.dtype)
+    values = field.empty(len(cells))
+    for k, cell in enumerate(cells):
+        try:
+            if cell:
+                values[k] = field.parse(convert(cell.lower()))
+        except (KeyError, ValueError, OverflowError):
+            expected, remedy = f"{field.expected} as {field.name}", f"Correct it or rename column {field.name}."
+            table.refuse(begin + k, expected, repr(cell), remedy)
+    return values
 
 
-def _floats(table: _Table, name: str, rows: Sequence[int], cells: Sequence[str]) -> Any:
-    """Numbers, NaN where a cell is empty."""
-    try:
-        found = np.fromiter(
-            map(float, cells if "" not in cells else (c or "nan" for c in cells)), np.float64, len(cells)
-        )
-    except ValueError:
-        found = np.full(len(cells), np.nan)
-    for k in np.flatnonzero(np.isnan(found)).tolist() if any(cells) else ():
-        if cells[k] and (not _is_number(cells[k]) or math.isnan(float(cells[k]))):
-            table.refuse(rows[k], f"a number as {name}", repr(cells[k]), f"Correct it or rename column {name}.")
-    return found
-
-
-def _arguments(
-    table: _Table,
-    nodes: list[_Node],
-    ends: tuple[_Ends, _Ends],
-    columns: dict[str, list[Any]],
-    inputs: Iterable[Hashable] | None,
-    outputs: Iterable[Hashable] | None,
-) -> dict[str, Any]:
-    seen: dict[str, int] = {}
-    for node in nodes:
-        if seen.setdefault(node.name, node.row) != node.row:
-            table.refuse(node.row, "each node declared once", f"{node.name!r} again")
-    names, src, dst = _numbered([node.name for node in nodes], ends)
-    # Declared nodes stand first, so row k of `nodes` is node k.
-    codes = np.full((2, len(names)), UNSET, np.uint8)
-    for codes_of, name, known in zip(codes, NODE_COLUMNS, (ACTIVATIONS, AGGREGATIONS), strict=False):
-        for k, node in enumerate(nodes):
-            if text := node.cells.get(name):
-                if text not in known:
-                    table.refuse(node.row, f"one of {', '.join(known)} as {name}", repr(text))
-                codes_of[k] = known.index(text)
-    bias = np.full(len(names), np.nan)
-    bias[: len(nodes)] = _floats(
-        table, "bias", [node.row for node in nodes], [node.cells.get("bias", "") for node in nodes]
-    )
-    index = {} if inputs is None and outputs is None else {name: i for i, name in enumerate(names)}
-    found = {
-        name: _marked(table, nodes, name[:-1]) if given is None else read.lookup(given, names, index, name)
-        for name, given in (("inputs", inputs), ("outputs", outputs))
-    }
-    return dict(
-        names=names,
-        src=src,
-        dst=dst,
-        **found,
-        activation=codes[0],
-        aggregation=codes[1],
-        bias=bias,
-        **{name: np.concatenate(parts) for name, parts in columns.items() if parts},
-    )
-
-
-def _numbered(declared: list[str], ends: tuple[_Ends, _Ends]) -> tuple[Sequence[Hashable], IntArray, IntArray]:
-    """(names, src, dst): declared nodes first, then the others, by size if integers, else as they first occur."""
-    numbers = integers(declared)
-    if numbers is not None and all(kind.texts is None for kind in ends):
-        given = [numbers, *(kind.as_numbers() for kind in ends)]
-        found, where = np.unique(np.concatenate(given), return_inverse=True)
-        rank = np.full(len(found), -1, np.int64)
-        rank[where[: len(declared)]] = np.arange(len(declared))
-        rank[rank < 0] = np.arange(len(declared), len(found))
-        names = np.empty_like(found)
-        names[rank] = found
-        src, dst = np.split(rank[where[len(declared) :]], 2)
-        exact = range(len(names)) if np.array_equal(names, np.arange(len(names))) else tuple(names.tolist())
-        return exact, src, dst
-    sources, targets = (kind.as_texts() for kind in ends)
-    met = dict.fromkeys(chain(declared, chain.from_iterable(zip(sources, targets, strict=True))))
-    index = {name: i for i, name in enumerate(met)}
-    src, dst = (np.fromiter(map(index.__getitem__, kind), np.int64, len(kind)) for kind in (sources, targets))
+def _numbered(sources: _Ends, targets: _Ends) -> tuple[Sequence[Hashable], IntArray, IntArray]:
+    """Names, source and destination indices: nodes by number if all are integers, else by first occurrence."""
+    if sources.texts is None and targets.texts is None:
+        found, where = np.unique(np.concatenate([sources.as_numbers(), targets.as_numbers()]), return_inverse=True)
+        numbered = np.array_equal(found, np.arange(len(found)))
+        src, dst = np.split(where, 2)
+        return range(len(found)) if numbered else tuple(found.tolist()), src, dst
+    ends = sources.as_texts(), targets.as_texts()
+    index = {name: i for i, name in enumerate(dict.fromkeys(chain.from_iterable(zip(*ends, strict=True))))}
+    src, dst = (np.fromiter(map(index.__getitem__, end), np.int64, len(end)) for end in ends)
     return tuple(index), src, dst
-
-
-def _marked(table: _Table, nodes: list[_Node], mark: str) -> IntArray | None:
-    """Nodes by their place in column ``mark``; None where no node has one."""
-    places = []
-    for k, node in enumerate(nodes):
-        if text := node.cells.get(mark):
-            place = integers([text])
-            if place is None and text.lower() not in ("true", "false"):
-                table.refuse(node.row, f"a place, true or false as {mark}", repr(text))
-            places.append((_FLAGS[text.lower()] if place is None else int(place[0]), k, place is not None))
-    if not places:
-        return None
-    return np.array([k for place, k, exact in sorted(places) if exact or place], np.int64)
 
 
 # ---------------------------------------------------------------------------------- writing
 
 
-def write_csv(graph: Graph, file: IO[str]) -> None:
-    """Write a graph's rows; nodes are declared only where their edges alone would not bring them back."""
+def write_csv(graph: Graph, path: str) -> None:
+    """Write a graph's edges in the caller's order; GraphError if they do not determine the graph."""
     names = texts(graph.nodes)
-    declare = not _plain(graph, names)
-    edge_columns = [name for name in EDGE_COLUMNS if getattr(graph, name) is not None]
-    node_columns: dict[str, list[Any]] = _node_columns(graph) if declare else {}
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["source", "target", *edge_columns, *node_columns])
-    if declare:
-        writer.writerows(zip(names, *[repeat("")] * (1 + len(edge_columns)), *node_columns.values(), strict=False))
-    show: dict[str, Callable[[Any], list[Any]]] = {
-        "weight": _cells,
-        "sign": lambda part: [value or "" for value in part.tolist()],
-        "frozen": lambda part: ["true" if value else "" for value in part.tolist()],
-    }
-    for begin in range(0, graph.num_edges, CHUNK):
-        part = slice(begin, begin + CHUNK)
-        src, dst = (map(names.__getitem__, end.tolist()) for end in graph.edge_index[:, part])
-        values = [show[name](getattr(graph, name)[part]) for name in edge_columns]
-        writer.writerows(zip(src, dst, *values, *[repeat("")] * len(node_columns), strict=False))
+    edge_index = graph.edge_index[:, graph.edge_position]
+    if more := _beyond_edges(graph, names, edge_index):
+        raise GraphError(
+            f"graph: expected one that a plain edge list determines, got {more}. Write .json (or .graphml), which "
+            "keeps them."
+        )
+    stored = graph.to_data().stored()
+    columns = [(field, values[graph.edge_position]) for field, values in stored if field.element == "edge"]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["source", "target", *(field.name for field, _ in columns)])
+        for begin in range(0, graph.num_edges, CHUNK):
+            part = slice(begin, begin + CHUNK)
+            ends = (map(names.__getitem__, end.tolist()) for end in edge_index[:, part])
+            writer.writerows(zip(*ends, *(_cells(field, values[part]) for field, values in columns), strict=True))
 
 
-def _cells(numbers: Any) -> list[Any]:
-    """Numbers, an empty cell for NaN; csv writes a float so that it reads back exactly."""
-    values: list[Any] = numbers.tolist()
-    return ["" if value != value else value for value in values] if np.isnan(numbers).any() else values
+def _cells(field: Field, values: NDArray[Any]) -> list[Any]:
+    """Cells that read back exactly, as csv writes a float's every digit; empty where there is no value."""
+    cells = field.to_list(values)  # csv writes None as an empty cell
+    return ["true" if cell else cell for cell in cells] if field.dtype is np.bool_ else cells
 
 
-def _node_columns(graph: Graph) -> dict[str, list[Any]]:
-    empty: list[Any] = [""] * graph.num_nodes
-    columns = {"activation": list(empty)}
-    if graph.aggregation.any():
-        columns["aggregation"] = list(empty)
-    known = {"activation": ACTIVATIONS, "aggregation": AGGREGATIONS}
-    for name, column in columns.items():
-        codes = getattr(graph, name).tolist()
-        for i in graph.computed_index.tolist():
-            column[i] = known[name][codes[i]]
-    if graph.bias is not None:
-        columns["bias"] = _cells(graph.bias)
-    for name, ends in (("input", graph.input_index), ("output", graph.output_index)):
-        columns[name] = list(empty) if len(ends) else ["false"] * graph.num_nodes
-        for place, i in enumerate(ends.tolist()):
-            columns[name][i] = place
-    return columns
-
-
-def _plain(graph: Graph, names: list[str]) -> bool:
-    """Whether the edges alone bring the graph back: its nodes in their order, its inputs, its outputs, all defaults."""
-    src, dst = graph.edge_index
-    usual = np.full(graph.num_nodes, ACTIVATIONS.index("relu"), np.uint8)
-    usual[graph.output_index] = usual[graph.input_index] = ACTIVATIONS.index("linear")
-    degrees = [np.bincount(end, minlength=graph.num_nodes) for end in (dst, src)]
-    met, first = np.unique(graph.edge_index.T.ravel(), return_index=True)
+def _beyond_edges(graph: Graph, names: list[str], edge_index: IntArray) -> str:
+    """Something of a graph that a reader would not find in these edges; empty if it would find an equal graph."""
+    src, dst = edge_index
+    activation = np.full(graph.num_nodes, ACTIVATIONS.index("relu"), np.uint8)
+    activation[graph.output_index] = activation[graph.input_index] = ACTIVATIONS.index("linear")
+    if not np.array_equal(graph.activation, activation):
+        return "activations other than relu (linear at outputs)"
+    for field, values in graph.to_data().stored():
+        usual = field is ACTIVATION or (field.default is not None and (values == field.default).all())
+        if field.element == "node" and not usual:
+            return f"nodes with their own {field.name}"
+    occurring, first = np.unique(edge_index.T.ravel(), return_index=True)
+    if len(occurring) < graph.num_nodes:
+        return "nodes without edges"
+    for what, ends, edge_end in (("inputs", graph.input_index, dst), ("outputs", graph.output_index, src)):
+        degree = np.bincount(edge_end, minlength=graph.num_nodes)
+        if not np.array_equal(ends, np.flatnonzero(degree == 0)):
+            return f"{what} that are not the nodes of {'in' if what == 'inputs' else 'out'}-degree 0, in order"
     numbers = integers(names)
-    ordered = np.diff(first) > 0 if numbers is None else np.diff(numbers) > 0
-    return bool(
-        graph.bias is None
-        and not graph.aggregation.any()
-        and np.array_equal(graph.activation, usual)
-        and len(met) == graph.num_nodes
-        and ordered.all()
-        and np.array_equal(graph.input_index, np.flatnonzero(degrees[0] == 0))
-        and np.array_equal(graph.output_index, np.flatnonzero(degrees[1] == 0))
-    )
+    if not (np.diff(first if numbers is None else numbers) > 0).all():
+        return "nodes in an order that a reader would not find"
+    return ""

@@ -1,31 +1,49 @@
 # SPDX-License-Identifier: MIT
-"""Wirings on disk, in formats that others read and write: GraphML, CSV edge lists, JSON.
+"""Reading and writing graphs, in the format that a file's suffix names.
 
-Enters: a path, or a `Graph`. Leaves: a `Graph`, or a file from which `read_graph` makes an equal one. A file is data
-only and checked as a caller's arguments would be: nothing in it is ever executed. `freewire.nn.serialization` keeps trained networks.
+Whatever the format, a file is data only: nothing in it is executed, and its contents are checked as a caller's
+arguments are. Networks with their weights are files of `freewire.nn.serialization`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Hashable, Iterable
-from typing import Any
-
-import networkx as nx
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
+from typing import NamedTuple
 
 from freewire.errors import FileFormatError, GraphError
-from freewire.files.csv_format import EDGE_COLUMNS, read_csv, write_csv
-from freewire.files.graphml import read_graphml
-from freewire.files.text import decoded, encodable, replacing, texts
+from freewire.files.atomic import replacing
+from freewire.files.csv_format import read_csv, write_csv
+from freewire.files.graphml import read_graphml, write_graphml
+from freewire.files.json_format import read_json, write_json
 from freewire.graph import Graph
-from freewire.graph.networkx_conversion import INPUT_MARK, OUTPUT_MARK, read_networkx
+from freewire.graph.data import GraphData
 
 __all__ = ["read_graph", "write_graph"]
 
-_FORMATS = (".graphml", ".csv", ".json")
-#: The attributes that mean something to `Graph.from_networkx`.
-_KNOWN = {"node": ("activation", "aggregation", "bias", INPUT_MARK, OUTPUT_MARK), "edge": EDGE_COLUMNS}
+_Names = Iterable[Hashable] | None
+
+
+class Format(NamedTuple):
+    """How one format is read and written.
+
+    Attributes:
+        read: Makes arrays of a path (for errors), the file's bytes, and the caller's inputs and outputs; raises
+            `FileFormatError` or `GraphError`.
+        write: Writes a graph to a path; raises `GraphError` if the format cannot hold it.
+    """
+
+    read: Callable[[str, bytes, _Names, _Names], GraphData]
+    write: Callable[[Graph, str], None]
+
+
+#: By suffix in lower case.
+FORMATS = {
+    ".graphml": Format(read_graphml, write_graphml),
+    ".csv": Format(read_csv, write_csv),
+    ".json": Format(read_json, write_json),
+}
 
 
 def read_graph(
@@ -35,29 +53,29 @@ def read_graph(
     activation: str = "relu",
     output_activation: str = "linear",
 ) -> Graph:
-    r"""Read a wiring from a file that `write_graph` or another program wrote; time is linear in its size.
+    r"""Read a graph from a file that `write_graph` or another program wrote; time is linear in its size.
 
-    - ``.csv``: an edge a line, with a header or without, and a comma, semicolon or tab between cells. With a header
-      the ends are the columns source and target (or pre and post, src and dst, from and to, ...), else the first two;
-      columns ``weight``, ``sign`` and ``frozen`` are read, and others passed over. Without a header the third column
-      is the weight. A line with an empty target declares a node: see `write_graph`. Nodes come in the order of their
-      declarations, then integers by size and other names as they first occur; only nodes that occur exist.
-    - ``.graphml``: directed, of networkx, Gephi, igraph or yEd; a node's name is its id.
+    - ``.csv``: an edge list, one edge per line, with or without a header, with a comma, semicolon or tab between
+      cells. With a header, an edge's ends are the columns source and target (or pre and post, src and dst, from and
+      to, ...), else the first two; columns ``weight``, ``sign`` and ``frozen`` are read and others ignored. Without
+      a header the third column is the weight. Nodes are ordered by number if all names are integers, else by first
+      occurrence.
+    - ``.graphml``: directed, as networkx, Gephi, igraph and yEd write it; a node's name is its id.
     - ``.json``: networkx's node-link format, with a list "edges" or "links".
 
-    In CSV and GraphML names are integers if all of them are (as Python writes them, of 64 bits), else strings.
-    Attributes mean what they do in `Graph.from_networkx`; others are passed over.
+    In CSV and GraphML, names are integers if all of them are integers of 64 bits as Python writes them, else strings.
+    Attributes mean what they do in `Graph.from_networkx`; others are ignored.
 
     Args:
-        path: The file; its ending, in any case, tells the format.
-        inputs: As in `Graph.from_networkx`, and so the arguments that follow.
+        path: The file. Its suffix, in lower or upper case, names the format.
+        inputs: As in `Graph.from_networkx`, like all arguments below.
         outputs: Node names.
-        activation: Of computed nodes whose own is not in the file.
-        output_activation: Of outputs whose own is not in the file.
+        activation: Activation of the computed nodes that have none in the file.
+        output_activation: Activation of the outputs that have none in the file.
 
     Raises:
-        FileNotFoundError: No such file.
-        FileFormatError: Another ending; a damaged file, and where.
+        FileNotFoundError: The file does not exist.
+        FileFormatError: The suffix is unknown, or the file is damaged; the message says where.
         GraphError: An undirected graph, or as `Graph.from_networkx`: a cycle, an unknown node, a NaN weight.
 
     Example:
@@ -69,37 +87,35 @@ def read_graph(
         (('x', 'h', 'y'), [0.5, -1.0, 2.0])
     """
     path = os.fsdecode(path)
-    ending = _format(path)
+    form = _format(path)
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"path: expected a graph file, got {path!r}, which is no file. Check the path.")
+        raise FileNotFoundError(f"path: expected a graph file, got {path!r}, which is not a file. Check the path.")
     with open(path, "rb") as file:
-        if ending == ".csv":
-            arguments = read_csv(path, file.read(), inputs, outputs)
-        elif ending == ".json":
-            arguments = read_networkx(_read_json(path, file.read()), inputs, outputs)
-        else:
-            arguments = read_networkx(read_graphml(path, file, _KNOWN), inputs, outputs)
-    return Graph._build(**arguments, default_activation=(activation, output_activation))
+        content = file.read()
+    data = form.read(path, content, inputs, outputs)
+    return Graph.from_data(replace(data, default_activation=(activation, output_activation)))
 
 
 def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write a wiring with all it stores; an interrupted write leaves any older file whole.
+    """Write a graph so that `read_graph` makes an equal one of the file; an interrupted write keeps any older file.
 
-    - ``.csv``: ``source,target`` and ``weight``, ``sign``, ``frozen`` where stored. Where these edges alone would not
-      bring the graph back, a line a node goes before them, its target empty, with columns ``activation``,
-      ``aggregation``, ``bias``, ``input`` and ``output`` (places in `Graph.inputs` and `Graph.outputs`).
-    - ``.graphml`` and ``.json``: what networkx writes of `Graph.to_networkx`, JSON in its node-link format with a list
-      "edges". Infinite weights are ``Infinity`` in JSON, as Python's own reader and writer have it.
+    - ``.json``: networkx's node-link format of `Graph.to_networkx`, with a list "edges". It holds every graph.
+      Infinite weights are ``Infinity``, as Python's own JSON reader and writer have them.
+    - ``.graphml``: networkx's GraphML of `Graph.to_networkx`.
+    - ``.csv``: a plain edge list, ``source,target`` and ``weight``, ``sign``, ``frozen`` where stored. A graph that is
+      more than its edges raises: one with biases, isolated nodes, other inputs and outputs than the nodes of in-degree
+      and out-degree 0, other functions than ``relu`` (``linear`` at outputs) and ``sum``, or nodes in an order that a
+      reader would not find again.
 
     Args:
-        graph: The wiring. In CSV and GraphML all names must be strings (not all of them integers as text) or all
-            integers; in JSON str, int, float, bool or tuples of them.
-        path: Where to; its ending, in any case, tells the format.
+        graph: The graph. In CSV and GraphML its names must be only strings (at least one of which does not look like
+            an integer) or only integers; in JSON str, int, float, bool or tuples of them.
+        path: The file. Its suffix, in lower or upper case, names the format.
 
     Raises:
-        FileNotFoundError: No such folder.
-        FileFormatError: Another ending.
-        GraphError: A node name that would not come back the same.
+        FileNotFoundError: The folder does not exist.
+        FileFormatError: The suffix is unknown.
+        GraphError: The format cannot hold the graph or its node names.
 
     Example:
         >>> import freewire as fw, tempfile, os
@@ -113,103 +129,13 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
             f"graph: expected a freewire Graph, got {type(graph).__name__}. Use Graph.from_networkx, or fw.save for a "
             "Network."
         )
-    ending = _format(os.fsdecode(path))
-    if ending == ".json":
-        document = _document(graph)
-        with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
-            file.write(json.dumps(document))  # not json.dump, which is far slower
-    else:
-        texts(graph.nodes)  # raises before anything is written
-        with replacing(path) as partial:
-            if ending == ".csv":
-                with open(partial, "w", encoding="utf-8", newline="") as file:
-                    write_csv(graph, file)
-            else:
-                nx.write_graphml_xml(graph.to_networkx(), partial)
+    form = _format(os.fsdecode(path))
+    with replacing(path) as partial:
+        form.write(graph, partial)
 
 
-def _format(path: str) -> str:
-    ending = os.path.splitext(path)[1].lower()
-    if ending not in _FORMATS:
-        raise FileFormatError(f"path: expected a name that ends in {', '.join(_FORMATS)}, got {path!r}. Rename it.")
-    return ending
-
-
-def _document(graph: Graph) -> dict[str, Any]:
-    """The node-link form of a graph."""
-    G = graph.to_networkx()  # noqa: N806
-    names = [encodable(name, GraphError) for name in graph.nodes]
-    for name, again in zip(graph.nodes, json.loads(json.dumps(names)), strict=True):
-        if decoded(again) != name:  # a NaN, which is not even equal to itself
-            raise GraphError(
-                f"node names: expected names that equal themselves when read back, got {name!r}. Rename it, for "
-                "example with networkx.relabel_nodes."
-            )
-    text = dict(zip(graph.nodes, names, strict=True))
-    edges = [{"source": text[u], "target": text[v], **data} for u, v, data in G.edges(data=True)]
-    if G.is_multigraph():
-        for edge, (_, _, key) in zip(edges, G.edges(keys=True), strict=True):
-            edge["key"] = key
-    return {
-        "directed": True,
-        "multigraph": G.is_multigraph(),
-        "graph": {},
-        "nodes": [{"id": text[name], **data} for name, data in G.nodes(data=True)],
-        "edges": edges,
-    }
-
-
-def _read_json(path: str, data: bytes) -> nx.MultiDiGraph:
-    try:
-        document = json.loads(data)
-    except json.JSONDecodeError as error:
-        raise FileFormatError(
-            f"{path}, line {error.lineno}: expected JSON, got something else ({error.msg}). "
-            "The file is damaged or cut short."
-        ) from None
-    except (ValueError, RecursionError) as error:  # no text, a number of thousands of digits, lists without end
-        raise FileFormatError(
-            f"{path}: expected JSON, got what cannot be read ({error}). The file is damaged, or no JSON."
-        ) from None
-    remedy = "Write the graph in networkx's node-link format: networkx.node_link_data."
-
-    def refuse(expected: str, got: str, remedy: str = remedy) -> FileFormatError:
-        return FileFormatError(f"{path}: expected {expected}, got {got}. {remedy}")
-
-    found = [key for key in ("nodes", "edges", "links") if isinstance(document, dict) and key in document]
-    if len(found) != 2 or found[0] != "nodes":
-        raise refuse('an object with "nodes" and either "edges" or "links"', ", ".join(found) or "neither")
-    if document.get("directed") is not True:
-        given = "false" if document.get("directed") is False else "something else"
-        raise GraphError(
-            f'{path}: expected a directed graph, got {given if "directed" in document else "none"} as "directed". '
-            'Give every edge a direction and write "directed": true.'
-        )
-    nodes, edges = (document[key] for key in found)
-    for key, kind in zip(found, (nodes, edges), strict=True):
-        if not isinstance(kind, list) or not all(isinstance(item, dict) for item in kind):
-            raise refuse(f'a list of objects as "{key}"', "something else")
-
-    def named(item: dict[str, Any], field: str, what: str, number: int) -> Hashable:
-        try:
-            return decoded(item[field])
-        except (KeyError, ValueError, RecursionError):
-            remedy = "Give it a string, a number or a list of those."
-            raise refuse(f'a name as "{field}" of {what} {number}', "none", remedy) from None
-
-    def attributes(item: dict[str, Any], kind: str) -> dict[str, Any]:
-        return {key: item[key] for key in _KNOWN[kind] if item.get(key) is not None}
-
-    G = nx.MultiDiGraph()  # noqa: N806
-    for k, item in enumerate(nodes):
-        name = named(item, "id", "node", k)
-        if name in G:
-            raise refuse("each node once", f"{name!r} again", "Remove one of the two.")
-        G.add_node(name, **attributes(item, "node"))
-    for k, item in enumerate(edges):
-        ends = named(item, "source", "edge", k), named(item, "target", "edge", k)
-        for end in ends:
-            if end not in G:
-                raise refuse("edges between nodes of the file", repr(end), "Add it to the nodes.")
-        G.add_edge(*ends, **attributes(item, "edge"))
-    return G
+def _format(path: str) -> Format:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in FORMATS:
+        raise FileFormatError(f"path: expected a name that ends in {', '.join(FORMATS)}, got {path!r}. Rename it.")
+    return FORMATS[suffix]

@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""GraphML as networkx, Gephi, igraph and yEd write it, read in one pass.
+"""Graphs in GraphML, as networkx, Gephi, igraph and yEd write it.
 
-Enters: a file. Leaves: a networkx ``MultiDiGraph``. Not networkx's own reader, because that one merges parallel edges
-of one id, drops ``<default>`` values, all graphs of a file but the first and nested ones, and knows no line numbers.
-Writing is networkx's. A document type is refused: only there can a file define entities, the means of expansion bombs.
+networkx writes; reading is our own pass over the file, because networkx's reader (3.6) loses things without an error:
+it merges parallel edges of one id (Gephi's) and repeated nodes, adds nodes that the file does not have, does not apply
+``<default>`` values, drops all graphs of a file but the first, and has no line numbers. It also fails on attributes
+that do not matter here. A DOCTYPE is refused as soon as the parser meets it, since only there can a file define
+entities, which expansion bombs and references to other files need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import IO, Any, NoReturn
+from collections.abc import Hashable, Iterable
+from typing import Any, NoReturn
 from xml.parsers import expat
 
 import networkx as nx
 
 from freewire.errors import FileFormatError, FreewireError, GraphError
-from freewire.files.text import integers
+from freewire.files.names import integers, texts
+from freewire.graph import Graph
+from freewire.graph.data import GraphData
+from freewire.graph.networkx_conversion import EDGE_ATTRIBUTES, NODE_ATTRIBUTES, read_networkx
 
 _NAMESPACES = ("", "http://graphml.graphdrawing.org/xmlns")
 _TYPES: dict[str, Any] = {
@@ -25,21 +30,13 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def read_graphml(path: str, file: IO[bytes], known: Mapping[str, Collection[str]]) -> nx.MultiDiGraph:
-    """Read a file's one graph.
-
-    Args:
-        path: Named in errors.
-        file: Open at its start.
-        known: The attributes to keep of a "node" and an "edge"; others are passed over unread.
-
-    Raises:
-        FileFormatError: No XML, no GraphML, or what a `Graph` cannot hold: several graphs, hyperedges.
-        GraphError: An undirected graph.
-    """
-    reader = _Reader(path, known)
+def read_graphml(
+    path: str, data: bytes, inputs: Iterable[Hashable] | None, outputs: Iterable[Hashable] | None
+) -> GraphData:
+    """Read a file's bytes, which must hold one directed graph without hyperedges; see `freewire.files.read_graph`."""
+    reader = _Reader(path)
     try:
-        reader.parser.ParseFile(file)
+        reader.parser.Parse(data, True)
     except expat.ExpatError as error:
         raise FileFormatError(
             f"{path}, line {error.lineno}: expected XML, got something else ({expat.ErrorString(error.code)}). "
@@ -51,14 +48,21 @@ def read_graphml(path: str, file: IO[bytes], known: Mapping[str, Collection[str]
         raise FileFormatError(
             f"{path}: expected XML in an encoding known to Python, got another ({error}). Save the file as UTF-8."
         ) from None
-    return reader.graph()
+    return read_networkx(reader.graph(), inputs, outputs)
+
+
+def write_graphml(graph: Graph, path: str) -> None:
+    """Write a graph; GraphError for node names that a reader would not find again."""
+    texts(graph.nodes)
+    nx.write_graphml_xml(graph.to_networkx(), path)
 
 
 class _Reader:
-    """What expat calls, element by element."""
+    """The parser's handlers, called element by element."""
 
-    def __init__(self, path: str, known: Mapping[str, Collection[str]]) -> None:
-        self.path, self.known = path, known
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.known = {"node": NODE_ATTRIBUTES, "edge": EDGE_ATTRIBUTES}  # other attributes are not even converted
         self.keys: dict[str, tuple[str, str, str]] = {}  # id -> (node, edge or all; attribute; type)
         self.defaults: dict[str, dict[str, Any]] = {"node": {}, "edge": {}}
         self.nodes: dict[str, dict[str, Any]] = {}
@@ -84,7 +88,7 @@ class _Reader:
 
     def start(self, tag: str, given: dict[str, str]) -> None:
         space, _, tag = tag.rpartition(" ")
-        tag = tag if space in _NAMESPACES else "another's"
+        tag = tag if space in _NAMESPACES else "foreign"
         if not self.open and tag != "graphml":
             self.refuse("GraphML", f"XML of <{tag}>", "Export the graph as GraphML.")
         self.open.append(tag)
@@ -95,21 +99,25 @@ class _Reader:
             case "edge":
                 self.start_edge(given)
             case "data" if self.item is not None and self.open[-2] in ("node", "edge"):
-                key = self.keys.get(self.wanted(given, "key"))
+                key = self.keys.get(self.required(given, "key"))
                 if key is None:
-                    self.refuse("data with a declared key", repr(given["key"]), "Declare it by a <key> before.")
+                    self.refuse("data with a declared key", repr(given["key"]), "Declare it with a <key> first.")
                 self.key = key if key[1] in self.known[self.item[0]] else None
             case "key":
                 name = given.get("attr.name", "")
-                self.keys[self.wanted(given, "id")] = (given.get("for", "all"), name, given.get("attr.type", "string"))
+                self.keys[self.required(given, "id")] = (
+                    given.get("for", "all"),
+                    name,
+                    given.get("attr.type", "string"),
+                )
             case "default" if self.open[-2] == "key":
                 self.key = next(reversed(self.keys.values()))
             case "graph":
                 self.start_graph(given)
             case "hyperedge":
-                self.refuse("edges from one node to another", "a hyperedge", "Replace it by edges.")
+                self.refuse("edges from one node to another", "a hyperedge", "Replace it with edges.")
 
-    def wanted(self, given: dict[str, str], name: str) -> str:
+    def required(self, given: dict[str, str], name: str) -> str:
         if name not in given:
             self.refuse(f"<{self.open[-1]}> with an attribute {name}", "none", "The file is damaged: export it again.")
         return given[name]
@@ -117,14 +125,14 @@ class _Reader:
     def start_graph(self, given: dict[str, str]) -> None:
         self.graphs += 1
         if self.graphs > 1:
-            self.refuse("one graph", "another one in it or behind it", "Export one graph, without groups.")
+            self.refuse("one graph", "another one inside or after it", "Export one graph, without groups.")
         if given.get("edgedefault") != "directed":
             found = given.get("edgedefault", "none")
             remedy = 'Export it as directed, or give each edge its direction and write edgedefault="directed".'
             self.refuse("a directed graph", f"edgedefault {found!r}", remedy, error=GraphError)
 
     def start_node(self, given: dict[str, str]) -> None:
-        name = self.wanted(given, "id")
+        name = self.required(given, "id")
         if name in self.nodes:
             self.refuse("each node once", f"{name!r} again", "Remove one of them.")
         self.nodes[name] = {}
@@ -133,7 +141,7 @@ class _Reader:
     def start_edge(self, given: dict[str, str]) -> None:
         if given.get("directed") == "false":
             self.refuse("directed edges", 'directed="false"', "Give the edge a direction.", error=GraphError)
-        ends = self.wanted(given, "source"), self.wanted(given, "target")
+        ends = self.required(given, "source"), self.required(given, "target")
         self.edges.append((self.parser.CurrentLineNumber, *ends, {}))
         self.item = ("edge", self.edges[-1][3])
 
@@ -161,7 +169,7 @@ class _Reader:
 
     def graph(self) -> nx.MultiDiGraph:
         if not self.graphs:
-            self.refuse("a <graph>", "a file without one", "Export the graph as GraphML.")
+            self.refuse("a <graph>", "none", "Export the graph as GraphML.")
         for line, *ends, _ in self.edges:
             for end in ends:
                 if end not in self.nodes:

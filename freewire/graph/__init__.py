@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The wiring: `Graph`, an immutable directed acyclic graph in numpy arrays, and `metrics` of it. No torch here."""
 
-from freewire.graph.arguments import ACTIVATIONS as ACTIVATIONS
-from freewire.graph.arguments import AGGREGATIONS as AGGREGATIONS
+from freewire.graph.fields import ACTIVATIONS as ACTIVATIONS
+from freewire.graph.fields import AGGREGATIONS as AGGREGATIONS
 from freewire.graph.graph import Graph as Graph
 
 __all__ = ["ACTIVATIONS", "AGGREGATIONS", "Graph"]

@@ -1,51 +1,51 @@
 # SPDX-License-Identifier: MIT
-"""A wiring checked, put into canonical order and frozen: where every constructor of `Graph` and the file reader end.
+"""Checking a graph and putting its edges into canonical order, which every constructor of `Graph` ends with.
 
-Enters: names, edge arrays in the caller's order, and what nodes and edges carry. Leaves: the attributes of a `Graph`,
-or a `GraphError` that names what is wrong, a cycle among it. The order itself is worked out by the compiled planner.
+`canonical` takes a `GraphData` in the caller's order and returns it in canonical order with all defaults filled in, or
+raises a `GraphError` that names what is wrong. The compiled planner computes the order. Also here: which nodes paths
+reach, and the hash of a wiring.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from freewire._native.planner import planner
 from freewire.errors import GraphError
 from freewire.graph import arguments as read
-from freewire.graph.arguments import ACTIVATIONS, UNSET, CodeArray, FloatArray, IntArray
+from freewire.graph.arguments import IntArray
+from freewire.graph.data import GraphData
+from freewire.graph.fields import ACTIVATION, EDGE_FIELDS, NODE_FIELDS, Field
 
-if TYPE_CHECKING:
-    from freewire.graph.graph import Graph
 
+class Canonical(NamedTuple):
+    """A checked graph.
 
-def canonical(
-    names: Sequence[Hashable],
-    src: IntArray,
-    dst: IntArray,
-    *,
-    inputs: IntArray | None,
-    outputs: IntArray | None,
-    default_activation: tuple[str, str] = ("relu", "linear"),
-    activation: CodeArray | None = None,
-    aggregation: CodeArray | None = None,
-    weight: FloatArray | None = None,
-    bias: FloatArray | None = None,
-    sign: NDArray[np.int8] | None = None,
-    frozen: NDArray[np.bool_] | None = None,
-) -> dict[str, Any]:
-    """The attributes of a `Graph`.
-
-    ``inputs`` and ``outputs`` are node indices; NaN in ``weight`` or ``bias`` means not given, `UNSET` in the
-    codes that the defaults hold. Node numbers are in range. Nothing given is kept or changed.
+    Attributes:
+        data: Its arrays, edges in canonical order; every field is in ``fields``, None where nothing is stored.
+        edge_index: ``data.src`` and ``data.dst`` as the rows of one array, int64 ``[2, E]``.
+        edge_position: Where each of the caller's edges is now, int64 ``[E]``.
+        level: Number of edges on the longest path that ends at each node, int64 ``[N]``.
     """
+
+    data: GraphData
+    edge_index: IntArray
+    edge_position: IntArray
+    level: IntArray
+
+
+def canonical(data: GraphData) -> Canonical:
+    """Check a graph and sort its edges; no array of ``data`` is kept or changed."""
+    names, src, dst, inputs, outputs = data.names, data.src, data.dst, data.inputs, data.outputs
     num_nodes = len(names)
     if not isinstance(names, range) and all(type(name) is int and name == i for i, name in enumerate(names)):
-        names = range(num_nodes)  # nothing to keep, and nothing to write to a file
+        names = range(num_nodes)  # takes no memory, and no space in files
     order = planner.order(np.require(src, np.int64, ["C", "A"]), np.require(dst, np.int64, ["C", "A"]), num_nodes)
     if inputs is None:
         inputs = np.flatnonzero(order["in_degree"] == 0)
@@ -56,30 +56,26 @@ def canonical(
         _refuse_cycle(src, dst, order["level"] < 0, names)
     if not len(outputs):
         raise GraphError("outputs: expected at least one node, got none. Name the nodes whose values you want.")
-    activations, aggregations = _codes(num_nodes, inputs, outputs, default_activation, activation, aggregation)
-    position = order["edge_position"]
-    return {
-        "_names": names,
-        "_input_index": inputs.astype(np.int64),
-        "_output_index": outputs.astype(np.int64),
-        "_level": order["level"],
-        "_edge_index": order["edge_index"],
-        "_edge_position": position,
-        "_activation": activations,
-        "_aggregation": aggregations,
-        "_weight": None if weight is None or np.isnan(weight).all() else _moved(weight, position),
-        "_bias": _biases(bias, inputs, names),
-        "_sign": None if sign is None or not sign.any() else _moved(sign, position),
-        "_frozen": None if frozen is None or not frozen.any() else _moved(frozen, position),
-    }
+    edge_index, position = order["edge_index"], order["edge_position"]
+    edge_fields = {field.name: _sorted(field, data.fields.get(field.name), position) for field in EDGE_FIELDS}
+    found = replace(
+        data,
+        names=names,
+        src=edge_index[0],
+        dst=edge_index[1],
+        inputs=inputs.astype(np.int64),
+        outputs=outputs.astype(np.int64),
+        fields={**_node_fields(data, inputs, outputs), **edge_fields},
+    )
+    return Canonical(found, edge_index, position, order["level"])
 
 
 def _check_ends(inputs: IntArray, outputs: IntArray, in_degree: IntArray, names: Sequence[Hashable]) -> None:
-    heard = inputs[in_degree[inputs] > 0]
-    if len(heard):
+    computed = inputs[in_degree[inputs] > 0]
+    if len(computed):
         raise GraphError(
-            f"inputs: expected nodes without in-edges, got {read.show(heard, names)} with "
-            f"{in_degree[heard[0]]} in-edge(s) at the first. Remove those edges, or feed a node of its own instead."
+            f"inputs: expected nodes without in-edges, got {read.show(computed, names)} with "
+            f"{in_degree[computed[0]]} in-edge(s) at the first. Remove those edges, or add a separate input node."
         )
     for what, index in (("inputs", inputs), ("outputs", outputs)):
         values, counts = np.unique(index, return_counts=True)
@@ -110,73 +106,75 @@ def _refuse_cycle(src: IntArray, dst: IntArray, stuck: NDArray[np.bool_], names:
     )
 
 
-def _codes(
-    num_nodes: int,
-    inputs: IntArray,
-    outputs: IntArray,
-    default_activation: tuple[str, str],
-    activation: CodeArray | None,
-    aggregation: CodeArray | None,
-) -> tuple[CodeArray, CodeArray]:
-    usual, at_output = (
-        read.code(name, ACTIVATIONS, what)
-        for name, what in zip(default_activation, ("activation", "output_activation"), strict=True)
-    )
-    activations = np.full(num_nodes, usual, np.uint8)
-    activations[outputs] = at_output
-    aggregations = np.zeros(num_nodes, np.uint8)
-    for codes, given in ((activations, activation), (aggregations, aggregation)):
-        if given is not None:
-            np.copyto(codes, given, where=given != UNSET)
-        codes[inputs] = 0
-    return activations, aggregations
-
-
-def _biases(bias: FloatArray | None, inputs: IntArray, names: Sequence[Hashable]) -> FloatArray | None:
-    if bias is None:
+def _sorted(field: Field, values: NDArray[Any] | None, position: IntArray) -> NDArray[Any] | None:
+    """An edge field in canonical order; None where no edge has a value."""
+    if values is None or field.is_missing(values).all():
         return None
-    at_inputs = np.nan_to_num(bias[inputs])
-    if at_inputs.any():
-        first = inputs[np.flatnonzero(at_inputs)[0]]
-        raise GraphError(
-            f"bias: expected 0 at an input, got {bias[first]} at {names[first]!r}. "
-            "An input's value is the feature itself: add the bias to a node that reads it."
-        )
-    bias = bias.copy()
-    bias[inputs] = np.nan
-    return None if np.isnan(bias).all() else bias
-
-
-def _moved(column: NDArray[Any], position: IntArray) -> NDArray[Any]:
-    """What the caller's i-th edge carries, at the place where that edge now stands."""
-    moved = np.empty_like(column)
-    moved[position] = column
+    moved = np.empty_like(values)
+    moved[position] = values
     return moved
 
 
-def stored_values(given: ArrayLike | None, length: int, name: str, unit: str) -> FloatArray | None:
-    """Weights or biases in canonical order, for `Graph.with_values`."""
-    if given is None:
-        return None
-    array = np.array(given, np.float64)
-    if array.shape != (length,):
-        raise GraphError(f"{name}: expected {length} values, got shape {list(array.shape)}. Give one {unit}.")
-    return array
+def _node_fields(data: GraphData, inputs: IntArray, outputs: IntArray) -> dict[str, NDArray[Any] | None]:
+    """All node fields, with defaults where nodes have no value and nothing of the caller's at inputs."""
+    usual, at_output = (
+        ACTIVATION.code(name, argument)
+        for name, argument in zip(data.default_activation, ("activation", "output_activation"), strict=True)
+    )
+    found: dict[str, NDArray[Any] | None] = {}
+    for field in NODE_FIELDS:
+        given = data.fields.get(field.name)
+        if field.role == "parameter":
+            found[field.name] = None if given is None else _without_inputs(field, given, inputs, data.names)
+            continue
+        values = np.full(len(data.names), field.default, field.dtype)
+        if field is ACTIVATION:
+            values[:] = usual
+            values[outputs] = at_output
+        if given is not None:
+            np.copyto(values, given, where=~field.is_missing(given))
+        values[inputs] = field.default  # an input is not computed
+        found[field.name] = values
+    return found
 
 
-def reach(graph: Graph, start: IntArray, *, backward: bool) -> NDArray[np.bool_]:
-    """Which nodes paths from ``start`` lead to, or (backward) paths to it come from, bool [N]."""
-    reached = planner.reach(graph.edge_index, start, graph.num_nodes, backward)
+def _without_inputs(
+    field: Field, given: NDArray[Any], inputs: IntArray, names: Sequence[Hashable]
+) -> NDArray[Any] | None:
+    """A copy without the inputs' values, which must be 0; None where no node has a value."""
+    refused = inputs[np.nan_to_num(given[inputs]) != 0]
+    if len(refused):
+        raise GraphError(
+            f"{field.name}: expected 0 at an input, got {given[refused[0]]} at {names[refused[0]]!r}. "
+            f"An input's value is the feature itself: move the {field.name} to a node that reads it."
+        )
+    values = given.copy()
+    values[inputs] = field.missing
+    return None if field.is_missing(values).all() else values
+
+
+def reach(edge_index: IntArray, start: IntArray, num_nodes: int, *, backward: bool) -> NDArray[np.bool_]:
+    """Which nodes paths from ``start`` lead to, or (backward) which nodes have a path to ``start``, bool ``[N]``.
+
+    Args:
+        edge_index: Edges in canonical order, int64 ``[2, E]``.
+        start: Node indices, int64; these nodes reach themselves.
+        num_nodes: ``N``.
+        backward: Follow edges against their direction.
+    """
+    reached = planner.reach(edge_index, start, num_nodes, backward)
     reached.flags.writeable = False
     return reached
 
 
-def wiring_hash(graph: Graph) -> str:
-    """See `Graph.wiring_hash`."""
-    digest = hashlib.sha256(b"freewire wiring 1")  # the layout below, should it ever change
-    sizes = np.array([graph.num_nodes, graph.num_edges, len(graph.input_index), len(graph.output_index)])
-    for array in (sizes, graph.input_index, graph.output_index, graph.edge_index):
-        digest.update(np.ascontiguousarray(array, "<i8").reshape(-1).data)  # no copy where it is so already
-    digest.update(graph.activation.data)
-    digest.update(graph.aggregation.data)
+def wiring_hash(data: GraphData) -> str:
+    """SHA-256 (hex) of a graph in canonical order: sizes, inputs, outputs, edges and the fields of role "wiring"."""
+    assert data.inputs is not None and data.outputs is not None  # noqa: PT018 (for the type checker)
+    digest = hashlib.sha256(b"freewire wiring 1")  # the version of the layout below
+    sizes = np.array([len(data.names), len(data.src), len(data.inputs), len(data.outputs)])
+    for array in (sizes, data.inputs, data.outputs, data.src, data.dst):
+        digest.update(np.ascontiguousarray(array, "<i8").data)  # no copy where it is so already
+    for field, values in data.stored():
+        if field.role == "wiring":
+            digest.update(np.ascontiguousarray(values, np.dtype(field.dtype).newbyteorder("<")).data)
     return digest.hexdigest()

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What a wiring looks like in numbers: to see at a glance, and to plot accuracy against.
+"""Statistics of a `Graph`: to see at a glance, and to plot accuracy against.
 
-Enters: a `Graph`. Leaves: a `Summary`, or a number. `summary` is linear in nodes and edges; the two statistics of
-small-world networks are networkx's and are not.
+`summary` is linear in nodes and edges; the two statistics of small-world networks are networkx's and are not.
 
 References:
     Watts, Strogatz: Collective dynamics of 'small-world' networks, Nature 393, 1998.
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freewire.errors import GraphError
-from freewire.graph.arguments import ACTIVATIONS, AGGREGATIONS
+from freewire.graph.fields import ACTIVATIONS, AGGREGATIONS
 from freewire.graph.graph import Graph
 
 __all__ = ["Spread", "Summary", "clustering", "path_length", "summary"]
@@ -27,7 +26,7 @@ __all__ = ["Spread", "Summary", "clustering", "path_length", "summary"]
 
 @dataclass(frozen=True)
 class Spread:
-    """How a count is spread over some nodes; all 0 where there is no such node."""
+    """Minimum, mean, median and maximum of a count over some nodes; all 0 without nodes."""
 
     min: int
     mean: float
@@ -40,30 +39,30 @@ class Spread:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summary` found; ``dataclasses.asdict`` makes plain values of it, and ``json`` takes those.
+    """Statistics of a graph; ``dataclasses.asdict`` converts them to plain values, which ``json`` can write.
 
     Attributes:
-        nodes: All, inputs included.
-        inputs: Nodes that are features.
-        outputs: Nodes that are results; any node may be one, an input too.
-        computed: Nodes that are no inputs.
-        edges: All, parallel ones counted one by one.
-        parallel_edges: Edges beyond the first from one node to another: by so many ``edges`` exceed the joined pairs.
-        depth: Edges on the longest path.
-        level_width_mean: Nodes a level, ``nodes / (depth + 1)``; a node's level is `Graph.level`.
-        level_width_max: Nodes of the widest level.
-        fan_in: In-edges of each computed node.
-        fan_out: Out-edges of each node.
-        output_level: `Graph.level` of each output: edges on the longest path that ends at it. It starts at an input,
-            but for outputs behind nodes that hear nothing, where it may start at one of those.
-        density: Joined pairs over those that an acyclic graph of these inputs can join. An input hears nothing, and
-            of two computed nodes one can hear the other, so I inputs and C computed nodes have ``I C + C (C - 1) / 2``
-            such pairs. 0 where that is 0.
-        skip_edges: Share of edges that jump a level, from level l to l + 2 or further; 0 without edges.
-        dead: Nodes from which no path leads to an output; an output reaches itself.
-        deaf: Nodes to which no path leads from an input; an input hears itself.
-        activations: Computed nodes of each activation that occurs.
-        aggregations: Computed nodes of each aggregation that occurs.
+        nodes: Number of nodes, inputs included.
+        inputs: Number of inputs.
+        outputs: Number of outputs; any node may be one, even an input.
+        computed: Number of nodes that are not inputs.
+        edges: Number of edges, parallel ones counted one by one.
+        parallel_edges: Number of edges beyond the first from one node to another: ``edges`` minus the connected pairs.
+        depth: Number of edges on the longest path.
+        level_width_mean: Mean number of nodes per level, ``nodes / (depth + 1)``; a node's level is `Graph.level`.
+        level_width_max: Number of nodes of the widest level.
+        fan_in: Number of in-edges of each computed node.
+        fan_out: Number of out-edges of each node.
+        output_level: `Graph.level` of each output: number of edges on the longest path that ends at it. That path
+            starts at an input or at another node without in-edges.
+        density: Connected pairs over the pairs that an acyclic graph of these inputs can connect. An input has no
+            in-edges, and of two computed nodes only one can have a path to the other, so I inputs and C computed nodes
+            have ``I C + C (C - 1) / 2`` such pairs. 0 if there are none.
+        skip_edges: Share of edges from level l to level l + 2 or higher; 0 without edges.
+        dead: Number of nodes from which no path leads to an output; an output reaches itself.
+        unreachable: Number of nodes to which no path leads from an input; an input reaches itself.
+        activations: Number of computed nodes with each activation that occurs.
+        aggregations: Number of computed nodes with each aggregation that occurs.
         stored_weights: Share of edges that store a weight; 0 without edges.
     """
 
@@ -82,7 +81,7 @@ class Summary:
     density: float
     skip_edges: float
     dead: int
-    deaf: int
+    unreachable: int
     activations: dict[str, int]
     aggregations: dict[str, int]
     stored_weights: float
@@ -102,7 +101,7 @@ class Summary:
             "density": f"{self.density:.4g}",
             "edges that skip levels": f"{self.skip_edges:.1%}",
             "reaching no output": f"{self.dead:,}",
-            "hearing no input": f"{self.deaf:,}",
+            "unreachable from inputs": f"{self.unreachable:,}",
             "activations": counted(self.activations),
             "aggregations": counted(self.aggregations),
             "stored weights": f"{self.stored_weights:.1%}",
@@ -111,13 +110,13 @@ class Summary:
 
 
 def summary(g: Graph) -> Summary:
-    """What a researcher asks of a wiring first; time is linear in nodes and edges.
+    """Compute the statistics of a graph; time is linear in nodes and edges.
 
     Args:
-        g: The wiring.
+        g: The graph.
 
     Raises:
-        GraphError: No `Graph`.
+        GraphError: ``g`` is not a `Graph`.
 
     Example:
         >>> import freewire as fw
@@ -132,7 +131,7 @@ def summary(g: Graph) -> Summary:
         density                 0.6
         edges that skip levels  0.0%
         reaching no output      0
-        hearing no input        0
+        unreachable from inputs 0
         activations             linear 2, relu 3
         aggregations            sum 5
         stored weights          0.0%
@@ -140,7 +139,7 @@ def summary(g: Graph) -> Summary:
     _check(g)
     (src, dst), computed = g.edge_index, g.computed_index
     inputs = len(g.input_index)
-    # Edges of one pair stand side by side in canonical order.
+    # Edges of one pair are neighbours in canonical order.
     parallel = int(((np.diff(src) == 0) & (np.diff(dst) == 0)).sum())
     possible = inputs * len(computed) + len(computed) * (len(computed) - 1) // 2
     widths = np.bincount(g.level)
@@ -160,7 +159,7 @@ def summary(g: Graph) -> Summary:
         density=(g.num_edges - parallel) / possible if possible else 0.0,
         skip_edges=_share(g.level[dst] - g.level[src] > 1),
         dead=int((~g.reaches_output).sum()),
-        deaf=int((~g.hears_input).sum()),
+        unreachable=int((~g.reachable_from_input).sum()),
         activations=_counts(g.activation[computed], ACTIVATIONS),
         aggregations=_counts(g.aggregation[computed], AGGREGATIONS),
         stored_weights=0.0 if g.weight is None else _share(~np.isnan(g.weight)),
@@ -170,14 +169,14 @@ def summary(g: Graph) -> Summary:
 def clustering(g: Graph) -> float:
     """Mean clustering coefficient (Watts and Strogatz 1998) of the graph without directions and parallel edges.
 
-    A node's coefficient is the share of pairs of its neighbours that are neighbours too, 0 with fewer than two. It is
-    networkx's and not linear: a node costs the square of its degree, so meant for graphs of some thousand nodes.
+    A node's coefficient is the share of pairs of its neighbours that are connected, 0 with fewer than two neighbours.
+    networkx computes it in time quadratic in a node's degree, so it is meant for graphs of some thousand nodes.
 
     Args:
-        g: The wiring.
+        g: The graph.
 
     Raises:
-        GraphError: No `Graph`.
+        GraphError: ``g`` is not a `Graph`.
 
     Example:
         >>> import freewire as fw
@@ -188,19 +187,19 @@ def clustering(g: Graph) -> float:
 
 
 def path_length(g: Graph) -> float:
-    """Mean shortest path, in edges, of the graph without directions, over all pairs of nodes that a path joins.
+    """Mean shortest path, in edges, of the graph without directions, over all pairs of nodes that a path connects.
 
-    Watts and Strogatz's (1998) characteristic path length, for graphs that need not be connected. It is networkx's and
-    not linear: nodes times edges, so meant for graphs of some thousand nodes.
+    Watts and Strogatz's (1998) characteristic path length, for graphs that need not be connected. networkx computes it
+    in time of nodes times edges, so it is meant for graphs of some thousand nodes.
 
     Args:
-        g: The wiring.
+        g: The graph.
 
     Returns:
-        The mean, NaN where no two nodes are joined.
+        The mean, NaN if no two nodes are connected.
 
     Raises:
-        GraphError: No `Graph`.
+        GraphError: ``g`` is not a `Graph`.
 
     Example:
         >>> import freewire as fw
@@ -210,13 +209,15 @@ def path_length(g: Graph) -> float:
     total = pairs = 0
     for _, lengths in nx.all_pairs_shortest_path_length(_undirected(g)):
         total += sum(lengths.values())
-        pairs += len(lengths) - 1  # but the node itself
+        pairs += len(lengths) - 1  # without the node itself
     return total / pairs if pairs else math.nan
 
 
 def _check(g: Any) -> None:
     if not isinstance(g, Graph):
-        remedy = "Use Graph.from_networkx first." if isinstance(g, nx.Graph) else "A Network's is its attribute graph."
+        remedy = (
+            "Use Graph.from_networkx first." if isinstance(g, nx.Graph) else "A Network has one as its attribute graph."
+        )
         raise GraphError(f"g: expected a freewire Graph, got {type(g).__name__}. {remedy}")
 
 

@@ -1,52 +1,49 @@
 # SPDX-License-Identifier: MIT
-"""Graphs from and to networkx: the attributes of its nodes and edges as arrays, and back.
-
-Enters: a networkx graph, or a `Graph`. Leaves: what `Graph._build` takes, or a networkx graph. Time is linear in both.
-"""
+"""Graphs from and to networkx, whose attributes of nodes and edges become arrays and back; time is linear in both."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import networkx as nx
 import numpy as np
+from numpy.typing import NDArray
 
 from freewire.errors import GraphError
 from freewire.graph import arguments as read
-from freewire.graph.arguments import ACTIVATIONS, AGGREGATIONS, UNSET
+from freewire.graph.arguments import FloatArray
+from freewire.graph.data import GraphData
+from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, Field
 
-if TYPE_CHECKING:
-    from freewire.graph.arguments import FloatArray
-    from freewire.graph.graph import Graph
-
-
-#: Node attributes that hold a node's place among the inputs and outputs; names that nobody's data has by chance.
+#: Node attributes that hold a node's place among the inputs and outputs; nobody's data has these names by chance.
 INPUT_MARK, OUTPUT_MARK = "freewire_input", "freewire_output"
+#: The attributes that `read_networkx` reads.
+NODE_ATTRIBUTES = (*(field.name for field in NODE_FIELDS), INPUT_MARK, OUTPUT_MARK)
+EDGE_ATTRIBUTES = tuple(field.name for field in EDGE_FIELDS)
+
+
+def check_directed(G: Any, argument: str, remedy: str) -> None:  # noqa: N803 (networkx's own name for it)
+    """Raise `GraphError` unless it is a directed networkx graph."""
+    if not isinstance(G, nx.Graph) or not G.is_directed():
+        raise GraphError(f"{argument}: expected a networkx DiGraph or MultiDiGraph, got {type(G).__name__}. {remedy}")
 
 
 def check_dag(dag: Any) -> None:
-    """Raise `GraphError` unless it is a directed graph of at least one node; a cycle is found later, with its nodes."""
-    if not isinstance(dag, nx.Graph) or not dag.is_directed():
-        raise GraphError(
-            f"dag: expected a networkx DiGraph or MultiDiGraph, got {type(dag).__name__}. "
-            "Give every edge a direction first, say from the smaller to the larger node."
-        )
+    """Raise `GraphError` unless it is a directed graph of at least one node; cycles are found and named later."""
+    check_directed(dag, "dag", "Give every edge a direction first, say from the smaller to the larger node.")
     if not len(dag):
         raise GraphError("dag: expected at least one node, got none. Add nodes.")
 
 
 def read_networkx(
-    G: Any,  # noqa: N803 (networkx's own name for it)
+    G: Any,  # noqa: N803
     inputs: Iterable[Hashable] | None,
     outputs: Iterable[Hashable] | None,
-) -> dict[str, Any]:
-    """The arguments of `Graph._build` but the default activations; see `Graph.from_networkx`."""
-    if not isinstance(G, nx.Graph) or not G.is_directed():
-        raise GraphError(
-            f"G: expected a networkx DiGraph or MultiDiGraph, got {type(G).__name__}. "
-            "Give every edge a direction first."
-        )
+    default_activation: tuple[str, str] = ("relu", "linear"),
+) -> GraphData:
+    """Read a networkx graph; see `Graph.from_networkx`."""
+    check_directed(G, "G", "Give every edge a direction first.")
     names = tuple(G.nodes)
     index = {name: i for i, name in enumerate(names)}
     inputs = _marked(G, INPUT_MARK) if inputs is None else inputs
@@ -54,50 +51,55 @@ def read_networkx(
     if inputs is None:
         inputs = [name for name, degree in G.in_degree if degree == 0]
     input_index = read.lookup(inputs, names, index, "inputs")
-    computed = np.ones(len(names), np.bool_)
-    computed[input_index] = False
-
-    codes = np.full((2, len(names)), UNSET, np.uint8)
-    bias = np.full(len(names), np.nan)
-    for i, (name, data) in enumerate(G.nodes(data=True)):
-        if computed[i] and "activation" in data:
-            codes[0, i] = read.code(data["activation"], ACTIVATIONS, f"activation of node {name!r}")
-        if computed[i] and "aggregation" in data:
-            codes[1, i] = read.code(data["aggregation"], AGGREGATIONS, f"aggregation of node {name!r}")
-        if "bias" in data:
-            bias[i] = read.number(data["bias"], f"bias of node {name!r}")
-
+    nodes = [data for _, data in G.nodes(data=True)]
+    computed: list[Mapping[str, Any]] = list(nodes)
+    for i in input_index.tolist():
+        computed[i] = {}
     edges = list(G.edges(data=True))
-    src = np.fromiter((index[u] for u, _, _ in edges), np.int64, len(edges))
-    dst = np.fromiter((index[v] for _, v, _ in edges), np.int64, len(edges))
-    weight = np.full(len(edges), np.nan)
-    sign = np.zeros(len(edges), np.int8)
-    frozen = np.zeros(len(edges), np.bool_)
-    for i, (u, v, data) in enumerate(edges):
-        if "weight" in data:
-            weight[i] = read.number(data["weight"], f"weight of edge {u!r} -> {v!r}")
-        if "sign" in data:
-            sign[i] = read.sign(data["sign"], f"sign of edge {u!r} -> {v!r}")
-        if "frozen" in data:
-            frozen[i] = read.flag(data["frozen"], f"frozen of edge {u!r} -> {v!r}")
-
-    return dict(
+    on_edges = [data for _, _, data in edges]
+    return GraphData(
         names=names,
-        src=src,
-        dst=dst,
+        src=np.fromiter((index[u] for u, _, _ in edges), np.int64, len(edges)),
+        dst=np.fromiter((index[v] for _, v, _ in edges), np.int64, len(edges)),
         inputs=input_index,
         outputs=None if outputs is None else read.lookup(outputs, names, index, "outputs"),
-        activation=codes[0],
-        aggregation=codes[1],
-        weight=weight,
-        bias=bias,
-        sign=sign,
-        frozen=frozen,
+        fields={
+            **{
+                field.name: _attributes(field, on_edges, lambda e: f"edge {edges[e][0]!r} -> {edges[e][1]!r}")
+                for field in EDGE_FIELDS
+            },
+            **{
+                field.name: _attributes(
+                    field, computed if field.role == "wiring" else nodes, lambda i: f"node {names[i]!r}"
+                )
+                for field in NODE_FIELDS
+            },
+        },
+        default_activation=default_activation,
     )
 
 
+def _attributes(
+    field: Field, elements: Sequence[Mapping[str, Any]], show_element: Callable[[int], str]
+) -> NDArray[Any] | None:
+    """One field of all edges or nodes; None where none has it."""
+    values = None
+    for i, data in enumerate(elements):
+        if field.name in data:
+            if values is None:
+                values = field.empty(len(elements))
+            try:
+                values[i] = field.parse(data[field.name])
+            except (ValueError, TypeError, OverflowError):
+                raise GraphError(
+                    f"{field.name} of {show_element(i)}: expected {field.expected}, got {data[field.name]!r}. "
+                    "Correct it or omit the attribute."
+                ) from None
+    return values
+
+
 def _marked(G: Any, mark: str) -> list[Hashable] | None:  # noqa: N803
-    """Nodes by their attribute ``mark``, False meaning no; None where no node has the attribute at all."""
+    """Nodes in the order of their attribute ``mark``, without those of False; None where no node has the attribute."""
     marked = [(value, name) for name, value in G.nodes(data=mark) if value is not None]
     if not marked:
         return None
@@ -112,46 +114,42 @@ def _marked(G: Any, mark: str) -> list[Hashable] | None:  # noqa: N803
 
 
 def write_networkx(
-    graph: Graph, learnt: Mapping[str, tuple[FloatArray | None, FloatArray | None]] | None = None
+    data: GraphData, learnt: Mapping[str, tuple[FloatArray | None, FloatArray | None]] | None = None
 ) -> nx.DiGraph | nx.MultiDiGraph:
-    """See `Graph.to_networkx`.
+    """Make a networkx graph; see `Graph.to_networkx`.
 
     Args:
-        graph: The wiring; its stored weights and biases are written where given.
-        learnt: Written instead of those, whole (NaN too): ``"values"`` and perhaps ``"grad"``, each the edges' [E] and
-            the nodes' [N] or None.
+        data: A graph in canonical order, of `Graph.to_data`.
+        learnt: Arrays to write, NaN included, in place of the stored weights and biases: ``"values"`` and perhaps
+            ``"grad"``, each a pair of the edges' ``[E]`` and the nodes' ``[N]``, either of them None.
     """
-    names, (src, dst) = graph.nodes, graph.edge_index
-    pairs = np.unique(src * graph.num_nodes + dst)
-    G = nx.DiGraph() if len(pairs) == graph.num_edges else nx.MultiDiGraph()  # noqa: N806
+    assert data.inputs is not None and data.outputs is not None  # noqa: PT018 (for the type checker)
+    names = data.names
+    columns: dict[str, dict[str, list[Any]]] = {"edge": {}, "node": {}}
+    for field, values in data.stored():
+        if learnt is None or field.role != "parameter":
+            columns[field.element][field.name] = field.to_list(values)
+    for kind, pair in ({} if learnt is None else learnt).items():
+        for (element, name), found in zip((("edge", "weight"), ("node", "bias")), pair, strict=True):
+            if found is not None:
+                columns[element]["grad" if kind == "grad" else name] = found.tolist()
 
-    def column(array: Any, whole: bool) -> list[Any]:
-        return array.tolist() if whole else [None if value != value else value for value in array.tolist()]
+    def attributes(element: str, i: int) -> dict[str, Any]:
+        return {name: column[i] for name, column in columns[element].items() if column[i] is not None}
 
-    whole = learnt is not None
-    values = (graph.weight, graph.bias) if learnt is None else learnt["values"]
-    gradients = (None, None) if learnt is None else learnt.get("grad", (None, None))
-    columns = [
-        {name: column(pair[k], whole) for name, pair in ((value, values), ("grad", gradients)) if pair[k] is not None}
-        for k, value in enumerate(("weight", "bias"))
-    ]
-    edges, nodes = columns
-    for name, array in (("sign", graph.sign), ("frozen", graph.frozen)):
-        if array is not None:
-            edges[name] = [value or None for value in array.tolist()]
-
+    pairs = np.unique(data.src * len(names) + data.dst)
+    G = nx.DiGraph() if len(pairs) == len(data.src) else nx.MultiDiGraph()  # noqa: N806
     G.add_nodes_from(names)
-    for mark, ends in ((INPUT_MARK, graph.inputs), (OUTPUT_MARK, graph.outputs)):
+    inputs, outputs = data.inputs.tolist(), data.outputs.tolist()
+    for mark, ends in ((INPUT_MARK, inputs), (OUTPUT_MARK, outputs)):
         for place, end in enumerate(ends):
-            G.nodes[end][mark] = place
-    if not graph.inputs:  # or the nodes that hear nothing would become inputs
+            G.nodes[names[end]][mark] = place
+    if not inputs:  # or the nodes without in-edges would become inputs
         nx.set_node_attributes(G, False, INPUT_MARK)
-    for i in graph.computed_index.tolist():
-        G.nodes[names[i]].update(
-            activation=ACTIVATIONS[graph.activation[i]],
-            aggregation=AGGREGATIONS[graph.aggregation[i]],
-            **{name: given[i] for name, given in nodes.items() if given[i] is not None},
-        )
-    for e, (u, v) in enumerate(zip(src.tolist(), dst.tolist(), strict=True)):
-        G.add_edge(names[u], names[v], **{name: given[e] for name, given in edges.items() if given[e] is not None})
+    is_input = set(inputs)
+    for i, node in enumerate(names):
+        if i not in is_input:
+            G.nodes[node].update(attributes("node", i))
+    for e, (u, v) in enumerate(zip(data.src.tolist(), data.dst.tolist(), strict=True)):
+        G.add_edge(names[u], names[v], **attributes("edge", e))
     return G

@@ -323,7 +323,7 @@ class Network(Wired):
             if weight_grad is None and bias_grad is None:
                 raise InputError("grad: expected gradients, got none. Call backward() on a loss first.")
             learnt["grad"] = self._values(weight_grad, bias_grad)
-        return write_networkx(self._graph, learnt)
+        return write_networkx(self._graph.to_data(), learnt)
 
     def _values(self, weight: Tensor | None, bias: Tensor | None) -> tuple[Any, Any]:
         """Edge values [E] and node values [N] (NaN at inputs) as float64 arrays, None where there are none."""

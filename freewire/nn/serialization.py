@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Networks on disk: one safetensors file holds the graph, its names and the weights.
+"""Networks on disk: one safetensors file holds the graph, its node names and the weights.
 
-Enters: a `Network` or a path. Leaves: a file, or the network again. The file is data only and everything in it is
-checked as a caller's arguments would be, so that a file from anywhere can be opened: nothing in it is ever executed.
+A file is data only, and everything in it is checked as a caller's arguments are, so that a file from anywhere can be
+opened: nothing in it is ever executed.
 
-The tensors of a file, all little-endian as safetensors has it: ``weight [E]``, ``bias [computed nodes]`` (absent
-without biases), ``edge_index`` int64 ``[2, E]``, ``inputs`` and ``outputs`` int64 (node indices), ``activation`` and
-``aggregation`` uint8 ``[N]`` (codes as in graph.py); ``names`` uint8 (one JSON text after another) with
-``name_ends`` int64 ``[N]``, both absent where nodes are numbered 0 to N-1. The names are no safetensors metadata,
-because that lives in a header which may not exceed 100 MB.
+The tensors of a file, all little-endian as safetensors requires: ``weight [E]``; ``bias [computed nodes]``, absent
+without biases; ``edge_index`` int64 ``[2, E]``; ``inputs`` and ``outputs`` int64, node indices; each field of role
+"wiring" under its name (`freewire.graph.fields`), so ``activation`` and ``aggregation`` uint8 ``[N]``; ``names`` uint8,
+one JSON text after another, with ``name_ends`` int64 ``[N]``, both absent where nodes are numbered 0 to N-1. Names are
+not in safetensors' own metadata because those are part of a header that may not exceed 100 MB.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from freewire.errors import FileFormatError, InputError
-from freewire.files.text import decoded, encodable, replacing
-from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
+from freewire.files.atomic import replacing
+from freewire.files.names import decoded, encodable
+from freewire.graph import Graph
+from freewire.graph.data import GraphData
+from freewire.graph.fields import FIELDS
 from freewire.nn.network import Network, check_dtype
 
 __all__ = ["load", "save"]
@@ -39,11 +42,12 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
 
     Args:
         net: The network. Its node names must be str, int, float, bool or tuples of them.
-        path: Where to; ``.fw.safetensors`` or ``.safetensors`` is the usual ending.
+        path: The file to write; ``.fw.safetensors`` or ``.safetensors`` is the usual suffix.
 
     Raises:
-        FileNotFoundError: No such folder.
-        InputError: A node name of another type, or a network that has no weights or weights of another type.
+        FileNotFoundError: The folder does not exist.
+        InputError: A node name of another type; or ``net`` is not a network, is on the meta device or has weights of
+            another type.
 
     Example:
         >>> import freewire as fw, tempfile, os
@@ -65,8 +69,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
         "edge_index": _tensor(graph.edge_index),
         "inputs": _tensor(graph.input_index),
         "outputs": _tensor(graph.output_index),
-        "activation": _tensor(graph.activation),
-        "aggregation": _tensor(graph.aggregation),
+        **{field.name: _tensor(array) for field, array in graph.to_data().stored() if field.role == "wiring"},
     }
     if net.bias is not None:
         tensors["bias"] = net.bias.detach()
@@ -80,20 +83,20 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str | None = None) -> Network:
-    """Read a network that `save` wrote. Runs no code of the file's, whoever wrote it.
+    """Read a network that `save` wrote. Nothing in the file is executed, whoever wrote it.
 
     Args:
         path: The file.
-        device: Where the parameters go; left out: the CPU.
+        device: The device of the parameters. Default: the CPU.
 
     Raises:
-        FileNotFoundError: No such file.
-        FileFormatError: A file cut short, changed, of a later version, or not freewire's.
+        FileNotFoundError: The file does not exist.
+        FileFormatError: The file is cut short, changed, of a later version, or not freewire's.
     """
     path = os.fsdecode(path)
-    device = torch.device("cpu" if device is None else device)  # a wrong one is the caller's fault, not the file's
+    device = torch.device("cpu" if device is None else device)  # raises here: a wrong one is not the file's fault
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"path: expected a freewire file, got {path!r}, which is no file. Check the path.")
+        raise FileNotFoundError(f"path: expected a freewire file, got {path!r}, which is not a file. Check the path.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -101,13 +104,13 @@ def load(path: str | os.PathLike[str], device: torch.device | str | None = None)
             if found != _FORMAT:
                 raise FileFormatError(
                     f"{path}: expected a {_FORMAT!r} file, got {found!r}. "
-                    "Load files that fw.save wrote, with a freewire at least as new."
+                    "Load files that fw.save wrote, with the same or a newer freewire."
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise FileFormatError(
             f"{path}: expected a whole safetensors file, got one that cannot be read ({error}). "
-            "It is cut short, or no freewire file: save it again."
+            "It is cut short or not a freewire file: save it again."
         ) from error
     try:
         return _network(metadata, tensors, device)
@@ -119,17 +122,20 @@ def load(path: str | os.PathLike[str], device: torch.device | str | None = None)
 
 
 def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) -> Network:
-    """Check a file's contents and build the network; raises ValueError and its kin on anything odd."""
+    """Check a file's contents and build the network; any inconsistency raises ValueError or another builtin error."""
     num_nodes = int(metadata["nodes"])
     if not 0 <= num_nodes < 2**31:
         raise ValueError(f"nodes is {num_nodes}")
-    codes = []
-    for name, known in (("activation", ACTIVATIONS), ("aggregation", AGGREGATIONS)):
-        array = _array(tensors, name, torch.uint8, (num_nodes,))
-        if array.size and array.max() >= len(known):
-            raise ValueError(f"{name} has code {array.max()}, known are 0 to {len(known) - 1}")
-        codes.append(array)
     edges = _array(tensors, "edge_index", torch.int64, (2, None))
+    fields = {}
+    for field in FIELDS:
+        # A file from before a field existed lacks it; fields with a default are in every file.
+        if field.role == "wiring" and (field.default is not None or field.name in tensors):
+            shape = edges.shape[1] if field.element == "edge" else num_nodes
+            fields[field.name] = array = _array(tensors, field.name, _tensor(field.empty(0)).dtype, (shape,))
+            legal = field.legal(array)
+            if not legal.all():
+                raise ValueError(f"{field.name} has the illegal value {array[~legal][0]}")
     ends = [_array(tensors, name, torch.int64, (None,)) for name in ("inputs", "outputs")]
     for name, array in (("edge_index", edges), ("inputs", ends[0]), ("outputs", ends[1])):
         if array.size and not (array.min() >= 0 and array.max() < num_nodes):
@@ -140,9 +146,7 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
             _array(tensors, "names", torch.uint8, (None,)),
             _array(tensors, "name_ends", torch.int64, (num_nodes,)),
         )
-    graph = Graph._build(
-        names, edges[0], edges[1], inputs=ends[0], outputs=ends[1], activation=codes[0], aggregation=codes[1]
-    )
+    graph = Graph.from_data(GraphData(names, edges[0], edges[1], ends[0], ends[1], fields))
     if not np.array_equal(graph.edge_index, edges):
         raise ValueError("edges are not in canonical order")
     weight, bias = tensors["weight"], tensors.get("bias")
@@ -167,7 +171,7 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
 
 
 def _tensor(array: Any) -> Tensor:
-    return torch.from_numpy(np.array(array))  # a copy: graphs are read-only, which torch does not know
+    return torch.from_numpy(np.array(array))  # a copy: a graph's arrays are read-only, which torch ignores
 
 
 def _array(tensors: dict[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int | None, ...]) -> Any:

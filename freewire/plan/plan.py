@@ -342,7 +342,7 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
         inference_row=inference_row,
         output_slot=output_slot,
         row_bytes=_ROW_BYTES if row_bytes is None else row_bytes,
-        num_deaf=int(np.count_nonzero(~graph.hears_input)),
+        num_deaf=int(np.count_nonzero(~graph.reachable_from_input)),
     )
     for field in fields(plan):
         value = getattr(plan, field.name)

@@ -275,7 +275,7 @@ CHAIN = nx.DiGraph([(0, 1)])
         (lambda g: g.densenet(0, 5, 1), r"num_inputs: expected an integer of at least 1, got 0\. "),
         (
             lambda g: g.mlp([5]),
-            r"sizes: expected a list of at least two layer sizes, got \[5\]\. Name the inputs",
+            r"sizes: expected a list of at least two layer sizes, got \[5\]\. List the sizes",
         ),
         (lambda g: g.mlp(5), r"sizes: expected a list of at least two layer sizes, got 5\. "),
         (lambda g: g.mlp("55"), r"sizes: expected a list of at least two layer sizes, got '55'\. "),

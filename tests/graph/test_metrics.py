@@ -30,18 +30,18 @@ def spread(counts):
 
 
 def counted(g: fw.Graph) -> metrics.Summary:
-    """The summary by networkx and Python, one definition after the other."""
+    """The summary by networkx and plain Python, one definition after the other."""
     G = nx.MultiDiGraph()  # noqa: N806
     G.add_nodes_from(range(g.num_nodes))
     edges = g.edge_index.T.tolist()
     G.add_edges_from(edges)
     inputs, outputs = g.input_index.tolist(), g.output_index.tolist()
-    computed = [v for v in G if v not in inputs]
+    are_inputs = set(inputs)
+    computed = [v for v in G if v not in are_inputs]
     level = {v: k for k, generation in enumerate(nx.topological_generations(G)) for v in generation}
-    sources = set(inputs)
-    pairs = {frozenset(pair) for pair in combinations(G, 2) if not sources.issuperset(pair)}
-    reaching = set(outputs).union(*(nx.ancestors(G, v) for v in outputs))
-    hearing = set(inputs).union(*(nx.descendants(G, v) for v in inputs))
+    pairs = {frozenset(pair) for pair in combinations(G, 2) if not are_inputs.issuperset(pair)}
+    reaching_output = set(outputs).union(*(nx.ancestors(G, v) for v in outputs))
+    reachable = set(inputs).union(*(nx.descendants(G, v) for v in inputs))
     depth = nx.dag_longest_path_length(nx.DiGraph(G))
     stored = [] if g.weight is None else [w for w in g.weight.tolist() if not math.isnan(w)]
     return metrics.Summary(
@@ -59,8 +59,8 @@ def counted(g: fw.Graph) -> metrics.Summary:
         output_level=spread(level[v] for v in outputs),
         density=pytest.approx(nx.DiGraph(G).number_of_edges() / max(1, len(pairs))),
         skip_edges=pytest.approx(sum(level[v] - level[u] > 1 for u, v in edges) / max(1, len(edges))),
-        dead=len(G) - len(reaching),
-        deaf=len(G) - len(hearing),
+        dead=len(G) - len(reaching_output),
+        unreachable=len(G) - len(reachable),
         activations=Counter(ACTIVATIONS[g.activation[v]] for v in computed),
         aggregations=Counter(AGGREGATIONS[g.aggregation[v]] for v in computed),
         stored_weights=pytest.approx(len(stored) / max(1, len(edges))),
@@ -89,8 +89,8 @@ class TestSummary:
 
     def test_a_full_graph_is_dense(self):
         src, dst = np.triu_indices(7, k=1)
-        hears = dst >= 3  # 0, 1, 2 are inputs
-        assert metrics.summary(fw.Graph.from_edges(src[hears], dst[hears])).density == 1.0
+        computed = dst >= 3  # 0, 1, 2 are inputs
+        assert metrics.summary(fw.Graph.from_edges(src[computed], dst[computed])).density == 1.0
 
     def test_it_reads_well(self):
         text = str(metrics.summary(CASES["parallel_edges"]))
@@ -109,7 +109,7 @@ class TestSummary:
         """As many lines of Python for a wide graph of 200,000 edges as for one of 20."""
 
         def lines(g):
-            g.reaches_output, g.hears_input, g.computed_index  # noqa: B018 (the graph's own, and kept)
+            g.reaches_output, g.reachable_from_input, g.computed_index  # noqa: B018 (the graph's own, and kept)
             count = 0
 
             def trace(frame, event, argument):
@@ -167,4 +167,4 @@ class TestErrors:
     @pytest.mark.parametrize("function", [metrics.summary, metrics.clustering, metrics.path_length])
     def test_no_graph(self, function):
         assert_refused(lambda: function(nx.DiGraph([(0, 1)])), "g: expected a freewire Graph, got DiGraph. Use Graph.f")
-        assert_refused(lambda: function([[0, 1]]), "g: expected a freewire Graph, got list. A Network's is its")
+        assert_refused(lambda: function([[0, 1]]), "g: expected a freewire Graph, got list. A Network has one as")

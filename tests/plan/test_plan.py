@@ -232,7 +232,7 @@ class TestPlan:
         assert "cost       7 FLOPs a sample; training keeps 24 bytes each (fp32), inference nothing" in text
         assert "inference nothing, and works in 6 rows of one tile" in text
         assert re.search(r"kernel +whole network in one call, tiles of up to 64 samples", text)
-        assert "no input   reaches 2 nodes" in str(make_plan(CASES["deaf"]))
+        assert "no input   reaches 2 nodes" in str(make_plan(CASES["unreachable"]))
         text = str(make_plan(CASES["random"]))
         assert re.search(r"left out\D+27 nodes", text)
         assert re.search(r"nodes +linear 5, gelu \d+, sum \d+", text)

@@ -151,7 +151,7 @@ class TestReach:
     @given(graphs())
     def test_of_a_graph(self, g: fw.Graph) -> None:
         assert g.reaches_output.tolist() == slow_reach(g, g.output_index.tolist(), True)
-        assert g.hears_input.tolist() == slow_reach(g, g.input_index.tolist(), False)
+        assert g.reachable_from_input.tolist() == slow_reach(g, g.input_index.tolist(), False)
 
 
 # ---------------------------------------------------------------------------------- edge lists

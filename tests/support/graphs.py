@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""Wirings for tests: `CASES`, a named list that every op and module is run over, and `graphs`, which draws any.
+"""Graphs for tests: `CASES`, a named list that every op and module is run over, and `graphs`, which draws any.
 
-Activations of the cases are smooth but where the case is about activations, so that numeric gradients apply.
+Activations of the cases are smooth except where a case is about activations, so that numeric gradients apply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import networkx as nx
 import numpy as np
 from hypothesis import strategies as st
 
 import freewire as fw
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
+from freewire.graph.fields import FIELDS
 
 #: Activations and aggregations with a derivative everywhere (product's needs no division either).
 SMOOTH_ACTIVATIONS = tuple(
@@ -27,7 +29,7 @@ SMOOTH_AGGREGATIONS = ("sum", "mean", "product")
 
 @dataclass
 class Wiring:
-    """What `fw.Graph.from_edges` takes, as plain Python: the yardsticks of test_graph and test_plan read it."""
+    """The arguments of `fw.Graph.from_edges` in plain Python, from which tests compute expected values."""
 
     num_nodes: int
     src: list[int]
@@ -38,7 +40,7 @@ class Wiring:
     aggregation: list[str]
     weight: list[float] | None = None
     bias: list[float] | None = None
-    #: Node numbers, sources before their readers.
+    #: Node numbers, the source of each edge before its destination.
     topological: list[int] = field(default_factory=list)
 
     def arguments(self) -> dict[str, Any]:
@@ -49,6 +51,38 @@ class Wiring:
 
     def build(self) -> fw.Graph:
         return fw.Graph.from_edges(**self.arguments())
+
+
+def multigraph(wiring: Wiring, names: list[Hashable] | None = None) -> nx.MultiDiGraph:
+    """The wiring as a networkx user would have built it, with nodes of these names."""
+    name = list(range(wiring.num_nodes)) if names is None else names
+    G = nx.MultiDiGraph()  # noqa: N806 (networkx's own name for it)
+    for i in range(wiring.num_nodes):
+        G.add_node(name[i], activation=wiring.activation[i], aggregation=wiring.aggregation[i])
+        if wiring.bias is not None:
+            G.nodes[name[i]]["bias"] = wiring.bias[i]
+        G.nodes[name[i]]["freewire_input"] = False
+    for mark, ends in (("freewire_input", wiring.inputs), ("freewire_output", wiring.outputs)):
+        for place, i in enumerate(ends):
+            G.nodes[name[i]][mark] = place
+    for e, (u, v) in enumerate(zip(wiring.src, wiring.dst, strict=True)):
+        G.add_edge(name[u], name[v], **({} if wiring.weight is None else {"weight": wiring.weight[e]}))
+    return G
+
+
+def from_edges(*edges: tuple[int, int], **options: Any) -> fw.Graph:
+    """A graph of (source, destination) pairs of numbers."""
+    return fw.Graph.from_edges([u for u, _ in edges], [v for _, v in edges], **options)
+
+
+def from_networkx(*edges: tuple[Any, ...], **options: Any) -> fw.Graph:
+    """A graph of (source, destination[, attributes]) tuples of names."""
+    return fw.Graph.from_networkx(nx.DiGraph(edges), **options)
+
+
+def renamed(g: fw.Graph, names: Sequence[Hashable]) -> fw.Graph:
+    """``g`` with other node names, in the same order."""
+    return fw.Graph.from_networkx(nx.relabel_nodes(g.to_networkx(), dict(zip(g.nodes, names, strict=True))))
 
 
 # ---------------------------------------------------------------------------------- drawn
@@ -65,22 +99,22 @@ def wirings(
     aggregations: Sequence[str] = AGGREGATIONS,
     stored: bool = True,
 ) -> Wiring:
-    """Draw any legal wiring: parallel edges, dead nodes, deaf nodes, outputs that feed, inputs that are outputs.
+    """Draw any legal wiring: parallel edges, dead and unreachable nodes, outputs with out-edges, inputs as outputs.
 
     Node order and edge order are shuffled, so neither is topological.
 
     Args:
-        draw: Hypothesis's.
-        max_nodes: At most so many nodes, at least 1.
-        max_edges: At most so many edges, parallel ones counted.
-        min_inputs: At least so many inputs; with 0, some graphs have none.
-        activations: Drawn from these.
-        aggregations: Drawn from these.
-        stored: Whether some graphs carry weights and biases.
+        draw: Passed by hypothesis.
+        max_nodes: The most nodes, at least 1.
+        max_edges: The most edges, parallel ones counted.
+        min_inputs: The fewest inputs; with 0, some graphs have none.
+        activations: Names that activations are drawn from.
+        aggregations: Names that aggregations are drawn from.
+        stored: Whether some graphs store weights and biases.
     """
     num_nodes = draw(st.integers(max(1, min_inputs), max_nodes), "nodes")
     topological = draw(st.permutations(range(num_nodes)))
-    # The first nodes in topological order hear nothing, and later ones may not either: inputs and deaf nodes.
+    # The first nodes in topological order have no in-edges, and later ones may have none: inputs and unreachable nodes.
     num_sources = draw(st.integers(max(1, min_inputs), max(1, min_inputs, num_nodes // 2)))
     num_edges = draw(st.integers(0, max_edges if num_sources < num_nodes else 0), "edges")
     place = st.integers(0, num_nodes - 1)
@@ -88,8 +122,8 @@ def wirings(
     for i, j in draw(st.lists(st.tuples(place, place), min_size=num_edges, max_size=num_edges)):
         later = num_sources + i % (num_nodes - num_sources)
         pairs.append((j % later, later))
-    hears = {b for _, b in pairs}
-    free = draw(st.permutations([topological[a] for a in range(num_nodes) if a not in hears]))
+    targets = {b for _, b in pairs}
+    free = draw(st.permutations([topological[a] for a in range(num_nodes) if a not in targets]))
     inputs = free[: draw(st.integers(min_inputs, len(free)), "inputs")]
     outputs = draw(st.lists(place, unique=True, min_size=1), "outputs")
     wiring = Wiring(
@@ -112,16 +146,16 @@ def wirings(
 
 
 def graphs(**options: Any) -> st.SearchStrategy[fw.Graph]:
-    """Draw whole graphs; options as in `wirings`."""
+    """Draw graphs; options as in `wirings`."""
     return wirings(**options).map(Wiring.build)
 
 
-#: Of the edges below: enough for every look ahead of the compiled planner.
+#: Number of nodes of `some_edges`: more than the compiled planner prefetches.
 SOME_NODES = 300
 
 
 def some_edges(seed: int, acyclic: bool = True) -> tuple[list[int], list[int]]:
-    """A few hundred edges, parallel ones among them, in no order; nodes in none, a sixth of them without edges."""
+    """A few hundred edges in random order, some parallel, between randomly numbered nodes; a sixth have no edges."""
     rng = np.random.default_rng(seed)
     number = rng.permutation(SOME_NODES)
     ends = rng.integers(0, SOME_NODES * 5 // 6, (2, 700))
@@ -132,10 +166,10 @@ def some_edges(seed: int, acyclic: bool = True) -> tuple[list[int], list[int]]:
 
 
 def assert_same_graph(a: fw.Graph, b: fw.Graph) -> None:
-    """Equal in everything but the caller's edge order, which is no part of a graph."""
+    """Assert equality in everything but the caller's edge order, which is not part of a graph."""
     assert list(a.nodes) == list(b.nodes)
     assert (a.inputs, a.outputs) == (b.inputs, b.outputs)
-    for name in ("edge_index", "level", "activation", "aggregation", "weight", "bias", "sign", "frozen"):
+    for name in ("edge_index", "level", *(entry.name for entry in FIELDS)):
         one, other = getattr(a, name), getattr(b, name)
         assert (one is None) == (other is None), name
         if one is not None:
@@ -148,7 +182,7 @@ def assert_same_graph(a: fw.Graph, b: fw.Graph) -> None:
 
 
 def _fan_in(count: int) -> fw.Graph:
-    """``count`` inputs, and for each aggregation an output that hears them all."""
+    """``count`` inputs, and for each aggregation an output that reads them all."""
     readers = range(count, count + len(AGGREGATIONS))
     return fw.Graph.from_edges(
         np.tile(np.arange(count), len(readers)),
@@ -194,7 +228,7 @@ def _edges(*edges: tuple[int, int], **options: Any) -> fw.Graph:
     return fw.Graph.from_edges(np.array(src, np.int64), np.array(dst, np.int64), **options)
 
 
-#: Name to graph: the shapes that break things. Small but for ``fan_in_1000`` (6,000 edges) and ``chain`` (depth 100).
+#: Graphs of shapes that break things, by name; small except for ``fan_in_1000`` (6,000 edges), ``chain`` (depth 100).
 CASES: dict[str, fw.Graph] = {
     "single_edge": _edges((0, 1)),
     "diamond": _edges((0, 1), (0, 2), (1, 3), (2, 3)),
@@ -204,7 +238,7 @@ CASES: dict[str, fw.Graph] = {
     "fan_in_33": _fan_in(33),
     "fan_in_1000": _fan_in(1000),
     "parallel_edges": _edges((0, 1), (1, 2), (0, 1), (1, 2), (0, 2), aggregation=["sum", "max", "sum"]),
-    # An input, a hidden pair and a lone node that nothing reads; a lone output; two parts that do not touch.
+    # An input, a hidden pair and an isolated node that nothing reads; an isolated output; two unconnected parts.
     "disconnected": _edges((0, 1), (4, 5), (6, 7), num_nodes=9, inputs=[0, 2, 4], outputs=[1, 3, 5]),
     "chain": _edges(*((i, i + 1) for i in range(100))),
     "output_feeds": _edges((0, 1), (1, 2), (2, 3), (1, 3), outputs=[3, 1], output_activation="tanh"),
@@ -212,8 +246,8 @@ CASES: dict[str, fw.Graph] = {
     "mixed_aggregations": _mixed_aggregations(),
     "all_activations": _all_activations(),
     "no_edges": _edges(num_nodes=2, inputs=[0, 1], outputs=[1]),
-    # 2 and 3 hear only the deaf node 1.
-    "deaf": _edges((1, 2), (2, 3), (0, 3), inputs=[0], outputs=[3, 2]),
+    # No path leads from the input to 1 and 2.
+    "unreachable": _edges((1, 2), (2, 3), (0, 3), inputs=[0], outputs=[3, 2]),
     # 2 -> 3 leads nowhere, beside live readers of the same nodes.
     "dead": _edges((0, 1), (0, 2), (2, 3), (1, 4), (1, 3), outputs=[4]),
     # The highest number comes first.
@@ -221,3 +255,8 @@ CASES: dict[str, fw.Graph] = {
     "mlp": fw.generators.mlp([5, 7, 6, 3], activation="tanh"),
     "random": fw.generators.random_graph(9, 120, 5, fan_in=6, activation="gelu", seed=1),
 }
+
+#: A graph that stores something in every field.
+FULL = fw.Graph.from_edges(
+    [0, 1, 0], [2, 2, 1], inputs=[0], weight=[1, 2, 3], bias=[0, 1, 2], sign=[0, 1, -1], frozen=[1, 0, 0]
+)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""The arrays of a graph and what follows from them; immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from freewire.graph.arguments import CodeArray, FloatArray, IntArray
+from freewire.graph.canonical import reach, wiring_hash
+from freewire.graph.data import GraphData
+from freewire.graph.fields import FIELDS
+
+
+class GraphArrays:
+    """What a `Graph` holds; how one is made and converted is in `freewire.graph.graph`."""
+
+    _names: Sequence[Hashable]
+    _input_index: IntArray
+    _output_index: IntArray
+    _edge_index: IntArray
+    _edge_position: IntArray
+    _level: IntArray
+    # and "_" with the name of each field: None where a graph has none
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name}: expected no change, since a Graph is immutable, got one. Build another Graph.")
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A pickle may be older than some of the fields.
+        self.__dict__.update({f"_{field.name}": None for field in FIELDS}, **state)
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False  # which numpy does not pickle
+
+    # ------------------------------------------------------------------ nodes and edges
+
+    @property
+    def nodes(self) -> Sequence[Hashable]:
+        """Node names ``[N]`` in order: a tuple, or ``range(N)`` where the graph came from arrays."""
+        return self._names
+
+    @cached_property
+    def inputs(self) -> tuple[Hashable, ...]:
+        """Names of the inputs, in the order of the features."""
+        return tuple(self._names[i] for i in self._input_index.tolist())
+
+    @cached_property
+    def outputs(self) -> tuple[Hashable, ...]:
+        """Names of the outputs, in the order of the results."""
+        return tuple(self._names[i] for i in self._output_index.tolist())
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes ``N``, inputs included."""
+        return len(self._names)
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges ``E``; parallel edges are counted one by one."""
+        return self._edge_index.shape[1]
+
+    @property
+    def depth(self) -> int:
+        """Number of edges on the longest path."""
+        return int(self._level.max(initial=0))
+
+    @property
+    def edge_index(self) -> IntArray:
+        """Indices into `nodes`, int64 ``[2, E]``: source and destination of each edge, in canonical order."""
+        return self._edge_index
+
+    @property
+    def edge_position(self) -> IntArray:
+        """Column of the caller's i-th edge, int64 ``[E]``; for a networkx graph, the i-th of ``G.edges``."""
+        return self._edge_position
+
+    @property
+    def input_index(self) -> IntArray:
+        """Indices of the inputs into `nodes`, int64."""
+        return self._input_index
+
+    @property
+    def output_index(self) -> IntArray:
+        """Indices of the outputs into `nodes`, int64."""
+        return self._output_index
+
+    @cached_property
+    def computed_index(self) -> IntArray:
+        """Indices of the nodes that are not inputs, in node order, int64: the order of `Network.bias`."""
+        computed = np.ones(self.num_nodes, np.bool_)
+        computed[self._input_index] = False
+        index = np.flatnonzero(computed)
+        index.flags.writeable = False
+        return index
+
+    @property
+    def level(self) -> IntArray:
+        """Number of edges on the longest path that ends at each node, int64 ``[N]``."""
+        return self._level
+
+    # ------------------------------------------------------------------ fields, one property each
+
+    @property
+    def activation(self) -> CodeArray:
+        """Codes into `ACTIVATIONS`, uint8 ``[N]``; an input's is linear."""
+        return self.__dict__["_activation"]
+
+    @property
+    def aggregation(self) -> CodeArray:
+        """Codes into `AGGREGATIONS`, uint8 ``[N]``; an input's is sum."""
+        return self.__dict__["_aggregation"]
+
+    @property
+    def bias(self) -> FloatArray | None:
+        """Stored biases, float64 ``[N]``, NaN where a node has none; None where no node has one."""
+        return self.__dict__["_bias"]
+
+    @property
+    def weight(self) -> FloatArray | None:
+        """Stored weights, float64 ``[E]`` in canonical order, NaN where an edge has none; None if no edge has one."""
+        return self.__dict__["_weight"]
+
+    @property
+    def sign(self) -> NDArray[np.int8] | None:
+        """Reserved: the sign each weight must keep, int8 ``[E]`` (0: free), or None."""
+        return self.__dict__["_sign"]
+
+    @property
+    def frozen(self) -> NDArray[np.bool_] | None:
+        """Reserved: which weights are not trained, bool ``[E]``, or None."""
+        return self.__dict__["_frozen"]
+
+    # ------------------------------------------------------------------ paths
+
+    @cached_property
+    def reaches_output(self) -> NDArray[np.bool_]:
+        """Whether a path leads from each node to an output, bool ``[N]``."""
+        return reach(self._edge_index, self._output_index, self.num_nodes, backward=True)
+
+    @cached_property
+    def reachable_from_input(self) -> NDArray[np.bool_]:
+        """Whether a path leads from an input to each node, bool ``[N]``."""
+        return reach(self._edge_index, self._input_index, self.num_nodes, backward=False)
+
+    @cached_property
+    def wiring_hash(self) -> str:
+        """SHA-256 (hex) of nodes, inputs, outputs, edges, activations and aggregations; not of names or weights."""
+        return wiring_hash(self.to_data())
+
+    def to_data(self) -> GraphData:
+        """The graph's arrays, read-only; `from_data` makes an equal graph of them."""
+        return GraphData(
+            names=self._names,
+            src=self._edge_index[0],
+            dst=self._edge_index[1],
+            inputs=self._input_index,
+            outputs=self._output_index,
+            fields={field.name: self.__dict__[f"_{field.name}"] for field in FIELDS},
+        )
+
+    def __repr__(self) -> str:
+        parts = [f"{self.num_nodes:,} nodes"]
+        dead, unreachable = int((~self.reaches_output).sum()), int((~self.reachable_from_input).sum())
+        if dead:
+            parts.append(f"{dead:,} of them reaching no output")
+        if unreachable:
+            parts.append(f"{unreachable:,} of them unreachable from the inputs")
+        parts += [
+            f"{len(self._input_index):,} inputs",
+            f"{len(self._output_index):,} outputs",
+            f"{self.num_edges:,} edges",
+            f"depth {self.depth:,}",
+        ]
+        return f"Graph({', '.join(parts)})"

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: MIT
+"""What edges and nodes carry: one table of edge fields, one of node fields, and the functions that nodes compute.
+
+Constructors, canonical order, networkx, files and saved networks walk these tables, so a new field is a line here, an
+argument of `Graph.from_edges` and a property of `Graph`. A field knows the type of its array, its value where an
+element has none, and how to read one value or a whole array; what does not fit raises `GraphError`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from freewire.errors import GraphError
+from freewire.graph.arguments import as_array
+
+#: Activation names by code. The codes are stored in files and defined again in csrc/node_math.h: append, never reorder.
+ACTIVATIONS = (
+    "linear",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "softplus",
+    "sigmoid",
+    "tanh",
+    "sin",
+    "cos",
+    "gaussian",
+    "abs",
+    "square",
+    "step",
+    "hard_tanh",
+    "hard_sigmoid",
+)
+#: Aggregation names by code, under the same rule.
+AGGREGATIONS = ("sum", "mean", "product", "max", "min", "maxabs")
+
+Role = Literal["parameter", "wiring", "constraint"]
+
+
+@dataclass(frozen=True)
+class Field(ABC):
+    """One thing that every edge, or every node, may carry.
+
+    Attributes:
+        name: The attribute in networkx and files, the argument of constructors, the property of `Graph`.
+        element: ``"edge"`` or ``"node"``.
+        role: Who sets it and what it is part of. ``"parameter"``: the start value of something a network learns, which
+            `Graph.with_values` and `Network.to_networkx` replace; an input must have none, or 0. ``"wiring"``: what
+            the caller alone sets and outputs depend on, so it is in `Graph.wiring_hash` and in saved networks; an
+            input's is not read. ``"constraint"``: what the caller alone sets about how a weight may change; reserved.
+    """
+
+    name: str
+    element: Literal["edge", "node"]
+    role: Role
+
+    #: numpy's type of the array that holds one value per element.
+    dtype: ClassVar[Any]
+    #: What that array holds where an element has no value.
+    missing: ClassVar[Any]
+    #: The value of elements that have none, in every `Graph`; None: they simply have none.
+    default: ClassVar[Any] = None
+
+    @property
+    @abstractmethod
+    def expected(self) -> str:
+        """The legal values, in words for an error."""
+
+    @abstractmethod
+    def legal(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which entries of an array of numbers are values of this field, bool of the same shape."""
+
+    @abstractmethod
+    def parse(self, value: Any) -> Any:
+        """Convert one value as users and files write it; ValueError, TypeError or OverflowError if it is none."""
+
+    def empty(self, length: int) -> NDArray[Any]:
+        """An array ``[length]`` without values."""
+        return np.full(length, self.missing, self.dtype)
+
+    def is_missing(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which entries hold no value, bool of the same shape."""
+        return np.isnan(array) if self.missing != self.missing else array == self.missing
+
+    def read_array(
+        self, given: ArrayLike, length: int, show_element: Callable[[int], str] = lambda _: ""
+    ) -> NDArray[Any]:
+        """Convert an argument that holds one value per element.
+
+        Args:
+            given: Numbers ``[length]``, without missing ones.
+            length: Number of elements.
+            show_element: Added to an element's number in an error.
+        """
+        array = as_array(given, self.name)
+        if array.size and array.dtype.kind not in "biuf":
+            raise GraphError(f"{self.name}: expected numbers, got {given!r:.60}. Give one number per {self.element}.")
+        if array.shape != (length,):
+            raise GraphError(
+                f"{self.name}: expected shape [{length}], one per {self.element}, got {list(array.shape)}. "
+                "Check its length."
+            )
+        legal = self.legal(array)
+        if not legal.all():
+            first = int(np.flatnonzero(~legal)[0])
+            raise GraphError(
+                f"{self.name}: expected {self.expected}, got {array[first]} at {self.element} {first}"
+                f"{show_element(first)}. Correct it or omit {self.name}."
+            )
+        return array.astype(self.dtype)
+
+    def to_list(self, array: NDArray[Any]) -> list[Any]:
+        """The values as networkx and files hold them, None where an element has none."""
+        values: list[Any] = array.tolist()
+        for i in np.flatnonzero(self.is_missing(array)).tolist():
+            values[i] = None
+        return values
+
+
+@dataclass(frozen=True)
+class Number(Field):
+    """A float64 of any size; NaN is no value."""
+
+    dtype = np.float64
+    missing = np.nan
+
+    @property
+    def expected(self) -> str:
+        """In words."""
+        return "a number"
+
+    def legal(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """All but NaN."""
+        return ~np.isnan(array)
+
+    def parse(self, value: Any) -> float:
+        """Accept what ``float`` does but NaN; graph files hold numbers as text."""
+        number = float(value)
+        if number != number:
+            raise ValueError(value)
+        return number
+
+
+@dataclass(frozen=True)
+class Sign(Field):
+    """-1, 0 or 1; 0, free, counts as no value."""
+
+    dtype = np.int8
+    missing = 0
+
+    @property
+    def expected(self) -> str:
+        """In words."""
+        return "-1, 0 or 1"
+
+    def legal(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """-1, 0 and 1."""
+        return np.isin(array, (-1, 0, 1))
+
+    def parse(self, value: Any) -> int:
+        """Accept a number."""
+        if not isinstance(value, int | float | np.number) or value not in (-1, 0, 1):
+            raise ValueError(value)
+        return int(value)
+
+
+@dataclass(frozen=True)
+class Flag(Field):
+    """True or false; false counts as no value."""
+
+    dtype = np.bool_
+    missing = False
+
+    @property
+    def expected(self) -> str:
+        """In words."""
+        return "true or false"
+
+    def legal(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """Booleans, 0 and 1."""
+        return np.isin(array, (0, 1))
+
+    def parse(self, value: Any) -> bool:
+        """Accept a boolean, 0 or 1."""
+        if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+            raise ValueError(value)
+        return bool(value)
+
+
+@dataclass(frozen=True)
+class Choice(Field):
+    """One of some names, held as its place among them.
+
+    Attributes:
+        names: At most 255; the first is the default.
+    """
+
+    names: tuple[str, ...]
+
+    dtype = np.uint8
+    missing = 255
+    default = 0
+
+    @property
+    def expected(self) -> str:
+        """All names."""
+        return f"one of {', '.join(self.names)}"
+
+    def legal(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """Codes of names."""
+        return array < len(self.names)
+
+    def parse(self, value: Any) -> int:
+        """Accept a name."""
+        return self.names.index(value)
+
+    def to_list(self, array: NDArray[Any]) -> list[Any]:
+        """The names of codes."""
+        return [None if code is None else self.names[code] for code in super().to_list(array)]
+
+    def code(self, name: Any, argument: str) -> int:
+        """The code of an argument that is one name."""
+        try:
+            return self.parse(name)
+        except ValueError:
+            raise GraphError(f"{argument}: expected {self.expected}, got {name!r}. Choose one of those.") from None
+
+    def read_array(
+        self, given: Any, length: int, show_element: Callable[[int], str] = lambda _: ""
+    ) -> NDArray[np.uint8]:
+        """Convert one name for all elements, or a list of one name per element, to codes."""
+        if isinstance(given, str):
+            return np.full(length, self.code(given, self.name), np.uint8)
+        if isinstance(given, np.ndarray):
+            given = given.tolist()
+        if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+            raise GraphError(
+                f"{self.name}: expected a name or a list of names, got {given!r:.60}. The names are "
+                f"{', '.join(self.names)}."
+            )
+        names, where = np.unique(np.asarray(given, dtype=str), return_inverse=True)
+        if where.shape != (length,):
+            raise GraphError(
+                f"{self.name}: expected one name or {length}, one per {self.element}, got {where.size}. "
+                "Check its length."
+            )
+        return np.array([self.code(str(name), self.name) for name in names], np.uint8)[where]
+
+
+ACTIVATION = Choice("activation", "node", "wiring", ACTIVATIONS)
+
+#: In the order in which files write them.
+EDGE_FIELDS: tuple[Field, ...] = (
+    Number("weight", "edge", "parameter"),
+    Sign("sign", "edge", "constraint"),
+    Flag("frozen", "edge", "constraint"),
+)
+#: In the order in which files write them and `Graph.wiring_hash` reads them.
+NODE_FIELDS: tuple[Field, ...] = (
+    ACTIVATION,
+    Choice("aggregation", "node", "wiring", AGGREGATIONS),
+    Number("bias", "node", "parameter"),
+)
+#: All of them; no two have the same name.
+FIELDS = (*NODE_FIELDS, *EDGE_FIELDS)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Paths, suffixes, and the node names that a format can hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+import freewire as fw
+from tests.support.files import again
+from tests.support.graphs import CASES, assert_same_graph, renamed
+from tests.support.messages import assert_refused
+
+
+class TestBorder:
+    """Paths and types."""
+
+    def test_read(self, tmp_path):
+        Path(tmp_path, "g.txt").touch()
+        assert_refused(
+            lambda: fw.read_graph(tmp_path / "g.txt"), "path: expected a name that ends in", fw.FileFormatError
+        )
+        with pytest.raises(
+            FileNotFoundError, match=r"path: expected a graph file, got .*g.csv', which is not a file\."
+        ):
+            fw.read_graph(tmp_path / "g.csv")
+
+    def test_write(self, tmp_path):
+        g = CASES["diamond"]
+        assert_refused(
+            lambda: fw.write_graph(g, tmp_path / "g"), "path: expected a name that ends in", fw.FileFormatError
+        )
+        with pytest.raises(FileNotFoundError, match="path: expected an existing folder, got "):
+            fw.write_graph(g, tmp_path / "no" / "g.csv")
+        assert_refused(
+            lambda: fw.write_graph(g.to_networkx(), tmp_path / "g.csv"), "graph: expected a freewire Graph, got DiGraph"
+        )
+
+    @pytest.mark.parametrize(
+        ("names", "said"),
+        [
+            ((1, "x"), "node names: expected only strings or only integers in a text file, got 1 (int). Write .json"),
+            ((True, "x"), "node names: expected only strings or only integers in a text file, got True (bool)."),
+            (
+                ("a", "b\t"),
+                "node names: expected text without control characters and surrounding spaces in a text file, got 'b",
+            ),
+            (("a", "b\ud800"), "node names: expected text without control characters and surrounding spaces"),
+            (("a", "b\uffff"), "node names: expected text without control characters and surrounding spaces"),
+            (
+                ("0", "1"),
+                "node names: expected integers or at least one string that does not look like one, got only str",
+            ),
+            ((0, 2**63), "node names: expected integers of 64 bits in a text file, got 9223372036854775808."),
+            (
+                ("", "b"),
+                "node names: expected text without control characters and surrounding spaces in a text file, got ''",
+            ),
+            (("b", " "), "node names: expected text without control characters and surrounding spaces in a text file"),
+            (
+                ("a\nb", "b"),
+                "node names: expected text without control characters and surrounding spaces in a text file",
+            ),
+            ((("a", ("b", 1)), 0.5), "node names: expected only strings or only integers in a text file, got ('a', ("),
+        ],
+        ids=str,
+    )
+    def test_text_cannot_hold_every_name(self, names, said, tmp_path):
+        g = renamed(CASES["single_edge"], names)
+        for ending in (".csv", ".graphml"):
+            assert_refused(lambda ending=ending: fw.write_graph(g, tmp_path / f"g{ending}"), re.escape(said))
+        assert_same_graph(again(g, tmp_path / "g.json"), g)
+
+    @pytest.mark.parametrize(
+        ("names", "said"),
+        [
+            ((0, frozenset()), "node name: expected str, int, float, bool or a tuple of them, got frozenset"),
+            ((0, math.nan), "node names: expected names that equal themselves when read back, got nan"),
+            ((0, (1, math.nan)), "node names: expected names that equal themselves when read back, got "),
+        ],
+        ids=str,
+    )
+    def test_json_cannot_hold_every_name(self, names, said, tmp_path):
+        assert_refused(lambda: fw.write_graph(renamed(CASES["single_edge"], names), tmp_path / "g.json"), said)
+        assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""GraphML as networkx, Gephi, igraph and yEd write it, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import freewire as fw
+from tests.support.files import read_text, text_of
+from tests.support.graphs import CASES, assert_same_graph
+from tests.support.messages import assert_refused
+
+
+def read_graphml(tmp_path: Path, content: str | bytes) -> fw.Graph:
+    return read_text(tmp_path / "g.graphml", content)
+
+
+HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<graphml xmlns="http://graphml.graphdrawing.org/xmlns">'
+BODY = '<graph edgedefault="directed"><node id="a"/><node id="b"/><edge source="a" target="b"/></graph></graphml>'
+WEIGHT = '<key id="w" for="edge" attr.name="weight" attr.type="int">'
+
+
+class TestGraphml:
+    """Dialects, and what is refused."""
+
+    @pytest.mark.parametrize("multi", [False, True])
+    def test_networkxs(self, multi, tmp_path):
+        G = (nx.MultiDiGraph if multi else nx.DiGraph)()  # noqa: N806
+        G.add_edge("a", "b", weight=1, colour="red")
+        G.add_edge("b", "c", weight=0.5, frozen=True, sign=-1)
+        if multi:
+            G.add_edge("a", "b", weight=3)
+        G.nodes["b"].update(activation="tanh", bias=1, x=0.25)
+        nx.write_graphml_xml(G, tmp_path / "g.graphml")
+        assert_same_graph(fw.read_graph(tmp_path / "g.graphml"), fw.Graph.from_networkx(G))
+
+    def test_gephis(self, tmp_path):
+        text = f"""{HEAD}
+<key attr.name="label" attr.type="string" for="node" id="label"/>
+<key attr.name="weight" attr.type="double" for="edge" id="weight"/>
+<key attr.name="r" attr.type="int" for="node" id="r"/>
+<graph edgedefault="directed">
+<node id="10"><data key="label">n</data><data key="r">not even a number</data></node><node id="9"/>
+<edge id="0" source="10" target="9"><data key="weight">1.5</data></edge>
+<edge id="0" source="10" target="9"><data key="weight">2.5</data></edge>
+</graph></graphml>"""
+        g = read_graphml(tmp_path, text)
+        assert g.nodes == (10, 9)
+        assert g.weight.tolist() == [1.5, 2.5]
+
+    def test_igraphs(self, tmp_path):
+        text = f"""{HEAD}
+  <key id="v_name" for="node" attr.name="name" attr.type="string"/>
+  <key id="e_weight" for="edge" attr.name="weight" attr.type="double"/>
+  <key id="all" for="all" attr.name="frozen" attr.type="boolean"><default>true</default></key>
+  <key id="act" for="node" attr.name="activation" attr.type="string"><default>sin</default></key>
+  <graph id="G" edgedefault="directed">
+    <desc>a <b/> graph</desc>
+    <edge source="n0" target="n1"><data key="e_weight">-1</data><data key="all"> 0 </data></edge>
+    <node id="n0"><data key="v_name">Alice</data></node>
+    <node id="n1"><data key="v_name">Bob</data><port name="p"/></node>
+    <node id="n2"><data key="act">cos</data></node>
+    <edge source="n0" target="n1"/>
+    <edge source="n0" target="n2"/>
+  </graph>
+</graphml>"""
+        g = read_graphml(tmp_path, text)
+        assert g.nodes == ("n0", "n1", "n2")
+        assert [fw.graph.ACTIVATIONS[code] for code in g.activation] == ["linear", "sin", "cos"]
+        np.testing.assert_array_equal(g.weight, [-1, math.nan, math.nan])
+        assert g.frozen.tolist() == [False, True, True]
+
+    def test_other_namespaces_are_ignored(self, tmp_path):
+        text = HEAD.replace("<graphml", '<graphml xmlns:y="http://www.yworks.com/xml/graphml"') + (
+            '<key id="d0" for="node" yfiles.type="nodegraphics"/><graph edgedefault="directed"><node id="a">'
+            '<data key="d0"><y:ShapeNode><y:node id="q"/><y:data/></y:ShapeNode></data></node><node id="b"/>'
+            '<edge source="a" target="b"/></graph></graphml>'
+        )
+        assert read_graphml(tmp_path, text).nodes == ("a", "b")
+        assert read_graphml(tmp_path, "<graphml>" + BODY).nodes == ("a", "b")
+
+    def test_any_encoding(self, tmp_path):
+        text = (HEAD.replace("UTF-8", "{}") + BODY.replace('"a"', '"\u00e4"')).format
+        for encoding in ("iso-8859-1", "utf-16"):
+            assert read_graphml(tmp_path, text(encoding).encode(encoding)).nodes == ("\u00e4", "b")
+
+    @pytest.mark.parametrize(
+        "bomb",
+        [
+            '<!DOCTYPE g [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>',
+            '<!DOCTYPE g [<!ENTITY a SYSTEM "file:///etc/passwd">]>',
+            '<!DOCTYPE g SYSTEM "http://example.org/g.dtd">',
+        ],
+    )
+    def test_no_document_type(self, bomb, tmp_path):
+        text = HEAD.replace("\n", f"\n{bomb}\n") + BODY
+        assert_refused(
+            lambda: read_graphml(tmp_path, text),
+            ".*g.graphml, line 2: expected XML without a document type, got a DOCTYPE",
+            fw.FileFormatError,
+        )
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("<graph e", "<graph/><graph e", "a directed graph, got edgedefault 'none'"),
+            ("directed", "undirected", "a directed graph, got edgedefault 'undirected'"),
+            ("<edge", '<edge directed="false"', 'directed edges, got directed="false"'),
+            ("</graph>", "</graph><graph/>", "one graph, got another one inside or after it"),
+            ("<edge", "<hyperedge/><edge", "edges from one node to another, got a hyperedge"),
+            ('id="b"', 'id="a"', "each node once, got 'a' again"),
+            ('id="b"', "", "<node> with an attribute id, got none"),
+            ('target="b"', "", "<edge> with an attribute target, got none"),
+            ('target="b"', 'target="c"', "edges between nodes of the file, got 'c'"),
+            ('id="b"/>', 'id="b"><data key="k">1</data></node>', "data with a declared key, got 'k'"),
+            (BODY, "</graphml>", "a <graph>, got none"),
+            ("</graphml>", "", "XML, got something else .no element found"),
+            ("</graphml>", "</graph>", "XML, got something else .mismatched tag"),
+            ("<graph", f"{WEIGHT}<default>x</default></key><graph", "weight of type int, got 'x'"),
+            ("<graph", f"{WEIGHT}<default>{'9' * 5000}</default></key><graph", "weight of type int, got '999"),
+        ],
+    )
+    def test_errors(self, old, new, said, tmp_path):
+        text = f"{HEAD}\n{BODY.replace(old, new)}"
+        error = fw.GraphError if said.startswith("a directed") or said.startswith("directed") else fw.FileFormatError
+        assert_refused(lambda: read_graphml(tmp_path, text), f".*g.graphml, line 3: expected {said}", error)
+
+    def test_no_graphml(self, tmp_path):
+        said = ".*g.graphml, line 1: expected GraphML, got XML of <html>. "
+        assert_refused(lambda: read_graphml(tmp_path, "<html/>"), said, fw.FileFormatError)
+        said = ".*g.graphml, line 1: expected XML, got something else .syntax error"
+        assert_refused(lambda: read_graphml(tmp_path, "a,b"), said, fw.FileFormatError)
+        said = ".*g.graphml: expected XML in an encoding known to Python, got another "
+        assert_refused(lambda: read_graphml(tmp_path, HEAD.replace("UTF-8", "klingon")), said, fw.FileFormatError)
+
+
+def test_networkx_reads_our_graphml(tmp_path):
+    for name in ("diamond", "parallel_edges", "mixed_aggregations"):
+        g = CASES[name]
+        G = nx.read_graphml(io.BytesIO(text_of(g, tmp_path / "g.graphml").encode()), node_type=int)  # noqa: N806
+        assert_same_graph(fw.Graph.from_networkx(G), g)
