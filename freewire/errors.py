@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The exceptions freewire raises.
+"""The exceptions that freewire raises.
 
-Nothing enters, classes leave. Each message is one sentence or two: what was expected, what came, what to do.
-Every class also derives from the builtin a caller would expect, so ``except ValueError`` works too.
+A message says in a sentence or two what was expected, what was given and what to do about it. Every class also derives
+from the builtin exception that a caller would expect, so that ``except ValueError`` works too.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ class FreewireError(Exception):
 
 
 class GraphError(FreewireError, ValueError):
-    """A wiring that is no freewire graph: a cycle, an unknown node, an input with in-edges, a NaN weight."""
+    """A graph that freewire cannot represent: a cycle, an unknown node, an input with in-edges, a NaN weight."""
 
 
 class InputError(FreewireError, ValueError):
-    """A tensor or an option that does not fit the network it was given to."""
+    """A tensor or an option that does not fit the network."""
 
 
 class FileFormatError(FreewireError, ValueError):
-    """A file that is not a whole freewire file."""
+    """A file that is damaged, cut short or of another format."""
 
 
 class OutOfMemoryError(FreewireError, MemoryError):
-    """A call that would take more memory than there is; told before anything is allocated."""
+    """A call that needs more memory than is available; raised before anything is allocated."""
 
 
 class BuildError(FreewireError, ImportError):
-    """The compiled kernels are missing, or were built for another freewire; or an optional package is missing."""
+    """Compiled code is missing or was built for another version of freewire, or an optional package is missing."""

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The compiled planner, and what to do where compiled code is missing.
+"""The compiled planner, imported as ``planner``: the extension module that setup.py builds from csrc/planner/.
 
-Enters: `_planner`, a Python module that setup.py builds from csrc/planner/. Leaves: the same as `planner`, or a
-`BuildError`.
+Where it is missing, importing this module raises `BuildError`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from freewire.errors import BuildError
 
-#: Ends every message about compiled code that is missing or cannot be loaded.
+#: The remedy in every message about compiled code that is missing or cannot be loaded.
 BUILD_REMEDY = (
     "Build it with a C++ compiler: `make setup` in a checkout, or `pip install --no-build-isolation .` from "
     "the sources."

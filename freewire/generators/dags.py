@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The three random graph models of RandWire, turned into DAGs; public as `freewire.generators`.
+"""The three random graph models of RandWire as DAGs.
 
-Enters: sizes, probabilities, a seed. Leaves: a networkx ``DiGraph`` of nodes 0 to n-1, each edge from the
-smaller to the larger. The models are undirected; the index of the nodes gives the direction, as in Xie et al.
-(2019). It is not networkx's own generators with their edges turned, because these promise no stable draws,
-and their Barabasi-Albert graph starts from a star.
+Each function returns a networkx ``DiGraph`` of nodes 0 to n-1 whose edges go from the smaller to the larger number. The
+models are undirected; node numbers give the direction, as in Xie et al. (2019). networkx's own generators are not used
+because they do not promise stable draws, and their Barabasi-Albert graph starts from a star.
 
 References:
     Erdos, Renyi: On random graphs I, 1959. Gilbert: Random graphs, 1959. Watts, Strogatz: Collective dynamics
@@ -24,27 +23,27 @@ import numpy as np
 from freewire.errors import GraphError
 from freewire.generators.draws import Draws, Integers, count
 
-Edges = tuple[Integers, Integers]  # the smaller and the larger end of each
+Edges = tuple[Integers, Integers]  # the smaller and the larger end of each edge
 
 
 def erdos_renyi_dag(n: int, p: float, seed: int | None = None, connected: bool = True, tries: int = 100) -> nx.DiGraph:
     """Join each of the n * (n - 1) / 2 pairs of nodes with probability p.
 
-    The graph of Erdos and Renyi (1959), in Gilbert's form. Nodes are alike, so their index is the random
-    order that Xie et al. (2019) ask for. Time follows the number of edges, not of pairs.
+    The graph of Erdos and Renyi (1959), in Gilbert's form. All nodes are equivalent, so node numbers are the random
+    order that Xie et al. (2019) ask for. Time is linear in the number of edges, not of pairs.
 
     Args:
-        n: Nodes, at least 1.
+        n: Number of nodes, at least 1.
         p: Probability of an edge, 0 to 1.
-        seed: An integer for the same graph every time, None for a new one.
+        seed: An integer for the same graph every time, None for a new one each time.
         connected: Draw again until the undirected graph is connected.
-        tries: Draws before giving up.
+        tries: The most draws.
 
     Returns:
-        Nodes 0 to n-1 in order, edges from the smaller to the larger.
+        Nodes 0 to n-1 in order, edges from the smaller to the larger number.
 
     Raises:
-        GraphError: An argument out of range, or no connected draw.
+        GraphError: An argument is out of range, or no draw is connected.
 
     Example:
         >>> import freewire as fw
@@ -54,7 +53,7 @@ def erdos_renyi_dag(n: int, p: float, seed: int | None = None, connected: bool =
     """
     n, p = count("n", n, 1, "number of nodes"), _probability(p)
     draws = Draws(seed)
-    # Pairs (i, j) with i < j stand in order of j, then of i; this is the place of (0, j).
+    # Pairs (i, j) with i < j are numbered by j, then by i; this is the number of (0, j).
     first_pair = np.arange(n, dtype=np.int64) * np.arange(-1, n - 1) // 2
 
     def draw() -> Edges:
@@ -66,21 +65,21 @@ def erdos_renyi_dag(n: int, p: float, seed: int | None = None, connected: bool =
 
 
 def barabasi_albert_dag(n: int, m: int, seed: int | None = None) -> nx.DiGraph:
-    """Add nodes one by one, each with m edges to earlier nodes, by their degrees (Barabasi and Albert 1999).
+    """Add nodes one by one, each with m edges to earlier nodes drawn by degree (Barabasi and Albert 1999).
 
-    As in Xie et al. (2019) the first m nodes start without edges, so they are m sources and node m hears all
-    of them. networkx starts from a star instead, which has the same number of edges but a single source.
+    As in Xie et al. (2019) the first m nodes start without edges, so they are m sources, and node m reads all of them.
+    networkx starts from a star instead, which has the same number of edges but a single source.
 
     Args:
-        n: Nodes, more than m.
-        m: Edges of each added node, at least 1.
-        seed: An integer for the same graph every time, None for a new one.
+        n: Number of nodes, more than m.
+        m: Number of in-edges of each added node, at least 1.
+        seed: An integer for the same graph every time, None for a new one each time.
 
     Returns:
-        Nodes 0 to n-1 in order of arrival, m * (n - m) edges from the earlier to the later; always connected.
+        Nodes 0 to n-1 in the order of adding, m * (n - m) edges from earlier to later nodes; always connected.
 
     Raises:
-        GraphError: An argument out of range.
+        GraphError: An argument is out of range.
 
     Example:
         >>> import freewire as fw
@@ -88,13 +87,13 @@ def barabasi_albert_dag(n: int, m: int, seed: int | None = None) -> nx.DiGraph:
         >>> [v for v in dag if dag.in_degree(v) == 0], dag.number_of_edges()
         ([0, 1, 2, 3, 4], 135)
     """
-    m = count("m", m, 1, "number of edges that a new node brings")
+    m = count("m", m, 1, "number of edges of each added node")
     n = count("n", n, m + 1, f"number of nodes, above m={m}")
     draws = Draws(seed)
-    src = list(range(m))  # node m hears the first m: none has a degree yet, and it needs m of them
-    ends = [*range(m), *[m] * m]  # each edge's two ends, so a uniform entry is a node drawn by degree
+    src = list(range(m))  # node m reads the first m: there are no degrees yet, and it needs m of them
+    ends = [*range(m), *[m] * m]  # both ends of each edge, so a uniform entry is a node drawn by degree
     for node in range(m + 1, n):
-        chosen: dict[int, None] = {}  # a set in order of arrival
+        chosen: dict[int, None] = {}  # a set in insertion order
         while len(chosen) < m:
             chosen[ends[draws.one_below(len(ends))]] = None
         src += chosen
@@ -105,25 +104,25 @@ def barabasi_albert_dag(n: int, m: int, seed: int | None = None) -> nx.DiGraph:
 def watts_strogatz_dag(
     n: int, k: int, p: float, seed: int | None = None, connected: bool = True, tries: int = 100
 ) -> nx.DiGraph:
-    """Join each node of a ring to its k nearest, then rewire each edge with probability p.
+    """Connect each node of a ring to its k nearest nodes, then rewire each edge with probability p.
 
-    The small world of Watts and Strogatz (1998), in the loop of Xie et al. (2019): clockwise round the ring,
-    first all edges to the next node, then all to the one after, up to k / 2. Rewiring moves the far end to a
-    node drawn among those that are not yet neighbours; an edge whose node knows all others stays.
+    The small world of Watts and Strogatz (1998), with the loop of Xie et al. (2019): clockwise round the ring, first
+    all edges to the next node, then all edges to the one after, up to k / 2. Rewiring moves the far end of an edge to a
+    node drawn from those that are not neighbours yet; if all nodes are, the edge stays.
 
     Args:
-        n: Nodes, more than k.
-        k: Neighbours of each node on the ring, even, at least 2.
+        n: Number of nodes, more than k.
+        k: Number of neighbours of each node on the ring, even, at least 2.
         p: Probability of rewiring, 0 to 1.
-        seed: An integer for the same graph every time, None for a new one.
+        seed: An integer for the same graph every time, None for a new one each time.
         connected: Draw again until the undirected graph is connected.
-        tries: Draws before giving up.
+        tries: The most draws.
 
     Returns:
-        Nodes 0 to n-1 in order round the ring, n * k / 2 edges from the smaller to the larger.
+        Nodes 0 to n-1 in order round the ring, n * k / 2 edges from the smaller to the larger number.
 
     Raises:
-        GraphError: An argument out of range, or no connected draw.
+        GraphError: An argument is out of range, or no draw is connected.
 
     Example:
         >>> import freewire as fw
@@ -133,7 +132,7 @@ def watts_strogatz_dag(
     """
     k, p = count("k", k, 2, "even number of neighbours"), _probability(p)
     if k % 2:
-        raise GraphError(f"k: expected an even number, got {k}. Half of the k neighbours stand on each side.")
+        raise GraphError(f"k: expected an even number, got {k}. Each node has k / 2 neighbours on either side.")
     n = count("n", n, k + 1, f"number of nodes, above k={k}")
     draws = Draws(seed)
     distance, near = np.divmod(np.arange(n * (k // 2), dtype=np.int64), n)
@@ -163,7 +162,7 @@ def watts_strogatz_dag(
 
 
 def _dag(n: int, smaller: Integers, larger: Integers) -> nx.DiGraph:
-    """Nodes 0 to n-1 in order and these edges, sorted, so that networkx keeps them in one order."""
+    """Make a graph of nodes 0 to n-1 and these edges, sorted so that networkx keeps them in one order."""
     smaller, larger = np.divmod(np.sort(smaller * n + larger), n)
     dag = nx.DiGraph()
     dag.add_nodes_from(range(n))
@@ -172,7 +171,7 @@ def _dag(n: int, smaller: Integers, larger: Integers) -> nx.DiGraph:
 
 
 def _connected_dag(n: int, draw: Callable[[], Edges], connected: bool, tries: int, model: str) -> nx.DiGraph:
-    """Draw once, or until the undirected graph is connected; each draw goes on where the last one ended."""
+    """Draw once, or until the undirected graph is connected; each draw continues the stream of random numbers."""
     tries = count("tries", tries, 1, "number of draws")
     for _ in range(tries):
         dag = _dag(n, *draw())

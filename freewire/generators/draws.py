@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Random draws that stay the same on every platform and under every library version.
+"""Random draws that are the same on every platform and with every library version.
 
-Enters: a seed. Leaves: integers and floats, as numpy arrays. numpy promises a stable stream of raw words for
-``PCG64`` and its seeding, but none for ``numpy.random.Generator`` (NEP 19), and networkx promises nothing, so
-every draw starts from raw words and goes through the conversions below. The order of draws, the chunk sizes
-and the thresholds are part of the promise: change one and seeded graphs change, and the golden hashes of the
-tests say so.
+numpy promises a stable stream of raw words for ``PCG64`` and its seeding, but none for ``numpy.random.Generator``
+(NEP 19), and networkx promises nothing, so every draw starts from raw words and is converted here. The order of draws,
+the chunk sizes and the thresholds are part of what must not change: the golden hashes of the tests pin them.
 """
 
 from __future__ import annotations
@@ -21,26 +19,27 @@ from freewire.errors import GraphError
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_CHUNK = 1 << 17  # values that `distinct` draws at a time: bounds its memory, and is part of the stream
-_LONGEST_GAP = 1 << 16  # trials that one draw of `successes` may skip at most; likewise
-_GAPS = 1 << 12  # draws of `successes` at a time, at most; likewise
+# All three are part of the stream.
+_CHUNK = 1 << 17  # the most values that `distinct` draws at a time, which bounds its memory
+_LONGEST_GAP = 1 << 16  # the most trials that one draw of `successes` skips
+_GAPS = 1 << 12  # the most draws that `successes` makes at a time
 
 
 def count(name: str, value: Any, least: int, what: str) -> int:
-    """Read the integer argument ``name``, of at least ``least``; ``what`` says what to give instead."""
+    """Check that argument ``name`` is an integer of at least ``least``; an error asks for the ``what``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise GraphError(f"{name}: expected an integer of at least {least}, got {value!r}. Give the {what}.")
     return int(value)
 
 
 def ranges(counts: Integers) -> Integers:
-    """Join 0..c-1 for each count c.
+    """Concatenate 0..c-1 for each count c.
 
     Args:
-        counts: [R], none negative.
+        counts: int64 ``[R]``, none negative.
 
     Returns:
-        [counts.sum()].
+        int64 ``[counts.sum()]``.
 
     Example:
         >>> ranges(np.array([2, 0, 3])).tolist()
@@ -54,10 +53,10 @@ class Draws:
     """One stream of draws.
 
     Args:
-        seed: an integer of at least 0, of any size; None takes fresh entropy.
+        seed: An integer of at least 0, of any size; None takes fresh entropy.
 
     Raises:
-        GraphError: seed is anything else.
+        GraphError: ``seed`` is anything else.
 
     Example:
         >>> Draws(7).below(np.full(5, 10)).tolist()
@@ -73,10 +72,10 @@ class Draws:
         """Draw from the multiples of 2**-53 in [0, 1).
 
         Args:
-            size: how many.
+            size: Number of draws.
 
         Returns:
-            [size]; exact, for 53 bits fit a double.
+            float64 ``[size]``, exact, since 53 bits fit a double.
         """
         words: NDArray[np.uint64] = self._bits.random_raw(size)
         top: Integers = (words >> np.uint64(11)).view(np.int64)
@@ -86,38 +85,38 @@ class Draws:
         """Draw one integer from 0..b-1 for each bound b.
 
         The product u * b never rounds up to b. The largest u is 1 - 2**-53, so the exact product is at most
-        b - b * 2**-53. For b a power of two that is itself a double. Otherwise 2**e < b < 2**(e + 1), doubles
-        next to b lie 2**(e - 52) apart, and b * 2**-53 is more than half of that: the nearest double is below
-        b. One IEEE multiplication, rounded once, gives the same everywhere. A value's chance is off by at
-        most 2**-53.
+        b - b * 2**-53. For b a power of two that is itself a double. Otherwise 2**e < b < 2**(e + 1), doubles next to b
+        are 2**(e - 52) apart, and b * 2**-53 is more than half of that, so the nearest double is below b. One IEEE
+        multiplication, rounded once, gives the same result everywhere. The probability of a value is off by at most
+        2**-53.
 
         Args:
-            bounds: [R], each from 1 to 2**53.
+            bounds: int64 ``[R]``, each from 1 to 2**53.
 
         Returns:
-            [R].
+            int64 ``[R]``.
         """
         return (self.uniform(bounds.size) * bounds).astype(np.int64)
 
     def one_below(self, bound: int) -> int:
-        """Draw one integer from 0..bound-1: what `below` would draw next, without the cost of an array."""
+        """Draw one integer from 0..bound-1, the one that `below` would draw next, without the cost of an array."""
         return int((int(self._bits.random_raw()) >> 11) * 2.0**-53 * bound)
 
     def distinct(self, bounds: Integers, most: int) -> Integers:
-        """Draw, for each bound b, a set of min(most, b) integers from 0..b-1, every such set as likely.
+        """Draw, for each bound b, a set of min(most, b) integers from 0..b-1, every such set with equal probability.
 
         A row draws as many values as it lacks, drops the repeated ones, and draws again. That is a stream of
-        independent draws cut where enough of it are distinct, which favours no set. A row that takes more
-        than half of its b values draws those to leave out instead, so at most every second draw repeats an
-        earlier one. All rows of a chunk go together, as sorted keys ``row * stride + value``. Time and memory
-        follow the number of values taken, whatever the bounds.
+        independent draws, cut when enough of them are distinct, which favours no set. A row that takes more than half
+        of its b values draws those to exclude instead, so at most every second draw repeats an earlier one. All rows
+        of a chunk are drawn together, as sorted keys ``row * stride + value``. Time and memory are linear in the number
+        of values taken and independent of the bounds.
 
         Args:
-            bounds: [R], none negative.
-            most: at least 0.
+            bounds: int64 ``[R]``, none negative.
+            most: At least 0.
 
         Returns:
-            [sum of min(most, bounds)], row after row, ascending in each row.
+            int64 ``[sum of min(most, bounds)]``, row after row, ascending in each row.
         """
         most = min(most, int(bounds.max(initial=0)))
         rows = max(1, _CHUNK // max(1, most))
@@ -139,29 +138,29 @@ class Draws:
             keys = keys[~repeated]
         if flipped.any():
             whole = np.repeat(first[flipped], bounds[flipped]) + ranges(bounds[flipped])
-            keys = np.setxor1d(keys, whole, assume_unique=True)  # flipped rows keep what was not drawn
+            keys = np.setxor1d(keys, whole, assume_unique=True)  # flipped rows keep the values not drawn
         return keys - np.repeat(first, taken)
 
     def successes(self, trials: int, chance: float) -> Integers:
-        """Draw the places of the successes among independent trials.
+        """Draw the indices of the successes among independent trials.
 
-        The gap before the next success is at least i with probability (1 - chance)**i (Batagelj and Brandes
-        2005), so time follows the successes, not the trials. The paper inverts that with a logarithm, whose
-        last bit depends on the platform; a table of powers made by multiplication does not. A gap longer than
-        the table moves on by its length and draws again, which changes nothing: the gap has no memory.
+        The gap before the next success is at least i with probability (1 - chance)**i (Batagelj and Brandes 2005), so
+        time is linear in the successes, not the trials. The paper inverts that with a logarithm, whose last bit depends
+        on the platform; a table of powers computed by multiplication does not. A gap longer than the table skips the
+        table's length and draws again, which changes nothing since gaps are memoryless.
 
         Args:
-            trials: how many, at least 0.
-            chance: of a success, in [0, 1].
+            trials: Number of trials, at least 0.
+            chance: Probability of a success, in [0, 1].
 
         Returns:
-            [number of successes], ascending, each in 0..trials-1.
+            int64 ``[number of successes]``, ascending, each in 0..trials-1.
         """
         longest, batch = min(_LONGEST_GAP, trials), min(_GAPS, trials)
         powers = np.multiply.accumulate(np.full(longest, 1.0 - chance))[::-1]
         found, start = [np.empty(0, np.int64)], 0
         while start < trials:
-            # 1 - u lies in (0, 1], so that a power of 0 (chance 1) is never reached.
+            # 1 - u is in (0, 1], so that a power of 0 (chance 1) is never reached.
             gaps = longest - np.searchsorted(powers, 1.0 - self.uniform(batch))
             hit = gaps < longest
             ends = start + np.cumsum(gaps + hit)  # one past the success, or past the skipped trials

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The three random graph models: what they promise, and their exact distributions on small graphs."""
+"""The three random graph models: what all generators guarantee, and exact distributions on small graphs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TestWattsStrogatz(Dag):
 
 
 def connected_chance(n, p):
-    """Of the graph of Erdos and Renyi, by Gilbert's recurrence."""
+    """Probability that a graph of Erdos and Renyi is connected, by Gilbert's recurrence."""
     chance = [0.0, 1.0]
     for m in range(2, n + 1):
         parts = (math.comb(m - 1, k - 1) * chance[k] * (1 - p) ** (k * (m - k)) for k in range(1, m))
@@ -64,7 +64,7 @@ def connected_chance(n, p):
 
 
 def barabasi_albert_chances(n, m):
-    """Every graph and its chance: m distinct earlier nodes, one after another, each by its degree."""
+    """Every graph and its probability: m distinct earlier nodes, one after another, each drawn by degree."""
     chances = {tuple((v, m) for v in range(m)): 1.0}
     for node in range(m + 1, n):
         grown = Counter()
@@ -86,7 +86,7 @@ def barabasi_albert_chances(n, m):
 
 
 def watts_strogatz_chances(n, k, p):
-    """Every graph and its chance. The order of the loops shows: at (6, 4, 0.7) the other one moves 30%."""
+    """Every graph and its probability. The order of loops matters: at (6, 4, 0.7) the other one moves 30% of it."""
     steps = [(d, u) for d in range(1, k // 2 + 1) for u in range(n)]
     chances = Counter({frozenset(frozenset((u, (u + d) % n)) for d, u in steps): 1.0})
     for d, u in steps:
@@ -142,7 +142,7 @@ class TestErdosRenyiModel:
         assert list(generators.erdos_renyi_dag(5, 1).edges) == list(combinations(range(5), 2))
         assert list(generators.erdos_renyi_dag(1, 0.5).nodes) == [0]
 
-    def test_time_follows_edges_not_pairs(self):  # half of 10**10 pairs
+    def test_time_is_linear_in_edges_not_pairs(self):  # half of 10**10 pairs
         dag = generators.erdos_renyi_dag(100_000, 1e-6, seed=0, connected=False)
         mean = 100_000 * 99_999 / 2 * 1e-6
         assert abs(dag.number_of_edges() - mean) < 4 * math.sqrt(mean)

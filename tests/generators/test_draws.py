@@ -19,7 +19,7 @@ from tests.support.messages import assert_refused
 
 
 class FixedBits:
-    """Stands in for PCG64 and gives the same word for ever."""
+    """Replaces PCG64 and always returns the same word."""
 
     def __init__(self, word):
         self.word = word
@@ -49,7 +49,7 @@ class TestStream:
         ]
 
     def test_pinned_draws(self):
-        """Beyond what the golden graphs pin: the table of gaps, and where the stream stands after a batch."""
+        """What golden graphs do not pin: the table of gaps, and the position in the stream after a batch."""
         draws = Draws(0)
         assert draws.successes(10**6, 1e-5).tolist() == [
             96977,
@@ -71,7 +71,7 @@ class TestStream:
         ]
         assert draws.one_below(10**6) == 753915
 
-    def test_pinned_words(self):  # numpy's own promise, which ours rests on
+    def test_pinned_words(self):  # numpy's own promise, on which ours depends
         assert np.random.PCG64(0).random_raw(2).tolist() == [11749869230777074271, 4976686463289251617]
 
     @pytest.mark.parametrize("bound", [1, 2, 3, 10, 2**31 - 1, 2**32, 2**52 + 1, 2**53 - 1, 2**53])
@@ -114,7 +114,7 @@ class TestDistinct:
             assert ((row >= 0) & (row < bound)).all()
 
     @pytest.mark.parametrize(("bound", "most"), [(5, 1), (5, 2), (6, 3), (5, 3), (5, 4), (8, 4), (8, 5)])
-    def test_every_set_is_as_likely(self, bound, most):
+    def test_every_set_is_equally_likely(self, bound, most):
         sets = Draws(2).distinct(np.full(30_000, bound), most).reshape(-1, most)
         seen = Counter(map(tuple, sets.tolist()))
         possible = list(combinations(range(bound), most))
@@ -163,7 +163,7 @@ class TestSuccesses:
     def test_certain_cases(self, trials, chance, expected):
         assert Draws(0).successes(trials, chance).tolist() == expected
 
-    @pytest.mark.parametrize("longest", [1, 2, 3, 100])  # the first three make most gaps leave the table of powers
+    @pytest.mark.parametrize("longest", [1, 2, 3, 100])  # with the first three, most gaps exceed the table of powers
     @pytest.mark.parametrize("chance", [0.2, 0.5, 0.93])
     def test_every_outcome_of_four_trials(self, chance, longest, monkeypatch):
         monkeypatch.setattr(draws_module, "_LONGEST_GAP", longest)
@@ -179,9 +179,9 @@ class TestSuccesses:
         keep = expected > 0
         assert stats.chisquare(observed[keep], expected[keep]).pvalue > 1e-4
 
-    # The last two leave the real table of powers.
+    # The last two exceed the real table of powers.
     @pytest.mark.parametrize(("trials", "chance"), [(10**6, 0.01), (10**7, 1e-4), (10**9, 1e-6), (10**10, 1e-7)])
-    def test_rare_successes_are_as_many_and_as_spread(self, trials, chance):
+    def test_number_and_spread_of_rare_successes(self, trials, chance):
         found = Draws(2).successes(trials, chance)
         mean = trials * chance
         assert abs(len(found) - mean) < 4 * math.sqrt(mean)

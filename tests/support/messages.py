@@ -14,7 +14,7 @@ FORM = re.compile(r"[^:\n]+: expected .+, got .+\. .+[.]", re.DOTALL)
 
 
 def assert_refused(attempt: Callable[[], object], match: str, error: type[FreewireError] = GraphError) -> None:
-    """``attempt`` raises exactly ``error``, its message starting with ``match`` and in the one form."""
+    """Assert that ``attempt`` raises exactly ``error``, with a message of the one form that starts with ``match``."""
     with pytest.raises(error, match="^" + match) as caught:
         attempt()
     assert caught.type is error

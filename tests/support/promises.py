@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every generator promises, as a suite that each one's test inherits; and the checks around it.
-
-Enters: a generator and its cases. Leaves: tests of seeds, sizes, directions and golden hashes.
-"""
+"""A suite of tests that the test class of every generator inherits: seeds, sizes, directions and golden hashes."""
 
 from __future__ import annotations
 
@@ -24,12 +21,20 @@ def edges_of(made):
     return np.array(list(made.edges), np.int64).reshape(-1, 2).T
 
 
+def sources_of(graph):
+    """The sorted sources of each node's in-edges."""
+    found = [[] for _ in graph.nodes]
+    for u, v in graph.edge_index.T.tolist():
+        found[v].append(u)
+    return [sorted(sources) for sources in found]
+
+
 def hash_of(made):
     return hashlib.sha256(np.ascontiguousarray(edges_of(made), "<i8").tobytes()).hexdigest()
 
 
 def assert_fits(seen, chances):
-    """The counts could come from these chances, an exact distribution; rare outcomes are pooled."""
+    """Assert that the counts may be drawn from these probabilities; rare outcomes are pooled."""
     assert set(seen) <= set(chances)
     assert math.isclose(sum(chances.values()), 1)
     expected = np.array(list(chances.values())) * sum(seen.values())
@@ -42,7 +47,7 @@ def assert_fits(seen, chances):
 
 
 class Promises:
-    """Subclasses name cases: arguments, numbers of nodes and edges, golden hash of the edges; at seed 1."""
+    """Tests of any generator. A case is its arguments, and at seed 1 the numbers of nodes and edges and their hash."""
 
     cases: tuple
     function: staticmethod
@@ -65,7 +70,7 @@ class Promises:
         assert list(made.nodes) == list(range(num_nodes))
         assert edges_of(made).shape == (2, num_edges)
 
-    def test_edges_go_from_the_smaller_to_the_larger_and_never_twice(self, case):
+    def test_edges_ascend_and_are_distinct(self, case):
         for seed in (0, 1, 2) if self.seeded else (None,):
             src, dst = edges_of(self.make(case[0], seed))
             assert (src < dst).all()
@@ -78,13 +83,15 @@ class Promises:
 
 
 class Seeded(Promises):
+    """Tests of generators with a seed."""
+
     def test_different_seeds_differ(self, case):
         assert len({hash_of(self.make(case[0], seed)) for seed in range(10)}) == 10
 
-    def test_no_seed_is_a_new_graph_each_time(self, case):
+    def test_without_a_seed_graphs_differ(self, case):
         assert hash_of(self.make(case[0], None)) != hash_of(self.make(case[0], None))
 
-    def test_the_global_generators_are_left_alone(self, case):
+    def test_the_global_generators_are_not_used(self, case):
         np.random.seed(0)
         before = np.random.get_state()[1].tolist()
         self.make(case[0], 0)
