@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Another head on a randomly wired backbone: from "which digit is it?" to "which pixels are which digit?".
 
-Enters: scikit-learn's 1,797 scanned digits. Leaves: a table on the screen, and in the output folder a picture and the
-classifier's weights in a file.
+The data are scikit-learn's 1,797 scanned digits. The command prints a table and writes a picture and the classifier's
+weights to the output folder.
 
-First a small RandWire (Xie et al. 2019) learns to name one digit on a canvas; its weights go to a file. Then a second
-one is made with ``features_only=True``: it has no head, and gives its feature maps of strides 2 to 32. It takes stem
-and stages from the file, and a new head names every pixel: each map goes through a 1x1 convolution to the same
-channels, is enlarged, and all are added up, as feature pyramids do (Lin et al. 2017). It trains on canvases of several
-digits with dots between them, and is tested on digits that neither has seen; so is the same network without the file.
+First a small RandWire (Xie et al. 2019) learns to classify one digit on a canvas; its weights are saved. Then a second
+one is built with ``features_only=True``: it has no head and returns its feature maps of strides 2 to 32. It loads stem
+and stages from the file, and a new head classifies every pixel: a 1x1 convolution brings each map to the same number of
+channels, the maps are enlarged and added up, as in feature pyramids (Lin et al. 2017). It is trained on canvases of
+several digits with dots between them, and tested on digits that neither network has seen. The same network without the
+file is trained for comparison.
 """
 
 from __future__ import annotations
@@ -24,19 +25,23 @@ import torch
 from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from progress import Progress
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
-from tqdm import tqdm
 
 import freewire as fw
 
-CANVAS, SIDE, CLASSES = 64, 24, 11  # sides of canvas and digit in pixels; the ten digits and, last, the background
-DIGITS, TRIES = 3, 20  # on a canvas, at most; to find room for each
-NODES, CHANNELS, HEAD = 8, 16, 32  # of a stage; of the first stage, and twice and four times as many; of the head
-STEPS, BATCH, TEST = 200, 64, 256  # of both trainings; canvases a step; canvases to test on
-LEARNING_RATE = 2e-2  # the highest; it rises from there and falls to it over the steps
+CANVAS, SIDE, CLASSES = (
+    64,
+    24,
+    11,
+)  # sides of canvas and digit in pixels; ten digits, and the background as the last class
+DIGITS, TRIES = 3, 20  # digits per canvas, at most; attempts to place each
+NODES, CHANNELS, HEAD = 8, 16, 32  # nodes per stage; channels of the first stage (doubled twice), and of the head
+STEPS, BATCH, TEST = 200, 64, 256  # steps per training; canvases per step; canvases to test on
+LEARNING_RATE = 2e-2  # the maximum of a schedule that rises and then falls over the steps
 
 
 class Scenes(NamedTuple):
@@ -50,9 +55,9 @@ class Painter:
     """Draws canvases of digits, enlarged threefold, among dots.
 
     Args:
-        images: Digits ``[n, 8, 8]`` from 0 to 1.
-        labels: What they show, ``[n]``.
-        seed: Of all that it draws.
+        images: Digits, ``[n, 8, 8]`` from 0 to 1.
+        labels: Their classes, ``[n]``.
+        seed: Seed of all random draws.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, seed: int) -> None:
@@ -71,9 +76,9 @@ class Painter:
         return Scenes(images, classes)
 
     def named(self, count: int) -> tuple[Tensor, Tensor]:
-        """Draw canvases of one digit, and say which it is, ``[count]``."""
+        """Draw canvases of one digit; return them and its class, ``[count]``."""
         images, classes = self.scenes(count, digits=1)
-        return images, classes.flatten(1).amin(dim=1)  # the background is the largest number
+        return images, classes.flatten(1).amin(dim=1)  # the background has the largest number
 
     def _place(self, image: Tensor, target: Tensor, taken: Tensor) -> None:
         which = self.random.integers(len(self.labels))
@@ -83,18 +88,18 @@ class Painter:
             place = (slice(top, top + SIDE), slice(left, left + SIDE))
             if not taken[place].any():
                 break
-        else:  # those that are there may leave no room
+        else:  # no room is left
             return
         taken[place] = True
         image[place] = torch.maximum(image[place], digit)
         target[place][digit > 0.25] = int(self.labels[which])
 
 
-class PixelNamer(nn.Module):
-    """A backbone and a head that names every pixel.
+class PixelClassifier(nn.Module):
+    """A backbone and a head that classifies every pixel.
 
     Args:
-        backbone: Gives feature maps, and says in ``feature_info`` how many channels each has.
+        backbone: A model that returns feature maps, whose channels are in its ``feature_info``.
     """
 
     def __init__(self, backbone: fw.models.RandWire) -> None:
@@ -114,7 +119,7 @@ class PixelNamer(nn.Module):
 
 
 def load_painters(seed: int) -> tuple[Painter, Painter]:
-    """One for training and one for tests, of different digits."""
+    """One painter for training and one for tests, with different digits."""
     x, y = sklearn.datasets.load_digits(return_X_y=True)
     images, labels = torch.tensor(x / 16, dtype=torch.float32).view(-1, 8, 8), torch.tensor(y)
     train, test = train_test_split(torch.arange(len(y)), test_size=0.2, stratify=y, random_state=seed)
@@ -122,7 +127,7 @@ def load_painters(seed: int) -> tuple[Painter, Painter]:
 
 
 def build(seed: int, features_only: bool) -> fw.models.RandWire:
-    """Make the network: the same wiring for a seed, with a classifier's head or without."""
+    """Build the network: one wiring per seed, with a classifier's head or without."""
     torch.manual_seed(seed)
     dags = [fw.generators.watts_strogatz_dag(NODES, k=4, p=0.75, seed=3 * seed + stage) for stage in range(3)]
     return fw.models.RandWire(
@@ -131,56 +136,56 @@ def build(seed: int, features_only: bool) -> fw.models.RandWire:
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> list[str]:
-    """Fill a backbone from a classifier's file, and make sure that nothing but the classifier's head is left over.
+    """Load a backbone from a classifier's file, and check that only the classifier's head is unused.
 
     Returns:
-        The names of what was left over.
+        The names of the unused weights.
 
     Raises:
-        RuntimeError: The file is of another network.
+        RuntimeError: The file belongs to another network.
     """
     missing, unexpected = backbone.load_state_dict(load_file(path), strict=False)
     foreign = [name for name in unexpected if not name.startswith(("head.", "fc."))]
     if missing or foreign:
         raise RuntimeError(
-            f"{path}: expected the weights of all stages and of a classifier's head, got none of {missing} and those "
-            f"of {foreign} besides. Make both networks with the same wiring and channels."
+            f"{path}: expected the weights of all stages and of a classifier's head, got no {missing} and "
+            f"unexpected {foreign}. Build both networks with the same wiring and channels."
         )
     return unexpected
 
 
 def train(model: nn.Module, draw: Callable[[int], tuple[Tensor, Tensor]], steps: int, name: str) -> None:
-    """Train with Adam on freshly drawn canvases; what is predicted may be an image's class or every pixel's."""
+    """Train with Adam on newly drawn canvases; the labels may be those of images or of pixels."""
     optimizer = torch.optim.Adam(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
     model.train()
-    progress = tqdm(range(steps), desc=name, unit="step")
-    for _ in progress:
-        images, labels = draw(BATCH)
-        loss = cross_entropy(model(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    with Progress(name, steps, "step") as progress:
+        for _ in range(steps):
+            images, labels = draw(BATCH)
+            loss = cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            progress.update(loss=f"{loss.item():.3f}")
 
 
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor) -> Tensor:
-    """The likeliest class of each image or pixel."""
+    """The most probable class of each image or pixel."""
     model.eval()
     return torch.cat([model(batch).argmax(dim=1) for batch in images.split(BATCH)])
 
 
 def mean_iou(predicted: Tensor, true: Tensor) -> float:
-    """Intersection over union of the pixels named so and those that are so, mean over the classes that occur."""
+    """Intersection over union of predicted and true pixels, averaged over the classes that occur."""
     pairs = torch.bincount(CLASSES * true.flatten() + predicted.flatten(), minlength=CLASSES**2).view(CLASSES, CLASSES)
     union = pairs.sum(dim=0) + pairs.sum(dim=1) - pairs.diagonal()
     return (pairs.diagonal() / union)[union > 0].mean().item()
 
 
 def draw_scenes(scenes: Scenes, predicted: Tensor, path: Path, count: int = 6) -> None:
-    """Draw images, what is true, and what a network says, a column each."""
+    """Draw images, true classes and predicted classes, one column per image."""
     colours = ListedColormap([*colormaps["tab10"].colors, "#10151e"])
     figure = Figure(figsize=(1.9 * count + 0.6, 6.5), layout="constrained")
     rows = figure.subplots(3, count)
@@ -202,18 +207,20 @@ def draw_scenes(scenes: Scenes, predicted: Tensor, path: Path, count: int = 6) -
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train the classifier, then the two that name pixels; print the table, write the picture and the weights."""
-    parser = argparse.ArgumentParser(description="Name every pixel, with a RandWire as the backbone.")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, the wiring, the weights and the canvases")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"of each training ({STEPS})")
-    parser.add_argument("--quick", action="store_true", help="three steps: shows that it runs, not what it learns")
+    """Train the classifier, then the two pixel classifiers; print the table, write the picture and the weights."""
+    parser = argparse.ArgumentParser(description="Classify every pixel, with a RandWire as the backbone.")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the split, the wiring, the weights and the canvases (0)"
+    )
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"steps of each training ({STEPS})")
+    parser.add_argument("--quick", action="store_true", help="three steps per training, only to see that it runs")
     parser.add_argument("--out", type=Path, default=Path("demo/backbone"), help="folder (demo/backbone)")
     options = parser.parse_args(argv)
     steps, test_count = (3, 64) if options.quick else (options.steps, TEST)
     if steps < 1:
         parser.error(f"--steps: expected at least 1, got {steps}.")
     options.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # the images are too small to share: threads would mostly wait for each other
+    torch.set_num_threads(1)  # the images are too small to divide among threads
 
     painter, test_painter = load_painters(options.seed)
     classifier = build(options.seed, features_only=False)
@@ -222,21 +229,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     accuracy = (predict(classifier, images) == labels).float().mean()
     weights = options.out / "classifier.safetensors"
     save_file(classifier.state_dict(), weights)
-    print(f"The classifier names {accuracy:.1%} of {test_count} digits on a canvas of their own.")
+    print(f"The classifier is right about {accuracy:.1%} of {test_count} canvases of one digit.")
 
-    from_file, from_nothing = (PixelNamer(build(options.seed, features_only=True)) for _ in range(2))
-    left_over = load_backbone(from_file.backbone, weights)
-    print(f"Stem and stages are loaded from {weights.name}; left over is its head:\n  {', '.join(sorted(left_over))}")
+    from_file, from_scratch = (PixelClassifier(build(options.seed, features_only=True)) for _ in range(2))
+    unused = load_backbone(from_file.backbone, weights)
+    print(f"Stem and stages are loaded from {weights.name}; its head is not used:\n  {', '.join(sorted(unused))}")
 
     test = test_painter.scenes(test_count)
     predictions = {"all background": torch.full_like(test.classes, CLASSES - 1)}
-    for name, model in (("backbone from nothing", from_nothing), ("backbone of the classifier", from_file)):
+    for name, model in (("backbone from scratch", from_scratch), ("backbone of the classifier", from_file)):
         train(model, painter.scenes, steps, name)
         predictions[name] = predict(model, test.images)
-    print(f"\n{'':28} mean IoU  pixels named rightly")
+    print(f"\n{'':28} mean IoU  pixel accuracy")
     for name, predicted in predictions.items():
-        rightly = (predicted == test.classes).float().mean()
-        print(f"{name:28} {mean_iou(predicted, test.classes):8.1%} {rightly:21.1%}")
+        accuracy = (predicted == test.classes).float().mean()
+        print(f"{name:28} {mean_iou(predicted, test.classes):8.1%} {accuracy:15.1%}")
     draw_scenes(test, predicted, options.out / "pixels.png")
     print(f"\nWritten to {options.out}/: pixels.png, and the classifier as classifier.safetensors")
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What is a neuron worth, and what a wire? Damage a randomly wired network, everywhere, one place at a time.
+"""How much does a network depend on each node and each edge? Remove every one of them in turn.
 
-Enters: scikit-learn's 1,797 scanned digits, enlarged to 64x64 pixels. Leaves: a table on the screen, and in the output
-folder a picture and every measurement in a file.
+The data are scikit-learn's 1,797 scanned digits, enlarged to 64x64 pixels. The command prints a table and writes a
+picture and every measurement to the output folder.
 
-A small RandWire (Xie et al. 2019) learns to read the digits: three stages, each 16 separable convolutions wired as a
-small world of its own. Then it is damaged as its inventors did, without training it again: each of its 48 nodes is
-taken out in turn, then each of its 96 wires, and each time all test digits are read. In the paper, a node that many
-others hear is missed more, and a wire to a node that hears many others is missed less.
+A small RandWire (Xie et al. 2019) learns to read the digits: three stages of 16 separable convolutions, each stage
+wired as a small world. Then, as in the paper and without retraining, each of its 48 nodes and then each of its 96 edges
+is removed in turn, and the accuracy on all test digits is measured. In the paper, removing a node of high out-degree
+costs more accuracy, and removing an edge into a node of high in-degree costs less.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from typing import NamedTuple
 
 import sklearn.datasets
 import torch
+from progress import Progress
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
-from tqdm import tqdm
 
 import freewire as fw
 
 CLASSES, SIDE = 10, 64  # side of the enlarged digits in pixels; the network halves it five times
-NODES, CHANNELS = 16, 16  # of a stage; of the first stage, and twice and four times as many
+NODES, CHANNELS = 16, 16  # nodes per stage; channels of the first stage (doubled twice)
 EPOCHS, BATCH = 12, 32
-LEARNING_RATE = 1e-2  # the highest; it rises from there and falls to it over the epochs
-QUICK = 32  # digits that are left of both parts with --quick
+LEARNING_RATE = 1e-2  # the maximum of a schedule that rises and then falls over the epochs
+QUICK = 32  # digits in either part with --quick
 
 
 class Digits(NamedTuple):
@@ -44,7 +44,7 @@ class Digits(NamedTuple):
 
 
 def load_digits(seed: int) -> Digits:
-    """Split the digits 80 to 20, each class alike, and enlarge them."""
+    """Split the digits 80 to 20, with the same share of each class, and enlarge them."""
     x, y = sklearn.datasets.load_digits(return_X_y=True)
     small = torch.tensor(x / 16, dtype=torch.float32).view(-1, 1, 8, 8)
     large = interpolate(small, size=(SIDE, SIDE), mode="bilinear")
@@ -54,7 +54,7 @@ def load_digits(seed: int) -> Digits:
 
 
 def build(seed: int) -> fw.models.RandWire:
-    """Draw the three wirings and make the network."""
+    """Draw the three wirings and build the network."""
     torch.manual_seed(seed)
     dags = [fw.generators.watts_strogatz_dag(NODES, k=4, p=0.75, seed=3 * seed + stage) for stage in range(3)]
     return fw.models.RandWire(dags, CHANNELS, "small", seed=seed, num_classes=CLASSES, in_channels=1)
@@ -66,45 +66,43 @@ def train(model: nn.Module, data: Digits, seed: int, epochs: int = EPOCHS) -> No
     optimizer = torch.optim.Adam(model.parameters())
     steps = epochs * -(-len(data.train_x) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
-    progress = tqdm(total=steps, desc="training", unit="step")
-    for _ in range(epochs):
-        for batch in torch.randperm(len(data.train_x)).split(BATCH):
-            loss = cross_entropy(model(data.train_x[batch]), data.train_y[batch], label_smoothing=0.1)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-            progress.update()
-    progress.close()
+    with Progress("training", steps, "step") as progress:
+        for _ in range(epochs):
+            for batch in torch.randperm(len(data.train_x)).split(BATCH):
+                loss = cross_entropy(model(data.train_x[batch]), data.train_y[batch], label_smoothing=0.1)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                progress.update(loss=f"{loss.item():.3f}")
 
 
 def study(model: nn.Module, data: Digits) -> fw.studies.Damage:
-    """Read all test digits with every damaged network."""
+    """Measure the accuracy of every damaged network on all test digits."""
     loader = list(zip(data.test_x.split(BATCH), data.test_y.split(BATCH), strict=True))
-    with tqdm(desc="damaging", unit="run") as bar:
+    with Progress("damaging", None, "run") as progress:
 
-        def progress(done: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+        def show(done: int, total: int | None) -> None:
+            progress.total = total
+            progress.update(done - progress.done)
 
-        return fw.studies.damage(model, loader, progress=progress)
+        return fw.studies.damage(model, loader, progress=show)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, damage, print the table, write the picture and the measurements."""
-    parser = argparse.ArgumentParser(description="Take out every node and every wire of a trained RandWire, in turn.")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, the wiring, the weights and the batches")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over the training digits ({EPOCHS})")
-    parser.add_argument("--quick", action="store_true", help="few digits: shows that it runs, not what it says")
+    """Train and damage a network, print the table, write the picture and the measurements."""
+    parser = argparse.ArgumentParser(description="Remove every node and every edge of a trained RandWire in turn.")
     parser.add_argument(
-        "--out", type=Path, default=Path("demo/damage"), help="folder for what is written (demo/damage)"
+        "--seed", type=int, default=0, help="seed of the split, the wiring, the weights and the batches (0)"
     )
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over the training digits ({EPOCHS})")
+    parser.add_argument("--quick", action="store_true", help="few digits, only to see that it runs")
+    parser.add_argument("--out", type=Path, default=Path("demo/damage"), help="folder of the results (demo/damage)")
     options = parser.parse_args(argv)
     if options.epochs < 1:
         parser.error(f"--epochs: expected at least 1, got {options.epochs}.")
     options.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # the images are too small to share: threads would mostly wait for each other
+    torch.set_num_threads(1)  # the images are too small to divide among threads
 
     data = load_digits(options.seed)
     if options.quick:
@@ -115,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(result)
 
     figure = result.plot()
-    figure.suptitle(f"A RandWire that reads {result.baseline:.1%} of {result.count:.0f} digits, damaged")
+    figure.suptitle(f"Damage to a RandWire that reads {result.baseline:.1%} of {result.count:.0f} digits")
     figure.savefig(options.out / "damage.png", dpi=130)
     (options.out / "damage.json").write_text(json.dumps(result.to_dict(), indent=1) + "\n")
     print(f"\nWritten to {options.out}/: damage.png, and every measurement as damage.json")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a wiring search found: tables for the screen, and a picture.
+"""Report a wiring search: tables as text, and a PNG of accuracy against two statistics of the wiring.
 
-Enters: the results of trials, as the log keeps them. Leaves: text, and a PNG of accuracy against two statistics of the
-wiring. Figures are made without a window and without matplotlib's global state.
+Results are dictionaries, as the log holds them. Figures are drawn without matplotlib's global state and without a
+window.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from search_trial import FAMILIES
 
 Results = Sequence[dict[str, Any]]
 
-#: Family -> full name, colour, marker. Colours that the colour-blind tell apart (Okabe and Ito), and shapes as well.
+#: Full name, colour and marker by family, in colours that are distinct to the colour-blind (Okabe and Ito).
 LOOKS = {
     "ER": ("Erdős-Rényi", "#0072b2", "o"),
     "BA": ("Barabási-Albert", "#e69f00", "s"),
     "WS": ("Watts-Strogatz", "#009e73", "^"),
 }
-STATISTICS = {"clustering": "clustering coefficient", "path_length": "average path length (edges, logarithmic)"}
+STATISTICS = {"clustering": "clustering coefficient", "path_length": "average path length (edges, log scale)"}
 BEST = 5
 
 
 def ranked(results: Results) -> list[dict[str, Any]]:
-    """Sort finished trials, best first: by validation accuracy, then by validation loss, which tells ties apart."""
+    """Sort finished trials, best first: by validation accuracy, and ties by validation loss."""
     finished = [result for result in results if "failed" not in result]
     return sorted(finished, key=lambda result: (-result["validation"], result["validation_loss"], result["trial"]))
 
 
 def spearman(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Correlate the ranks of two lists of numbers; NaN where one list is constant or has fewer than three."""
+    """The rank correlation of two lists of numbers; NaN if one is constant or they have fewer than three."""
     a, b = _ranks(xs), _ranks(ys)
     if len(a) < 3 or not np.ptp(a) or not np.ptp(b):
         return math.nan
@@ -44,18 +44,18 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    """1 for the least; equal ones share the mean of their ranks."""
+    """Ranks from 1 for the smallest value; equal values share the mean of their ranks."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count - 1) / 2)[place]
 
 
 def name(result: dict[str, Any]) -> str:
-    """Say which wiring it is: ``WS(k=4, p=0.75)``."""
+    """The wiring as text, such as ``WS(k=4, p=0.75)``."""
     return f"{result['family']}({', '.join(f'{key}={value}' for key, value in result['parameters'].items())})"
 
 
 def tables(results: Results) -> str:
-    """The best few, means of the families, and rank correlations."""
+    """The best trials, means per family, and rank correlations."""
     order = ranked(results)
     failures = [f"Trial {r['trial']}, {name(r)}, failed: {r['failed']}" for r in results if "failed" in r]
     if not order:
@@ -82,25 +82,25 @@ def tables(results: Results) -> str:
         rows = [_correlation(group, key) for key in ("clustering", "path_length", "edges", "depth")]
         lines.append(f"{family:<20} {len(group):6} {rows[0]:>11} {rows[1]:>12} {rows[2]:>6} {rows[3]:>6}")
     if len(order) > 2:
-        lines.append(f"Chance alone stays within ±{1.96 / math.sqrt(len(order) - 1):.2f} for all, 19 times in 20.")
+        lines.append(f"By chance alone, 'all' stays within ±{1.96 / math.sqrt(len(order) - 1):.2f} in 19 of 20 cases.")
     costs = sorted(r["multiply_adds"] for r in order)
     weights = sorted(r["weights"] for r in order)
     lines += [
         "",
-        f"Cost: {weights[0]:,} to {weights[-1]:,} weights, {costs[0]:,} to {costs[-1]:,} multiply-adds an image.",
+        f"Cost: {weights[0]:,} to {weights[-1]:,} weights, {costs[0]:,} to {costs[-1]:,} multiply-adds per image.",
         *failures,
     ]
     return "\n".join(lines)
 
 
 def comparison(winner: Results, median: Results) -> str:
-    """The winner and the median candidate: what the search saw, and what training them anew gave.
+    """Compare the winner with the median candidate: their results in the search, and after retraining.
 
     Args:
-        winner: Its trial, then its repeats.
-        median: The same of the candidate in the middle of the ranking.
+        winner: Results of the winner: its trial, then its repeats.
+        median: Results of the candidate in the middle of the ranking, in the same order.
     """
-    lines = [f"{'trained anew':<40} seen in the search  validation            test"]
+    lines = [f"{'retrained':<40} seen in the search  validation            test"]
     for title, (trial, *repeats) in (("winner", winner), ("median", median)):
         repeats = [r for r in repeats if "failed" not in r]
         label = f"{title}: {name(trial)}, trial {trial['trial']}"
@@ -109,12 +109,14 @@ def comparison(winner: Results, median: Results) -> str:
             for key in ("validation", "test")
         )
         lines.append(f"{label:<40} {trial['validation']:18.1%}  {'  '.join(f'{text:<20}' for text in means)}".rstrip())
-    lines.append(f"Means and standard deviations over {len(winner) - 1} seeds of weights and batches, one wiring each.")
+    lines.append(
+        f"Means and standard deviations over {len(winner) - 1} seeds of weights and batches, with one wiring each."
+    )
     return "\n".join(lines)
 
 
 def spread(accuracies: Sequence[float]) -> str:
-    """The standard deviation in points."""
+    """The standard deviation in percentage points."""
     return f"± {100 * stdev(accuracies):.1f} points" if len(accuracies) > 1 else "one only"
 
 
@@ -124,13 +126,13 @@ def _correlation(results: Results, key: str) -> str:
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draw validation accuracy against clustering and against path length, a point a trial.
+    """Draw validation accuracy against clustering and against path length, one point per trial.
 
     Args:
-        results: Of trials; those that failed are left out.
-        path: The PNG to write.
+        results: Results of trials; failed ones are not drawn.
+        path: The PNG file to write.
     """
-    from matplotlib.figure import Figure  # here, since every worker process imports the files of the command
+    from matplotlib.figure import Figure  # imported here, since every worker process imports this module
     from matplotlib.ticker import FormatStrFormatter, LogLocator, PercentFormatter
 
     order = ranked(results)
@@ -148,7 +150,7 @@ def draw(results: Results, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(0.06)
     if order:  # a logarithmic axis needs a positive number
-        panels[1].set_xscale("log")  # rings of WS(2, p) have paths thrice as long as all others
+        panels[1].set_xscale("log")  # the rings of WS(2, p) have paths three times as long as the others
         panels[1].xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
         panels[1].xaxis.set_major_formatter(FormatStrFormatter("%g"))
         panels[1].minorticks_off()

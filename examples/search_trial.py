@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""One trial of the wiring search: a drawn wiring, made a small network, trained and measured on handwritten digits.
+"""One trial of the wiring search: a small network with a random wiring, trained and tested on handwritten digits.
 
-Enters: the settings of a search and the number of a trial. Leaves: a dictionary of plain values, a line of the log. A
-trial depends on these alone, on no other trial and on no worker, so that a search can be cut into pieces at will.
+`run_trial` takes the settings of a search and the number of a trial, and returns a dictionary of plain values, which is
+one line of the log. A trial depends on nothing else, neither on other trials nor on the worker, so a search can be
+interrupted and divided among workers at any point.
 
-Candidates differ in their wiring and in nothing else: all have as many nodes, each a 3x3 separable convolution on as
-many channels and pixels, so that their costs differ by those of their edges alone, a weight each.
+Candidates differ only in their wiring: all have the same number of nodes, each a 3x3 separable convolution with the
+same number of channels and pixels, so their costs differ only by the edges, with one weight each.
 """
 
 from __future__ import annotations
@@ -31,25 +32,27 @@ from torch.nn.functional import cross_entropy
 import freewire as fw
 
 FAMILIES = ("ER", "BA", "WS")
-P_OF_ER = 0.12, 0.4  # thinner graphs of 32 nodes are seldom connected
+P_OF_ER = 0.12, 0.4  # sparser graphs of 32 nodes are rarely connected
 M_OF_BA = 1, 2, 3, 4, 5, 6, 7
 K_OF_WS = 2, 4, 6, 8
-SIZE, STRIDE, CLASSES = 8, 2, 10  # the images have 8x8 pixels; the graph's nodes see 4x4
-VALIDATION = 600  # digits to choose by; what neither these nor training take is for the test
+SIZE, STRIDE, CLASSES = 8, 2, 10  # the images have 8x8 pixels, the graph's nodes 4x4
+VALIDATION = 600  # digits to rank candidates by; those used neither here nor in training are for the test
 BATCH = 50
-LEARNING_RATE = 1e-2  # the highest; it rises from there and falls to it over the epochs
+LEARNING_RATE = 1e-2  # the maximum of a schedule that rises and then falls over the epochs
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a trial's result depends on beside its number. Versions are of them: others may give other last bits.
+    """What a trial's result depends on besides its number, versions included, since they may change the last bits.
 
     Attributes:
-        seed: Of the split of the digits, the wirings, the weights and the batches.
-        epochs: Passes over the training digits.
-        nodes: Of every wiring.
-        channels: Of every node.
-        train: Digits to train on. Few, so that the candidates have something to differ in.
+        seed: Seed of the split of the digits, the wirings, the weights and the batches.
+        epochs: Number of passes over the training digits.
+        nodes: Number of nodes of every wiring.
+        channels: Number of channels of every node.
+        train: Number of digits to train on; few, so that the candidates differ in accuracy.
+        torch: Version of torch.
+        freewire: Version of freewire.
     """
 
     seed: int = 0
@@ -84,7 +87,7 @@ class Candidate:
 
 
 def candidate(seed: int, trial: int) -> Candidate:
-    """Draw a trial's candidate. Families take turns, so that each gets a third; all else is random."""
+    """Draw a trial's candidate. Families take turns, so each gets a third of the trials; the rest is random."""
     draws = np.random.default_rng([seed, trial])
     family = FAMILIES[trial % len(FAMILIES)]
     parameters: dict[str, float]
@@ -100,7 +103,7 @@ def candidate(seed: int, trial: int) -> Candidate:
 
 @lru_cache(maxsize=1)
 def load_digits(settings: Settings) -> tuple[Digits, Digits, Digits]:
-    """Digits to train on, to choose by, and to test on: no digit in two of them, each class alike."""
+    """Disjoint sets of digits for training, validation and test, with the same share of each class."""
     images, labels = sklearn.datasets.load_digits(return_X_y=True)
     x, y = torch.tensor(images / 16, dtype=torch.float32).view(-1, 1, SIZE, SIZE), torch.tensor(labels)
     first, test = train_test_split(
@@ -113,9 +116,9 @@ def load_digits(settings: Settings) -> tuple[Digits, Digits, Digits]:
 
 
 def build(dag: nx.DiGraph, channels: int) -> nn.Sequential:
-    """Make a wiring a network: a convolution, the graph, the mean over the image, a linear layer.
+    """Build a network of a convolution, the graph, the mean over the image, and a linear layer.
 
-    The convolution before the graph gives nodes that hear the input as many channels as the others hear.
+    The convolution before the graph gives the nodes that read the input the same number of channels as the others.
     """
     return nn.Sequential(
         nn.Conv2d(1, channels, 3, padding=1, bias=False),
@@ -129,17 +132,17 @@ def build(dag: nx.DiGraph, channels: int) -> nn.Sequential:
 
 
 def multiply_adds(graph: fw.Graph, channels: int) -> int:
-    """Count those of one image: of convolutions, edges and the linear layer; not of batch norms and means."""
-    seen = (SIZE // STRIDE) ** 2
-    node = seen * channels * (9 + channels)
-    return SIZE**2 * 9 * channels + graph.num_nodes * node + graph.num_edges * seen * channels + channels * CLASSES
+    """Count the multiply-adds for one image: convolutions, edges and the linear layer, not batch norms and means."""
+    pixels = (SIZE // STRIDE) ** 2
+    node = pixels * channels * (9 + channels)
+    return SIZE**2 * 9 * channels + graph.num_nodes * node + graph.num_edges * pixels * channels + channels * CLASSES
 
 
 def train(net: nn.Module, digits: Digits, epochs: int) -> None:
-    """Train with Adam in the usual way; batches come from torch's generator.
+    """Train with Adam in the usual way; batches come from torch's default generator.
 
     Raises:
-        FloatingPointError: The loss is no number any more.
+        FloatingPointError: The loss is no longer finite.
     """
     optimizer = torch.optim.Adam(net.parameters())
     steps = epochs * math.ceil(len(digits.y) / BATCH)
@@ -153,12 +156,12 @@ def train(net: nn.Module, digits: Digits, epochs: int) -> None:
             optimizer.step()
             schedule.step()
         if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"loss: expected a number, got {loss.item()} in epoch {epoch}.")
+            raise FloatingPointError(f"loss: expected a finite number, got {loss.item()} in epoch {epoch}.")
 
 
 @torch.no_grad()
 def measure(net: nn.Module, digits: Digits) -> tuple[float, float]:
-    """The share of digits read rightly, and the loss."""
+    """The accuracy and the loss."""
     net.eval()
     result = net(digits.x)
     return (result.argmax(dim=-1) == digits.y).float().mean().item(), cross_entropy(result, digits.y).item()
@@ -168,14 +171,14 @@ def run_trial(settings: Settings, trial: int, repeat: int = 0) -> dict[str, Any]
     """Train a trial's candidate and measure it.
 
     Args:
-        settings: Of the search.
-        trial: Its number.
-        repeat: 0: the trial itself, measured on the validation digits. Above 0: the same wiring with other weights and
-            batches, measured on the test digits too.
+        settings: The settings of the search.
+        trial: The number of the trial.
+        repeat: 0 for the trial itself, measured on the validation digits. Above 0, the same wiring with other weights
+            and batches, measured on the test digits too.
 
     Returns:
-        Plain values, as the log keeps them. One that fails has ``failed``, what was raised, instead of results: nothing
-        of a trial's own is to end a search.
+        Plain values by name, as the log holds them. A trial that fails has ``failed``, the error as text, instead of
+        results, so that it does not end the search.
     """
     start = time.perf_counter()
     chosen = candidate(settings.seed, trial)
@@ -208,16 +211,16 @@ def _results(settings: Settings, chosen: Candidate, repeat: int) -> dict[str, An
     }
 
 
-def start_worker(leash: connection.Connection) -> None:
-    """Prepare a process for trials: one thread, and an end as soon as nobody holds the leash's other end.
+def start_worker(parent_pipe: connection.Connection) -> None:
+    """Prepare a worker process: use one thread, and exit as soon as the parent has exited.
 
-    A pool's workers wait for work from a pipe that they hold open themselves, so they would outlive a parent that is
-    killed, and train on. The system closes the leash of any process that ends, however it ends.
+    A pool's workers wait for work on a pipe that they hold open themselves, so they would outlive a killed parent and
+    go on training. The system closes the parent's end of ``parent_pipe`` however the parent exits.
     """
-    torch.set_num_threads(1)  # the workers fill the processor; threads of theirs would wait for each other
+    torch.set_num_threads(1)  # the workers already use all cores
 
     def watch() -> None:
-        connection.wait([leash])
+        connection.wait([parent_pipe])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a newcomer tries first: the digits example (its table, files and accuracy), and the README's code."""
+"""What a new user tries first: the digits example (its tables, files and accuracy), and the README's code."""
 
 from __future__ import annotations
 
@@ -28,22 +28,24 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def digits() -> Iterator[types.ModuleType]:
-    """Give the example as a module."""
+    """The example as a module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "examples"))
-        yield importlib.import_module("digits")
-    for name in ("digits", "pictures"):
+        module = importlib.import_module("digits")
+        patch.setattr(sys.modules["other_ways"], "ROUNDS", 2)
+        yield module
+    for name in ("digits", "pictures", "other_ways", "progress"):
         sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
-def run(digits: types.ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Run the command for two epochs; give its output folder and what it printed."""
+def run(digits: types.ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """Run the command for two epochs; return its output folder, and what it wrote to stdout and stderr."""
     out = tmp_path_factory.mktemp("digits") / "made" / "by itself"
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    printed, progress = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(progress):
         digits.main(["--epochs", "2", "--seed", "3", "--out", str(out)])
-    return out, printed.getvalue()
+    return out, printed.getvalue(), progress.getvalue()
 
 
 class TestDigits:
@@ -63,7 +65,7 @@ class TestDigits:
         assert digits.build(0).graph.wiring_hash == graph.wiring_hash
         assert digits.build(1).graph.wiring_hash != graph.wiring_hash
 
-    def test_evaluate_counts_right_answers(self, digits):
+    def test_evaluate_counts_correct_answers(self, digits):
         x = torch.eye(4)
         assert digits.evaluate(torch.nn.Identity(), x, torch.tensor([0, 1, 2, 0])) == 0.75
 
@@ -72,7 +74,7 @@ class TestDigits:
             digits.main(["--epochs", "0", "--out", str(tmp_path)])
         assert "--epochs: expected at least 1, got 0." in capsys.readouterr().err
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     def test_accuracy_over_five_seeds(self, digits):
         accuracies = []
         for seed in range(5):
@@ -95,15 +97,28 @@ class TestCommand:
         assert parameters[2] == 300 * (64 + 1 + 10) + 10
         assert all(float(accuracy) > 50 and float(ms) > 0 for _, accuracy, _, ms in rows)
 
+    def test_other_ways(self, run):
+        lines = re.findall(
+            r"^(.+?) {2,}(\d+\.\d\d) \((\d+\.\d)x\) {2,}(\d+\.\d\d) \((\d+\.\d)x\)$", run[1], re.MULTILINE
+        )
+        names = ["freewire, one call", "torch.sparse CSR, level by level", "masked dense layers, level by level"]
+        assert [name for name, *_ in lines] == names
+        assert lines[0][2::2] == ("1.0", "1.0")
+
+    def test_progress_is_one_line_per_training(self, run):
+        assert "\r" not in run[2]
+        assert len(re.findall(r"^.+: 2 epochs in [\d.]+ s, loss [\d.]+, test [\d.]+%$", run[2], re.MULTILINE)) == 3
+        assert run[2].count("\n") == 3
+
     def test_files(self, run):
         assert sorted(path.name for path in run[0].iterdir()) == ["digits.safetensors", "training.png", "wiring.png"]
 
     @pytest.mark.parametrize("name", ["training.png", "wiring.png"])
-    def test_pictures_show_something(self, run, name):
+    def test_pictures_are_not_empty(self, run, name):
         picture = matplotlib.image.imread(run[0] / name)[..., :3]
         assert picture.shape[0] >= 500
         assert picture.shape[1] >= 1000
-        colours = np.unique((picture.reshape(-1, 3) * 255).astype(np.uint8), axis=0)
+        colours = np.unique((picture[::3, ::3].reshape(-1, 3) * 255).astype(np.uint8), axis=0)
         assert len(colours) > 100
         background = picture[2, 2]
         assert 0.02 < np.mean(np.abs(picture - background).max(axis=-1) > 0.1) < 0.9
@@ -127,10 +142,10 @@ class TestReadme:
         torch.manual_seed(0)
         exec(compile(first, "README.md", "exec"), names)
         assert float(re.search(r"error (\S+)", capsys.readouterr().out)[1]) < 0.05
-        for example in others:  # they go on from the first
+        for example in others:  # they continue the first
             exec(compile(example, "README.md", "exec"), names)
 
-    def test_links_lead_somewhere(self):
+    def test_links_exist(self):
         links = re.findall(r"\]\((?!https?:)([^)#]+)\)", self.text) + re.findall(r'src="([^"]+)"', self.text)
         assert links
         for link in links:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The log of the search among wirings, whole and damaged."""
+"""The log of the wiring search, intact and damaged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def log_module() -> Iterator[types.ModuleType]:
-    """Give the example's module."""
+    """The example's module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "examples"))
         yield importlib.import_module("search_log")
@@ -28,13 +28,13 @@ def log_module() -> Iterator[types.ModuleType]:
 
 
 def result(trial: int, repeat: int = 0) -> dict:
-    """A line of the log; trial 2 is one that failed."""
+    """A line of the log; trial 2 has failed."""
     outcome = {"failed": "GraphError: thin"} if trial == 2 else {"validation": 0.9 + 0.01 * trial}
     return {"trial": trial, "repeat": repeat, "family": "ER", "parameters": {"p": 0.2}, **outcome}
 
 
 class TestLog:
-    """The file, whole and damaged."""
+    """The file, intact and damaged."""
 
     settings = types.MappingProxyType({"seed": 0, "epochs": 2})
 
@@ -47,19 +47,19 @@ class TestLog:
                 log.append(result(trial))
         return path
 
-    def test_is_read_again(self, log_module, path):
+    def test_is_read_back(self, log_module, path):
         lines = list(map(json.loads, path.read_text().splitlines()))
         assert lines[0] == {"log": log_module.FORMAT, "settings": dict(self.settings)}
         assert lines[1:] == [result(0), result(2), result(1)]
         with log_module.Log(path, self.settings) as log:
             assert log.results == {(trial, 0): result(trial) for trial in range(3)}
             log.append(result(1, 1))
-            assert json.loads(path.read_text().splitlines()[-1]) == result(1, 1)  # there before the log is closed
+            assert json.loads(path.read_text().splitlines()[-1]) == result(1, 1)  # written before the log is closed
         with log_module.Log(path, self.settings) as log:
             assert len(log.results) == 4
 
     def test_half_written_line_is_dropped(self, log_module, path):
-        """Wherever the last line breaks off, its end of line included."""
+        """The last line may break off anywhere, even before its line end."""
         whole = path.read_bytes()
         before = whole[: whole.rindex(b"\n", 0, -1) + 1]
         for cut in range(len(before), len(whole)):
@@ -70,7 +70,7 @@ class TestLog:
                 log.append(result(1))
             assert path.read_bytes() == whole
 
-    def test_half_written_header_is_written_anew(self, log_module, path):
+    def test_half_written_header_is_rewritten(self, log_module, path):
         header = path.read_bytes().splitlines(keepends=True)[0]
         for cut in range(len(header)):
             path.write_bytes(header[:cut])
@@ -81,7 +81,7 @@ class TestLog:
     @pytest.mark.parametrize("line", [b'{"trial": 2, "rep', b"", b"\xff\x00", b"[1]", b'{"trial": 2, "repeat": 0}'])
     @pytest.mark.parametrize("number", [2, 4])
     def test_corrupt_line(self, log_module, path, line, number):
-        """Also the last: it has its end, so it was whole once."""
+        """Also if it is the last one: it has a line end, so it was complete once."""
         lines = path.read_bytes().splitlines()
         lines[number - 1] = line
         path.write_bytes(b"\n".join(lines) + b"\n")
@@ -90,7 +90,7 @@ class TestLog:
         assert_refused(lambda: log_module.Log(path, self.settings), expected, fw.FileFormatError)
         assert path.read_bytes() == damaged
 
-    def test_what_is_no_number_is_refused(self, log_module, path):
+    def test_nan_is_refused(self, log_module, path):
         before = path.read_bytes()
         with log_module.Log(path, self.settings) as log, pytest.raises(ValueError, match="not JSON compliant"):
             log.append({**result(3), "validation": float("nan")})
@@ -99,7 +99,9 @@ class TestLog:
     def test_repeated_trial(self, log_module, path):
         with path.open("a") as file:
             file.write(json.dumps(result(2)) + "\n")
-        expected = r".*search\.jsonl: expected one line a trial, got trial 2, repeat 0, again in line 5\. Remove one"
+        expected = (
+            r".*search\.jsonl: expected one line per trial, got trial 2, repeat 0, twice, the second time in line 5\."
+        )
         assert_refused(lambda: log_module.Log(path, self.settings), expected, fw.FileFormatError)
 
     @pytest.mark.parametrize("text", ["something else", "{}\n", "[]\n", '{"log": "freewire wiring search, 1"}\n'])
@@ -111,13 +113,15 @@ class TestLog:
         assert path.read_text() == text
 
     def test_other_settings(self, log_module, path):
-        expected = r".*: expected the settings that this search was begun with, seed 0, got seed 1\. Go on with those"
+        expected = r".*: expected the settings that this search was started with, seed 0, got seed 1\. Continue with"
         assert_refused(lambda: log_module.Log(path, {"seed": 1, "epochs": 2}), expected, fw.InputError)
-        expected = r".*begun with, epochs 2, torch None, got epochs None, torch 3\. Go"
+        expected = r".*started with, epochs 2, torch None, got epochs None, torch 3\. Continue"
         assert_refused(lambda: log_module.Log(path, {"seed": 0, "torch": "3"}), expected, fw.InputError)
 
     def test_one_writer(self, log_module, path):
         with log_module.Log(path, self.settings):
-            expected = r".*search\.jsonl: expected a log that nobody writes, got one that another search is writing\. W"
+            expected = (
+                r".*search\.jsonl: expected a log that is not in use, got one that another search is writing to\. W"
+            )
             assert_refused(lambda: log_module.Log(path, self.settings), expected, fw.InputError)
         log_module.Log(path, self.settings).__exit__()

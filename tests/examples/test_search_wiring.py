@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The search among wirings: its trials, its report, and that it survives what ends it. Its log: test_search_log.py."""
+"""The wiring search: its trials, its report, and that it continues after any end. Its log: test_search_log.py."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[types.SimpleNamespace]:
-    """Give the example's modules: trial, log, report, wiring."""
+    """The example's modules: trial, log, report, wiring."""
     names = ("trial", "log", "report", "wiring")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "examples"))
         modules = {name: importlib.import_module(f"search_{name}") for name in names}
         patch.setattr(modules["wiring"], "REPEATS", REPEATS)
         yield types.SimpleNamespace(**modules)
-    for name in names:
-        sys.modules.pop(f"search_{name}", None)
+    for name in ("progress", *(f"search_{name}" for name in names)):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def quick(example):
 
 
 def run(example, settings, trials, path) -> tuple[dict, str]:
-    """Search without processes; give the log's results and the tables."""
+    """Search without processes; return the log's results and the tables."""
     with example.log.Log(path, asdict(settings)) as log, ThreadPoolExecutor(1) as pool:
         return log.results, example.wiring.search(settings, trials, log, pool)
 
@@ -69,7 +69,7 @@ def whole(example, quick, tmp_path_factory) -> tuple[dict, str]:
 
 
 def contents(path: Path) -> tuple[dict, dict]:
-    """The header, and the results by (trial, repeat) without what depends on the clock."""
+    """The header, and the results by (trial, repeat) without the times."""
     header, *lines = map(json.loads, path.read_text().splitlines())
     return header, timeless({(line["trial"], line["repeat"]): line for line in lines})
 
@@ -88,9 +88,9 @@ def result(trial: int, repeat: int = 0, **values) -> dict:
 
 
 class TestCandidate:
-    """What a trial draws."""
+    """The random draws of a trial."""
 
-    def test_within_its_ranges(self, example):
+    def test_ranges(self, example):
         drawn = [example.trial.candidate(seed=1, trial=trial) for trial in range(600)]
         assert [c.family for c in drawn[:6]] == ["ER", "BA", "WS"] * 2
         er, ba, ws = ([c.parameters for c in drawn if c.family == family] for family in ("ER", "BA", "WS"))
@@ -105,13 +105,13 @@ class TestCandidate:
         for seeds in ({c.graph_seed for c in drawn}, {c.weight_seed for c in drawn}):
             assert len(seeds) == 600
 
-    def test_by_seed_and_number(self, example):
+    def test_depends_on_seed_and_number(self, example):
         candidate = example.trial.candidate
         assert candidate(3, 7) == candidate(3, 7)
         assert len({candidate(seed, trial).graph_seed for seed in (0, 1, 7) for trial in (0, 1, 7)}) == 9
 
     @pytest.mark.parametrize("trial", range(3))
-    def test_draws_what_it_says(self, example, trial):
+    def test_draws_the_described_graph(self, example, trial):
         made = example.trial.candidate(0, trial)
         full = {"ER": "erdos_renyi_dag", "BA": "barabasi_albert_dag", "WS": "watts_strogatz_dag"}[made.family]
         expected = getattr(fw.generators, full)(32, **made.parameters, seed=made.graph_seed)
@@ -119,17 +119,17 @@ class TestCandidate:
 
 
 class TestTrial:
-    """Training and measuring one."""
+    """Training and measuring a network."""
 
     def test_split(self, example):
         parts = example.trial.load_digits(example.trial.Settings())
         assert [len(part.y) for part in parts] == [600, 600, 597]
         images = {part.x[i].numpy().tobytes() for part in parts for i in range(len(part.y))}
-        assert len(images) == 1797  # all digits of scikit-learn's differ, so no image is in two parts
+        assert len(images) == 1797  # all images differ, so none is in two parts
         shares = [np.bincount(part.y) / len(part.y) for part in parts]
         np.testing.assert_allclose(shares[1:], [shares[0]] * 2, atol=0.005)
 
-    def test_depends_on_its_number_alone(self, example, quick, whole):
+    def test_depends_only_on_its_number(self, example, quick, whole):
         torch.manual_seed(99)
         again = {(5, repeat): example.trial.run_trial(quick, 5, repeat) for repeat in (1, 0)}
         again = timeless(again)
@@ -140,18 +140,18 @@ class TestTrial:
         assert all(again[5, 0][name] == again[5, 1][name] for name in same)
         assert again[5, 0]["validation_loss"] != again[5, 1]["validation_loss"]
 
-    def test_it_learns(self, example):
+    def test_learns(self, example):
         settings = example.trial.Settings(epochs=4, nodes=8, train=1000)
         assert example.trial.run_trial(settings, 0)["validation"] > 0.6
 
-    def test_statistics_are_the_graphs(self, example, quick, whole):
+    def test_statistics_are_those_of_the_graph(self, example, quick, whole):
         graph = fw.Graph.from_networkx(example.trial.candidate(0, 4).draw(quick.nodes))
         line = whole[0][4, 0]
         assert line["clustering"] == fw.metrics.clustering(graph)
         assert line["path_length"] == fw.metrics.path_length(graph)
         assert (line["edges"], line["depth"]) == (graph.num_edges, graph.depth)
 
-    def test_costs_differ_by_edges_alone(self, example, quick, whole):
+    def test_costs_differ_only_by_edges(self, example, quick, whole):
         lines = [line for (_, repeat), line in whole[0].items() if repeat == 0]
         assert len({line["edges"] for line in lines}) > 3
         assert len({line["weights"] - line["edges"] for line in lines}) == 1
@@ -162,18 +162,18 @@ class TestTrial:
         without_edges = whole[0][4, 0]["multiply_adds"] - whole[0][4, 0]["edges"] * 16 * quick.channels
         assert counter.get_total_flops() == 2 * without_edges
 
-    def test_a_loss_that_is_no_number(self, example):
+    def test_loss_is_nan(self, example):
         digits = example.trial.Digits(torch.full((4, 1, 8, 8), math.nan), torch.zeros(4, dtype=torch.int64))
         net = example.trial.build(example.trial.candidate(0, 0).draw(8), 4)
-        with pytest.raises(FloatingPointError, match=r"^loss: expected a number, got nan in epoch 0\.$"):
+        with pytest.raises(FloatingPointError, match=r"^loss: expected a finite number, got nan in epoch 0\.$"):
             example.trial.train(net, digits, epochs=1)
 
-    def test_failure_is_told(self, example, quick):
+    def test_failure_is_reported(self, example, quick):
         made = example.trial.candidate(0, 4)
         line = example.trial.run_trial(replace(quick, nodes=made.parameters["m"]), 4)
         assert line.pop("seconds") >= 0
-        said = line.pop("failed")
-        assert said.startswith("GraphError: n: expected")
+        message = line.pop("failed")
+        assert message.startswith("GraphError: n: expected")
         assert line == {"trial": 4, "repeat": 0, "family": "BA", "parameters": made.parameters}
 
 
@@ -204,7 +204,7 @@ class TestReport:
         )
         assert means in lines
         assert "all 9 +1.00 -1.00 +1.00 -" in lines
-        assert "Chance alone stays within ±0.69 for all, 19 times in 20." in lines
+        assert "By chance alone, 'all' stays within ±0.69 in 19 of 20 cases." in lines
         assert lines[-1] == "Trial 9, ER(p=0.12), failed: GraphError: thin"
 
     def test_nothing_finished(self, example):
@@ -234,7 +234,7 @@ class TestReport:
             left, right = ((shown[1] < width / 2).sum(), (shown[1] > width / 2).sum())
             assert min(left, right) > 60  # of each family, in either panel
 
-    def test_picture_of_nothing(self, example, tmp_path):
+    def test_picture_without_results(self, example, tmp_path):
         example.report.draw([], tmp_path / "search.png")
         assert (tmp_path / "search.png").stat().st_size > 1000
 
@@ -242,8 +242,8 @@ class TestReport:
 class TestSearch:
     """From trials to tables."""
 
-    def test_what_is_missing_runs(self, example, quick, whole, tmp_path):
-        """As after more trials were asked for, or after a stop while the winner was trained anew."""
+    def test_missing_trials_run(self, example, quick, whole, tmp_path):
+        """As after a request for more trials, or an interruption while the winner was retrained."""
         path = tmp_path / "search.jsonl"
         known = [(trial, 0) for trial in (0, 1, 4, 5, 6)] + sorted(key for key in whole[0] if key[1])[:3]
         with example.log.Log(path, asdict(quick)) as log:
@@ -254,7 +254,7 @@ class TestSearch:
         assert timeless(results) == timeless(whole[0])
         assert [key for key, line in results.items() if line["seconds"] == -1] == known
 
-    def test_tests_see_winner_and_median_only(self, example, whole):
+    def test_only_winner_and_median_are_tested(self, example, whole):
         results, text = whole
         order = example.report.ranked([results[trial, 0] for trial in range(TRIALS)])
         expected = {(order[i]["trial"], repeat) for i in (0, TRIALS // 2) for repeat in range(1, REPEATS + 1)}
@@ -264,21 +264,21 @@ class TestSearch:
         winner = next(line for line in text.splitlines() if line.startswith("winner: "))
         assert f"{mean:.1%} (" in winner
 
-    def test_goes_on_after_failures(self, example, quick, tmp_path):
-        """Of 6 nodes there are no graphs for some parameters."""
+    def test_continues_after_failures(self, example, quick, tmp_path):
+        """With 6 nodes some parameters are not possible."""
         results, text = run(example, replace(quick, nodes=6, epochs=1), TRIALS, tmp_path / "search.jsonl")
         failed = [trial for trial in range(TRIALS) if "failed" in results[trial, 0]]
         assert 0 < len(failed) < TRIALS
         assert all(f"\nTrial {trial}, " in text for trial in failed)
         assert "winner: " in text
 
-    def test_no_trial_finishes(self, example, quick, tmp_path):
+    def test_all_trials_fail(self, example, quick, tmp_path):
         _, text = run(example, replace(quick, epochs=-1), 2, tmp_path / "search.jsonl")
         assert text.startswith("No trial has finished.\nTrial 0, ")
 
 
 class TestCommand:
-    """Arguments, ends of all kinds, processes."""
+    """Arguments, all ways to end, and processes."""
 
     @pytest.mark.parametrize(
         ("argument", "value", "least"), [("trials", 0, 1), ("workers", 0, 1), ("epochs", 0, 1), ("seed", -1, 0)]
@@ -289,24 +289,28 @@ class TestCommand:
         assert f"--{argument}: expected at least {least}, got {value}." in capsys.readouterr().err
 
     @pytest.mark.parametrize(
-        ("error", "status", "said"),
+        ("error", "status", "message"),
         [
-            (KeyboardInterrupt(), 130, "Stopped. {path} holds 0 finished trials; the same command goes on from there."),
+            (
+                KeyboardInterrupt(),
+                130,
+                "Stopped. {path} holds 0 finished trials; the same command continues from there.",
+            ),
             (
                 BrokenProcessPool(),
                 1,
-                "A worker died, perhaps for want of memory (then try fewer --workers). {path} holds",
+                "A worker died, perhaps out of memory (then use fewer --workers). {path} holds",
             ),
             (fw.InputError("x: expected"), 2, "x: expected"),
         ],
     )
-    def test_ends(self, example, tmp_path, monkeypatch, capsys, error, status, said):
+    def test_ends(self, example, tmp_path, monkeypatch, capsys, error, status, message):
         def fail(*arguments):
             raise error
 
         monkeypatch.setattr(example.wiring, "search", fail)
         assert example.wiring.main(["--quick", "--out", str(tmp_path)]) == status
-        assert said.format(path=tmp_path / "search.jsonl") in capsys.readouterr().err
+        assert message.format(path=tmp_path / "search.jsonl") in capsys.readouterr().err
 
     def test_options_are_settings(self, example, tmp_path, monkeypatch):
         def look(settings, trials, *others):
@@ -330,16 +334,16 @@ class TestCommand:
         monkeypatch.setattr(example.wiring, "search", look)
         example.wiring.main(["--quick", "--out", str(tmp_path)])
         assert example.wiring.main(["--quick", "--seed", "1", "--out", str(tmp_path)]) == 2
-        assert "begun with, seed 0, got seed 1. Go on with those" in capsys.readouterr().err
+        assert "started with, seed 0, got seed 1. Continue with" in capsys.readouterr().err
 
     @pytest.fixture
     def started(self, tmp_path):
-        """Start the command in a process group of its own, which does not outlive the test."""
+        """Start the command in its own process group, which is killed at the end of the test."""
         command = [sys.executable, str(ROOT / "examples" / "search_wiring.py"), "--quick", "--out", str(tmp_path)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         running = []
 
-        def heeding() -> None:
+        def accept_interrupts() -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         def start(*options: str) -> subprocess.Popen:
@@ -349,7 +353,7 @@ class TestCommand:
                     [*command, *options],
                     env=environment,
                     start_new_session=True,
-                    preexec_fn=heeding,  # tests that run in the background may be told to ignore SIGINT
+                    preexec_fn=accept_interrupts,  # tests run in the background may inherit an ignored SIGINT
                     **pipes,
                 )
             )
@@ -367,20 +371,20 @@ class TestCommand:
     def wait_for_lines(path: Path, count: int) -> None:
         end = time.monotonic() + 120
         while not path.exists() or path.read_bytes().count(b"\n") < count:
-            assert time.monotonic() < end, "the search does not begin"
+            assert time.monotonic() < end, "the search does not start"
             time.sleep(0.01)
 
     @pytest.mark.slow
     def test_killed_and_resumed(self, example, whole, started, tmp_path, capsys):
-        """Two workers, SIGKILL, a torn line, then one worker: what an uninterrupted search gives."""
+        """Two workers, SIGKILL, a truncated line, then one worker give the results of an uninterrupted search."""
         path = tmp_path / "search.jsonl"
         process = started("--trials", "5000", "--workers", "2")
         self.wait_for_lines(path, 4)
         process.kill()
-        process.communicate(timeout=60)  # returns when all have closed their output: no worker is left
+        process.communicate(timeout=60)  # returns when all processes have exited
         assert process.returncode == -signal.SIGKILL
         lines = path.read_bytes().splitlines(keepends=True)
-        kept = b"".join(lines[:4])  # as if killed earlier: some trials are done, one is half written
+        kept = b"".join(lines[:4])  # as if killed earlier: some trials are done, one is incomplete
         path.write_bytes(kept + lines[4][:50] if len(lines) > 4 else kept + b'{"trial": 3, "re')
 
         assert example.wiring.main(["--quick", "--trials", str(TRIALS), "--workers", "1", "--out", str(tmp_path)]) == 0
@@ -393,12 +397,12 @@ class TestCommand:
 
     @pytest.mark.slow
     def test_interrupted(self, started, tmp_path):
-        """Ctrl-C, which a terminal sends to workers too, while they start."""
+        """Ctrl-C while the workers start; a terminal sends it to them as well."""
         process = started("--trials", "5000", "--workers", "1")
         self.wait_for_lines(tmp_path / "search.jsonl", 1)
         time.sleep(0.3)
         os.killpg(process.pid, signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert "Traceback" not in said
-        assert "finished trials; the same command goes on from there." in said
+        assert "Traceback" not in output
+        assert "finished trials; the same command continues from there." in output
