@@ -20,7 +20,7 @@ from freewire.graph import Graph as Graph
 from freewire.graph import metrics as metrics
 from freewire.nn import Network as Network
 from freewire.nn import load as load
+from freewire.nn import reference as reference
 from freewire.nn import save as save
-from freewire.ops.reference import reference as reference
 
 __version__ = "0.1.0"

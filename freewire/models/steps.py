@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from freewire.errors import InputError
 from freewire.graph import Graph
 from freewire.models.blocks import SeparableConv
-from freewire.ops.gated_depthwise import gated_depthwise, is_changed, takes
-from freewire.ops.gated_sum import gated_sum, heard_again
+from freewire.ops.gated_depthwise import can_fuse, gated_depthwise, is_changed
+from freewire.ops.gated_sum import gated_sum
+from freewire.ops.recompute import recompute_in_backward
 
 __all__ = [
     "FUSIONS",
@@ -122,7 +123,7 @@ class SumStep(Step):
         xs, weight = self.inputs(call), call.weights[self.group]
         total = _sum(xs, weight, call.relu, self.name)
         self.free(call)
-        with heard_again(total, xs, weight, call.relu) if call.recompute_sums else nullcontext():
+        with recompute_in_backward(total, xs, weight, call.relu) if call.recompute_sums else nullcontext():
             del xs  # or freed results would live until the module has run
             call.results[self.node] = call.nodes[self.node](total)
 
@@ -183,7 +184,7 @@ class OnePassStep(FusedStep):
         module = call.nodes[self.sum_step.node]
         if not call.recompute_sums or type(module) is not SeparableConv or is_changed(module) or not len(module):
             return False
-        return takes(self.sum_step.inputs(call), module[0])
+        return can_fuse(self.sum_step.inputs(call), module[0])
 
     def run_fused(self, call: StageCall) -> None:
         """Sum and convolve, then call the parts after the convolution."""

@@ -1,40 +1,35 @@
 # SPDX-License-Identifier: MIT
 """`Network`: a wiring with weights, as an ordinary ``nn.Module``.
 
-Enters: a `Graph` and tensors. Leaves: outputs, and the graph again with what was learnt. The module holds two
-parameters and the packed plan; all arithmetic is one call into `ops`. It keeps no state between calls, so threads may
-share it.
+It is built from a `Graph`, maps tensors to tensors, and returns the graph with what was learnt. The module holds two
+parameters and a packed plan; all arithmetic is one call into `freewire.ops`. It keeps no state between calls, so
+threads may share it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any
 
 import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
-from freewire.errors import GraphError, InputError, OutOfMemoryError
+from freewire.errors import GraphError, InputError
 from freewire.graph import Graph
 from freewire.graph.networkx_conversion import write_networkx
+from freewire.nn.checks import DEVICES, check_features, check_input
+from freewire.nn.initialisers import Initialiser, draw_weights, fill_stored
+from freewire.nn.placement import PlacedPlan, call_bytes, check_memory, pack, place
 from freewire.nn.wired import Wired
 from freewire.ops import library
-from freewire.ops.network import evaluate
-from freewire.ops.reference import check_features
-from freewire.plan import Plan, make_plan, memory
-from freewire.plan.plan import plan_header
+from freewire.ops.dtypes import DTYPES, check_dtype
+from freewire.ops.network import run_packed_plan
+from freewire.plan import Plan, make_plan
 
 __all__ = ["Network"]
-
-Initialiser = Callable[[Tensor, Graph], Any]
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_DEVICES = ("cpu", "cuda", "meta")
-_LARGE = 1 << 28  # values on the tape and sums: from here on a call asks first what memory is left
-_SUMS_AN_EDGE = 16  # at most: one a group of tiles
 
 
 class Network(Wired):
@@ -53,8 +48,8 @@ class Network(Wired):
             unless stored.
         checkpoint: Keep no activations for the backward, which then runs the forward once more: less memory, a third
             more time.
-        device: Of the parameters.
-        dtype: float32, float64, bfloat16 or float16; left out: torch's default type.
+        device: Device of the parameters.
+        dtype: Type of the parameters: float32, float64, bfloat16 or float16. The default is torch's default type.
 
     Attributes:
         weight: Parameter ``[E]``, in the graph's canonical edge order.
@@ -62,8 +57,8 @@ class Network(Wired):
 
     Raises:
         GraphError: ``graph`` has ``sign`` or ``frozen`` edges, which are reserved.
-        BuildError: ``device`` is a GPU, and its kernels are not there and cannot be built.
-        InputError: An unknown ``init``, an unsupported ``dtype``, stored biases with ``bias=False``.
+        BuildError: ``device`` is a GPU, for which there are no kernels, and they cannot be built.
+        InputError: An unknown ``init``, an unsupported ``dtype``, or stored biases with ``bias=False``.
 
     Example:
         >>> import torch, freewire as fw
@@ -74,7 +69,7 @@ class Network(Wired):
 
     weight: nn.Parameter
     bias: nn.Parameter | None
-    _placed: _Placed
+    _placed: PlacedPlan
 
     _WHAT = "network"
     _REMEDY = "Build the network from the graph that was trained; fw.save and fw.load keep both together."
@@ -107,7 +102,7 @@ class Network(Wired):
         self.checkpoint = checkpoint
         self._set_plan(make_plan(graph))
         if device is not None and torch.device(device).type == "cuda":
-            library.load_cuda()  # before torch says less of what is missing
+            library.load_cuda()  # its error says more than torch's about what is missing
         dtype = torch.get_default_dtype() if dtype is None else dtype
         check_dtype(dtype, "dtype")
         self.weight = nn.Parameter(torch.empty(graph.num_edges, device=device, dtype=dtype))
@@ -116,51 +111,43 @@ class Network(Wired):
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
-        self._placed = _place(self._packed_plan, self.weight.device)
+        self._placed = place(self._packed_plan, self.weight.device)
 
     # ------------------------------------------------------------------ the wiring
 
     @property
     def plan(self) -> Plan:
-        """What the kernels run; print it to see levels, edges, cost and memory."""
+        """The plan that the kernels run; print it to see levels, edges, cost and memory."""
         return self._plan
 
     def _set_plan(self, plan: Plan) -> None:
         self._plan = plan
-        # No buffer: `to_empty` would leave garbage in it, which the kernels would follow, and `stack_module_state`
-        # would stack it. It goes where the weights are, from this copy, whenever they have moved.
-        self._placed = self._packed_plan = _pack(plan)
-        self._every: _Placed | None = None
+        # Not a buffer: `to_empty` would leave garbage in it, which the kernels would follow, and `stack_module_state`
+        # would stack it. This copy stays on the CPU, and is copied to the weights' device whenever they move.
+        self._placed = self._packed_plan = pack(plan)
+        self._every_node: PlacedPlan | None = None  # for `activations`
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         try:
             super()._apply(fn, recurse)
-        except AssertionError:  # so torch says that it was built without CUDA, and no more
+        except AssertionError:  # torch's way of saying that it was built without CUDA
             if torch.version.cuda is None:
-                library.load_cuda()  # says what is missing and how to get it
+                library.load_cuda()  # its error says how to get one
             raise
-        self._placed = _place(self._packed_plan, self.weight.device)
+        self._placed = place(self._packed_plan, self.weight.device)
         return self
 
     def reset_parameters(self) -> None:
-        """Draw the weights again, from torch's generator, as ``init`` said; biases as stored, else 0."""
-        graph, init = self._graph, "he" if self._init is None else self._init
+        """Draw new weights from torch's generator, as ``init`` says, and reset biases to the stored values, else 0."""
+        graph = self._graph
         with torch.no_grad():
-            if callable(init):
-                drawn = init(self.weight, graph)
-                if isinstance(drawn, Tensor) and drawn is not self.weight:
-                    self.weight.copy_(drawn)
-            elif init == "uniform":
-                self.weight.uniform_(-1.0, 1.0)
-            else:
-                self.weight.normal_()
-                self.weight.mul_(torch.from_numpy(_deviation(init, graph)).to(self.weight))
+            draw_weights(self.weight, graph, "he" if self._init is None else self._init)
             if self.bias is not None:
                 self.bias.zero_()
             if self._init is None:
-                _fill(self.weight, graph.weight)
+                fill_stored(self.weight, graph.weight)
                 if self.bias is not None and graph.bias is not None:
-                    _fill(self.bias, graph.bias[graph.computed_index])
+                    fill_stored(self.bias, graph.bias[graph.computed_index])
 
     # ------------------------------------------------------------------ running it
 
@@ -172,27 +159,27 @@ class Network(Wired):
                 are cast, as those of ``nn.Linear`` are; float64 is left alone.
 
         Returns:
-            ``[..., O]`` of the type computed in. bfloat16 and float16 hold x, parameters, node values and results;
-            sums, activations and the gradients of nodes are float32.
+            ``[..., O]``, of the parameters' type, or autocast's. Where that is bfloat16 or float16, so are x,
+            parameters, node values and results; sums, activations and the gradients of nodes are float32.
 
         Raises:
-            InputError: The shape, type or device does not fit.
-            OutOfMemoryError: The call would take more memory than is left; not told inside ``torch.compile``.
+            InputError: The shape, type or device of x does not fit.
+            OutOfMemoryError: The call needs more memory than is available; not checked inside ``torch.compile``.
         """
         placed = self._placed
-        if placed.words.device != self.weight.device:  # the parameters were replaced without telling the module
-            placed = self._placed = _place(self._packed_plan, self.weight.device)
+        if placed.words.device != self.weight.device:  # parameters were replaced without a call of `_apply`
+            placed = self._placed = place(self._packed_plan, self.weight.device)
         return self._run(x, placed)
 
-    def _run(self, x: Tensor, plan: _Placed) -> Tensor:
+    def _run(self, x: Tensor, placed: PlacedPlan) -> Tensor:
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
-        words, header, num_inputs, num_outputs, tape_rows, _, _ = plan
+        words, header, num_inputs, num_outputs, tape_rows, plan, max_unchecked_batch = placed
         if not isinstance(x, Tensor):
             check_features(x, num_inputs)
-        given, kind = x, x.device.type
-        if kind != "meta" and torch.is_autocast_enabled(kind):  # out here, so that autograd casts gradients back
-            target = torch.get_autocast_dtype(kind)
+        original, device_type = x, x.device.type
+        if device_type != "meta" and torch.is_autocast_enabled(device_type):  # here, so that autograd casts gradients
+            target = torch.get_autocast_dtype(device_type)
             x, weight = _autocast(x, target), _autocast(weight, target)
             bias = None if bias is None else _autocast(bias, target)
         if (
@@ -200,49 +187,30 @@ class Network(Wired):
             or x.device != weight.device
             or x.dim() == 0
             or x.shape[-1] != num_inputs
-            or x.dtype not in _DTYPES
-            or kind not in _DEVICES
+            or x.dtype not in DTYPES
+            or device_type not in DEVICES
         ):
-            self._explain(given, self.weight)
+            check_input(original, self.weight, num_inputs)  # raises
         shape = x.shape
         if len(shape) != 2:
             x = x.reshape(math.prod(shape[:-1]), num_inputs)
-        if not torch.compiler.is_compiling() and x.shape[0] > plan.most_unasked:
-            self._check_memory(x, plan.plan)
-        y = evaluate(x, weight, bias, words, header, num_outputs, tape_rows, self.checkpoint)
+        if not torch.compiler.is_compiling() and x.shape[0] > max_unchecked_batch:
+            check_memory(plan, x, any(p.requires_grad for p in self.parameters()))
+        y = run_packed_plan(x, weight, bias, words, header, num_outputs, tape_rows, self.checkpoint)
         if len(shape) != 2:
             y = y.reshape(*shape[:-1], num_outputs)
         return y
 
-    def _explain(self, x: Tensor, weight: Tensor) -> None:
-        """Say what is wrong with x; called only when something is."""
-        check_features(x, self._placed.num_inputs)
-        check_dtype(weight.dtype, "network")
-        if x.dtype != weight.dtype:
-            other = f", or net.to({x.dtype})" if x.dtype in _DTYPES else ""
-            raise InputError(
-                f"x: expected {weight.dtype}, the network's type, got {x.dtype}. "
-                f"Convert it: x.to({weight.dtype}){other}."
-            )
-        if x.device != weight.device:
-            raise InputError(
-                f"x: expected device {weight.device}, the network's, got {x.device}. Move one of them with .to()."
-            )
-        raise InputError(
-            f"x: expected a tensor on the CPU or on a CUDA GPU, got one on {x.device}. This version has no kernels for "
-            f'{x.device.type}: use net.to("cpu") and x.to("cpu").'
-        )
-
     def memory(self, batch: int, training: bool = True) -> int:
-        """Peak memory of one call in bytes, beside x and the parameters: what `forward` raises by.
+        """Peak memory of one call in bytes, beside x and the parameters; `forward` raises where it is not available.
 
         Args:
-            batch: Samples.
-            training: Forward and backward with gradients of x and of all parameters; else a forward under
-                ``torch.no_grad()``, which uses rows of the tape again.
+            batch: Number of samples.
+            training: Whether to count a forward and a backward, with gradients of x and of all parameters. If not, a
+                forward under ``torch.no_grad()``, which reuses rows of the tape.
 
         Raises:
-            InputError: ``batch`` is no number of samples.
+            InputError: ``batch`` is not a whole number of at least 0.
 
         Example:
             >>> import freewire as fw
@@ -252,32 +220,16 @@ class Network(Wired):
         """
         if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:
             raise InputError(f"batch: expected a number of samples, got {batch!r}. Give a whole number of at least 0.")
-        return _call_bytes(self._plan, batch, self.weight, training)
-
-    def _check_memory(self, x: Tensor, plan: Plan) -> None:
-        """Raise before the allocation where a call cannot fit; asked of large calls only, since it takes a while."""
-        if x.device.type == "meta" or isinstance(x, FakeTensor):
-            return
-        need_x, need_parameters = x.requires_grad, any(p.requires_grad for p in self.parameters())
-        training = torch.is_grad_enabled() and (need_x or need_parameters)
-        needed = _call_bytes(plan, x.shape[0], x, training, need_x=need_x, need_parameters=need_parameters)
-        left = _available_bytes(x.device)
-        if left is not None and needed > left:
-            what = "a training step" if training else "a forward"
-            raise OutOfMemoryError(
-                f"x: expected a batch that fits into the {left / 2**30:,.1f} GiB left on {x.device}, got "
-                f"{x.shape[0]:,} samples, for which {what} takes {needed / 2**30:,.1f} GiB. "
-                "Use smaller batches, or torch.no_grad() where no gradient is wanted; net.memory(batch) tells more."
-            )
+        return call_bytes(self._plan, batch, self.weight, training)
 
     def activations(self, x: Tensor) -> dict[Hashable, Tensor]:
-        """Every node's value, inputs and nodes that reach no output included; differentiable.
+        """The values of all nodes, inputs and nodes that reach no output included; differentiable.
 
         Args:
-            x: As in `forward`.
+            x: See `forward`.
 
         Returns:
-            Node name to values ``[...]`` (x's leading shape), in node order.
+            A dictionary from node names to values ``[...]`` (x's leading shape), in node order.
 
         Example:
             >>> import torch, freewire as fw
@@ -285,31 +237,31 @@ class Network(Wired):
             >>> sorted(net.activations(torch.ones(2)))
             [0, 1, 2, 3, 4, 5]
         """
-        if self._every is None or self._every.words.device != self.weight.device:
+        if self._every_node is None or self._every_node.words.device != self.weight.device:
             self._plan_every_node()
-        assert self._every is not None
-        values = self._run(x, self._every)
+        assert self._every_node is not None
+        values = self._run(x, self._every_node)
         return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))
 
     @torch.compiler.disable  # numpy, which torch.compile would try to trace
     def _plan_every_node(self) -> None:
-        plan = _pack(make_plan(self._graph, every_node=True))
-        self._every = _place(plan, self.weight.device)  # two threads at worst both make it
+        packed = pack(make_plan(self._graph, every_node=True))
+        self._every_node = place(packed, self.weight.device)  # at worst two threads both do it
 
-    # ------------------------------------------------------------------ out again
+    # ------------------------------------------------------------------ what was learnt
 
     def to_networkx(self, grad: bool = False) -> nx.DiGraph | nx.MultiDiGraph:
-        """The network as a networkx graph, as `Graph.to_networkx` makes it, with what was learnt.
+        """The network as a networkx graph: that of `Graph.to_networkx`, with the learnt weights and biases.
 
         Args:
-            grad: Also write the gradients, as attribute ``grad`` of edges (of the weight) and nodes (of the bias).
+            grad: Whether to write the gradients too, of weights and biases, as attribute ``grad`` of edges and nodes.
 
         Returns:
-            Edge attribute ``weight``; node attributes ``bias``, ``activation``, ``aggregation``.
+            A graph with edge attribute ``weight`` and node attributes ``bias``, ``activation`` and ``aggregation``.
             ``Network(Graph.from_networkx(...))`` of it computes the same.
 
         Raises:
-            InputError: ``grad`` is asked for before a backward pass.
+            InputError: ``grad=True`` before a backward pass.
 
         Example:
             >>> import freewire as fw
@@ -326,7 +278,7 @@ class Network(Wired):
         return write_networkx(self._graph.to_data(), learnt)
 
     def _values(self, weight: Tensor | None, bias: Tensor | None) -> tuple[Any, Any]:
-        """Edge values [E] and node values [N] (NaN at inputs) as float64 arrays, None where there are none."""
+        """Edge values [E] and node values [N] (NaN at inputs) as float64 arrays, or None for both or either."""
         nodes = None
         if bias is not None:
             nodes = np.full(self._graph.num_nodes, np.nan)
@@ -336,7 +288,7 @@ class Network(Wired):
     # ------------------------------------------------------------------ state
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_plan", "_placed", "_packed_plan", "_every")
+        derived = ("_plan", "_placed", "_packed_plan", "_every_node")
         return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -344,87 +296,10 @@ class Network(Wired):
         self._set_plan(make_plan(self._graph))
 
     def extra_repr(self) -> str:
-        """What ``print(net)`` says."""
+        """The line that ``print(net)`` shows."""
         return f"{self._graph!r}, bias={self.bias is not None}"
 
 
-class _Placed(NamedTuple):
-    """A packed plan on a device, and what a call needs to know of it on the host."""
-
-    words: Tensor
-    header: tuple[int, ...]  # empty where the words can be read on the host
-    num_inputs: int
-    num_outputs: int
-    tape_rows: int
-    plan: Plan
-    most_unasked: int  # samples of a call that is too small to ask what memory is left
-
-
-def _pack(plan: Plan) -> _Placed:
-    with torch.inference_mode(False):  # or no backward could keep it
-        words = torch.from_numpy(plan.pack())
-    most = (_LARGE - _SUMS_AN_EDGE * plan.num_edges) // max(plan.tape_rows, 1)
-    return _Placed(words, (), plan.num_inputs, plan.num_outputs, plan.tape_rows, plan, most)
-
-
-def _place(plan: _Placed, device: torch.device) -> _Placed:
-    """The plan, packed on the CPU, on the weights' device; the kernels for it are loaded."""
-    if device.type == "cuda":
-        library.load_cuda()
-    with torch.inference_mode(False):
-        words = plan.words.to(device)
-    return plan._replace(words=words, header=plan_header(plan.words.numpy()) if device.type == "cuda" else ())
-
-
-def _call_bytes(plan: Plan, batch: int, like: Tensor, training: bool, **needed: bool) -> int:
-    itemsize = like.dtype.itemsize
-    if like.device.type == "cuda":
-        # Not among the names that torch's types know.
-        shared = torch.cuda.get_device_properties(like.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
-        return memory.gpu_call_bytes(plan, batch, itemsize, training=training, shared_bytes=shared, **needed)
-    return memory.call_bytes(plan, batch, itemsize, training=training, threads=torch.get_num_threads(), **needed)
-
-
-def _available_bytes(device: torch.device) -> int | None:
-    """What may still be allocated there. Of a GPU what torch has cached counts; other processes' memory does not."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return memory.available_bytes()
-
-
-def check_dtype(dtype: torch.dtype, what: str) -> None:
-    """Raise unless there are kernels for the type."""
-    if dtype not in _DTYPES:
-        raise InputError(
-            f"{what}: expected torch.float32, torch.float64, torch.bfloat16 or torch.float16, got {dtype}. "
-            "There are kernels for those four: convert with net.float()."
-        )
-
-
 def _autocast(tensor: Tensor, target: torch.dtype) -> Tensor:
-    """What autocast makes of an argument: float64 and what is no floating-point number stay."""
+    """Cast an argument as autocast would: it leaves float64, and what is not floating-point."""
     return tensor.to(target) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
-
-
-def _deviation(init: Any, graph: Graph) -> Any:
-    """Standard deviation of each weight at the start, float64 [E]."""
-    src, dst = graph.edge_index
-    fan_in = np.bincount(dst, minlength=graph.num_nodes)[dst]
-    if init == "he":
-        return np.sqrt(2.0 / fan_in)
-    if init == "xavier":
-        return np.sqrt(2.0 / (fan_in + np.bincount(src, minlength=graph.num_nodes)[src]))
-    if init == "self_normalized":
-        return np.sqrt(1.0 / fan_in)
-    raise InputError(
-        f"init: expected None, 'he', 'xavier', 'uniform', 'self_normalized' or a function, got {init!r}. "
-        "Choose one of those."
-    )
-
-
-def _fill(parameter: Tensor, stored: Any) -> None:
-    """Copy stored values over a parameter where they are given (not NaN)."""
-    if stored is not None:
-        values = torch.from_numpy(stored.copy()).to(parameter)
-        parameter.copy_(torch.where(values.isnan(), parameter, values))

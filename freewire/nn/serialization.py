@@ -30,7 +30,8 @@ from freewire.files.names import decoded, encodable
 from freewire.graph import Graph
 from freewire.graph.data import GraphData
 from freewire.graph.fields import FIELDS
-from freewire.nn.network import Network, check_dtype
+from freewire.nn.network import Network
+from freewire.ops.dtypes import check_dtype
 
 __all__ = ["load", "save"]
 

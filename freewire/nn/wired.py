@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Modules whose parameters belong to one wiring: what they share of state_dicts.
+"""`Wired`: the base class of modules whose parameters belong to one graph.
 
-Enters: a graph. Leaves: `Wired`, whose state_dict carries the wiring's hash and is refused by a module of another one,
-even where all shapes agree.
+Their state_dict carries the hash of the wiring. A module of another wiring refuses it, even where all shapes agree.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ class Wired(nn.Module):
 
     @property
     def graph(self) -> Graph:
-        """The wiring, as given."""
+        """The graph that the module was built from."""
         return self._graph
 
     def get_extra_state(self) -> Tensor:
-        """The wiring's hash, uint8 ``[32]``: a state_dict belongs to one wiring."""
+        """The hash of the wiring, uint8 ``[32]``."""
         return torch.frombuffer(bytearray.fromhex(self.graph.wiring_hash), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Refuse the hash of another wiring."""
+        """Raise `InputError` for the hash of another wiring."""
         self._check_wiring(state)
 
     def _check_wiring(self, state: Any) -> None:

@@ -1,37 +1,39 @@
 # SPDX-License-Identifier: MIT
-"""A gated sum and the depthwise convolution that hears it, as one differentiable call, on the CPU.
+"""A gated sum and the depthwise convolution that reads it, as one differentiable call on the CPU.
 
-Enters: feature maps of one shape, channels_last. Leaves: `gated_depthwise`, and `takes`, which says what it is for. The
-schemas stand in csrc/library.cpp. Why: the sum is made row by row where the convolution reads it, forward and backward,
-and neither it nor its gradient is ever written to memory.
+`gated_depthwise` takes feature maps of one shape in channels_last and returns one more; `can_fuse` tells whether it may
+replace the two calls. The schemas are in csrc/library.cpp. The kernel computes the sum row by row, where the
+convolution reads it, forward and backward, so neither the sum nor its gradient is ever written to memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_legacy_batchedtensor
-from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.utils.flop_counter import register_flop_formula
 
 from freewire.ops import library  # noqa: F401 (loading it registers the operators)
-from freewire.ops.gated_sum import computed_in, gated_sum, laid_out_as
+from freewire.ops.autograd import forward_mode_active, gradients, requires_gradient, transforms_active
+from freewire.ops.dtypes import DTYPES, compute_dtype
+from freewire.ops.fake import check_devices, empty_gradient
+from freewire.ops.gated_sum import plain_gated_sum, with_strides_of
 
-__all__ = ["gated_depthwise", "is_changed", "takes"]
+__all__ = ["can_fuse", "gated_depthwise", "is_changed"]
 
 _forward = torch.ops.freewire.gated_depthwise.default
 _backward = torch.ops.freewire.gated_depthwise_backward.default
 _TAPS = 9
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @torch.library.register_fake("freewire::gated_depthwise")
 def _forward_fake(xs: Sequence[Tensor], weight: Tensor, relu: bool, kernel: Tensor) -> Tensor:
+    check_devices(xs=xs[0], weight=weight, kernel=kernel)
     return torch.empty_like(xs[0])
 
 
@@ -45,13 +47,12 @@ def _backward_fake(
     need_weight: bool,
     need_kernel: bool,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    grad_kernel = kernel.new_empty(len(kernel) if need_kernel else 0, 1, 3, 3)
-    return [torch.empty_like(x) for x in xs], weight.new_empty(len(xs) if need_weight else 0), grad_kernel
+    return [torch.empty_like(x) for x in xs], empty_gradient(weight, need_weight), empty_gradient(kernel, need_kernel)
 
 
 @register_flop_formula(torch.ops.freewire.gated_depthwise)
 def _forward_flops(xs: Sequence[Any], *_: Any, **__: Any) -> int:
-    """The convolution's; sums count for nothing, as everywhere in torch's counter."""
+    """Those of the convolution; sums count for nothing, as everywhere in torch's counter."""
     return 2 * _TAPS * torch.Size(xs[0]).numel()
 
 
@@ -60,21 +61,20 @@ def _backward_flops(grad_y: Any, *_: Any, **__: Any) -> int:
     return 4 * _TAPS * torch.Size(grad_y).numel()
 
 
-def takes(xs: Sequence[Tensor], convolution: nn.Module) -> bool:
-    """Whether `gated_depthwise` computes what ``convolution(gated_sum(xs, ...))`` would, and nobody looks between.
+def can_fuse(xs: Sequence[Tensor], convolution: nn.Module) -> bool:
+    """Whether `gated_depthwise` may replace ``convolution(gated_sum(xs, ...))``: same values, and no hook in between.
 
     Args:
-        xs: What is heard.
-        convolution: A depthwise one of 3x3 at stride 1, without bias, hooks and parametrisations.
+        xs: The tensors to be summed.
+        convolution: Any module. It must be a depthwise 3x3 convolution of stride 1, without bias, hooks and
+            parametrizations.
     """
     if any(type(x) is not Tensor for x in xs):  # nor what torch.fx or torch.export has in its place
         return False
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
-    if tracing or torch.compiler.is_exporting():  # what comes of it may hear other layouts, on other devices
+    if tracing or torch.compiler.is_exporting():  # the result may be run with other layouts, on other devices
         return False
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
-        return False
-    if torch.is_autocast_enabled("cpu"):
+    if transforms_active() or forward_mode_active() or torch.is_autocast_enabled("cpu"):
         return False
     if type(convolution) is not nn.Conv2d or is_changed(convolution):
         return False
@@ -83,7 +83,7 @@ def takes(xs: Sequence[Tensor], convolution: nn.Module) -> bool:
     return (
         first.dim() == 4
         and first.device.type == "cpu"
-        and first.dtype in _DTYPES
+        and first.dtype in DTYPES
         and all(x.shape == first.shape and (x.dtype, x.device) == same for x in xs)
         and all(x.is_contiguous(memory_format=torch.channels_last) for x in xs)
         and kernel.shape == (first.shape[1], 1, 3, 3)
@@ -96,60 +96,55 @@ def takes(xs: Sequence[Tensor], convolution: nn.Module) -> bool:
 
 
 def is_changed(module: nn.Module) -> bool:
-    """Whether a call of a module does more than its type's forward, or something else."""
-    heard = any(getattr(module, hooks) for hooks in _HOOKS)
-    return heard or "forward" in vars(module) or module._compiled_call_impl is not None
+    """Whether calling a module does more than its type's forward, or something else: hooks, another ``forward``."""
+    hooked = any(getattr(module, hooks) for hooks in _HOOKS)
+    return hooked or "forward" in vars(module) or module._compiled_call_impl is not None
 
 
 class _GatedDepthwise(torch.autograd.Function):
-    """(weight, relu, kernel, *xs) -> y; keeps nothing but its inputs."""
+    """(relu, weight, kernel, *xs) -> y; keeps its arguments only."""
 
     @staticmethod
-    def forward(weight: Tensor, relu: bool, kernel: Tensor, *xs: Tensor) -> Tensor:
+    def forward(relu: bool, weight: Tensor, kernel: Tensor, *xs: Tensor) -> Tensor:
         return _forward(xs, weight, relu, kernel)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        weight, ctx.relu, kernel, *xs = inputs
-        ctx.save_for_backward(weight, kernel, *xs)
+        ctx.relu, *tensors = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
-        weight, kernel, *xs = ctx.saved_tensors
-        need_weight, _, need_kernel, *_ = ctx.needs_input_grad
-        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or is_legacy_batchedtensor(grad_y)):
-            return _plain_backward(ctx, grad_y)  # to be differentiated again, or many gradients at once
-        grad_xs, grad_weight, grad_kernel = _backward(
-            laid_out_as(grad_y, xs[0]), xs, weight, ctx.relu, kernel, need_weight, need_kernel
-        )
-        return grad_weight if need_weight else None, None, grad_kernel if need_kernel else None, *grad_xs
+        need = ctx.needs_input_grad[1:]
+        run, reference = partial(_run_backward, ctx.relu, need[0], need[1]), partial(_reference, ctx.relu)
+        return None, *gradients(run, reference, need, grad_y, ctx.saved_tensors, returns_list=True)
 
 
-def _plain_backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
-    """By torch's own derivatives of the two calls."""
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Of these calls alone: one of xs may have been made of another one.
-        weight, kernel, *xs = (tensor.view_as(tensor) for tensor in ctx.saved_tensors)
-        y = functional.conv2d(gated_sum(xs, weight, ctx.relu), kernel, padding=1, groups=len(kernel))
-    leaves = [x for x in (weight, kernel, *xs) if x.requires_grad]
-    grads = iter(torch.autograd.grad(y, leaves, grad_y, create_graph=create_graph))
-    found = [next(grads) if x.requires_grad else None for x in (weight, kernel, *xs)]
-    return found[0], None, *found[1:]
+def _run_backward(
+    relu: bool, need_weight: bool, need_kernel: bool, grad_y: Tensor, weight: Tensor, kernel: Tensor, *xs: Tensor
+) -> tuple[Tensor, ...]:
+    grad_y = with_strides_of(xs[0], grad_y)
+    grad_xs, grad_weight, grad_kernel = _backward(grad_y, xs, weight, relu, kernel, need_weight, need_kernel)
+    return grad_weight, grad_kernel, *grad_xs
+
+
+def _reference(relu: bool, weight: Tensor, kernel: Tensor, *xs: Tensor) -> Tensor:
+    return functional.conv2d(plain_gated_sum(xs, weight, relu), kernel, padding=1, groups=len(kernel))
 
 
 def gated_depthwise(xs: Sequence[Tensor], weight: Tensor, relu: bool, kernel: Tensor) -> Tensor:
-    """``conv2d(gated_sum(xs, weight, relu), kernel, padding=1, groups=C)``, of which nothing but arguments is kept.
+    """``conv2d(gated_sum(xs, weight, relu), kernel, padding=1, groups=C)``, keeping its arguments only.
 
     Args:
-        xs: At least one, ``[B, C, H, W]``, as `takes` wants them.
+        xs: At least one tensor ``[B, C, H, W]``, for which `can_fuse` is true.
         weight: ``[len(xs)]``.
-        relu: As `gated_sum`'s.
+        relu: Whether a relu follows the sum.
         kernel: ``[C, 1, 3, 3]``.
 
     Returns:
-        A tensor like each of xs.
+        A tensor of the shape, type and layout of each of xs.
     """
-    weight = weight.to(computed_in(xs[0].dtype))
-    needs = torch.is_grad_enabled() and any(x.requires_grad for x in (weight, kernel, *xs))
-    return _GatedDepthwise.apply(weight, relu, kernel, *xs) if needs else _forward(xs, weight, relu, kernel)
+    weight = weight.to(compute_dtype(xs[0].dtype))
+    if requires_gradient(weight, kernel, *xs):
+        return _GatedDepthwise.apply(relu, weight, kernel, *xs)
+    return _forward(xs, weight, relu, kernel)

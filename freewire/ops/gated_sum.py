@@ -1,36 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""A node of blocks: what it hears, weighted and summed, as one differentiable call.
+"""The sum in front of a node of blocks: feature maps, each times a gate, added up in one differentiable call.
 
-Enters: feature maps of one shape. Leaves: `gated_sum`. The schemas stand in csrc/library.cpp. As in `ops`, autograd is
-done here and not by ``register_autograd``, and what torch asks beyond a forward and a backward (derivatives of the
-backward, forward mode, transforms of ``torch.func``) runs in plain torch operations.
+`gated_sum` takes tensors of one shape and returns one more of it. The schemas are in csrc/library.cpp. Forward mode,
+transforms of ``torch.func`` and derivatives of the backward run in plain torch operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import reduce
+from collections.abc import Sequence
+from functools import partial, reduce
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
-from torch.autograd import forward_ad
 
 from freewire.errors import InputError
 from freewire.ops import library  # loading it registers the operators
+from freewire.ops.autograd import forward_mode_active, gradients, requires_gradient, transforms_active
+from freewire.ops.dtypes import compute_dtype
+from freewire.ops.fake import check_devices, empty_gradient
 
-__all__ = ["computed_in", "gated_sum", "heard_again", "laid_out_as", "plain_gated_sum"]
+__all__ = ["gated_sum", "plain_gated_sum", "with_strides_of"]
 
-_top_hooks = torch._C._autograd._top_saved_tensors_default_hooks
-_hooks_allowed = torch._C._autograd._saved_tensors_hooks_is_enabled  # type: ignore[attr-defined]
 _forward = torch.ops.freewire.gated_sum.default
 _backward = torch.ops.freewire.gated_sum_backward.default
 
 
 @torch.library.register_fake("freewire::gated_sum")
 def _forward_fake(xs: Sequence[Tensor], weight: Tensor | None, relu: bool) -> Tensor:
+    check_devices(xs=xs[0], weight=weight)
     return torch.empty_like(xs[0])
 
 
@@ -38,102 +36,56 @@ def _forward_fake(xs: Sequence[Tensor], weight: Tensor | None, relu: bool) -> Te
 def _backward_fake(
     grad_y: Tensor, xs: Sequence[Tensor], weight: Tensor | None, relu: bool, need_weight: bool
 ) -> tuple[list[Tensor], Tensor]:
-    like = grad_y if weight is None else weight
-    return [torch.empty_like(x) for x in xs], like.new_empty(len(xs) if need_weight else 0)
+    grad_weight = grad_y.new_empty(0) if weight is None else empty_gradient(weight, need_weight)
+    return [torch.empty_like(x) for x in xs], grad_weight
 
 
 def plain_gated_sum(xs: Sequence[Tensor], weight: Tensor | None = None, relu: bool = False) -> Tensor:
-    """`gated_sum` in plain torch operations: what it is tested against."""
+    """`gated_sum` in plain torch operations."""
     if weight is None:
         total = reduce(torch.add, xs) / len(xs)
     else:
-        gates = torch.sigmoid(weight.to(computed_in(xs[0].dtype)))
+        gates = torch.sigmoid(weight.to(compute_dtype(xs[0].dtype)))
         total = reduce(torch.add, (gate * x for gate, x in zip(gates, xs, strict=True)))
     return (torch.relu(total) if relu else total).to(xs[0].dtype)
 
 
 class _GatedSum(torch.autograd.Function):
-    """(weight, relu, *xs) -> y; keeps nothing but its inputs."""
+    """(relu, weight, *xs) -> y; keeps its arguments only."""
 
     @staticmethod
-    def forward(weight: Tensor | None, relu: bool, *xs: Tensor) -> Tensor:
+    def forward(relu: bool, weight: Tensor | None, *xs: Tensor) -> Tensor:
         return _forward(xs, weight, relu)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        weight, ctx.relu, *xs = inputs
-        ctx.save_for_backward(weight, *xs)
+        ctx.relu, *tensors = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
-        weight, *xs = ctx.saved_tensors
-        need_weight = ctx.needs_input_grad[0]
-        # Dynamo cannot trace a Function of any number of arguments inside another, nor derivatives of a backward.
-        run = _Backward.apply
-        if torch.compiler.is_compiling():
-            run = _Backward.forward
-        elif is_legacy_batchedtensor(grad_y):  # many gradients at once: torch loops over no operator that gives a list
-            run = _plain_backward
-        *grad_xs, grad_weight = run(grad_y, weight, ctx.relu, need_weight, *xs)
-        return grad_weight if need_weight else None, None, *grad_xs
+        tensors, need = ctx.saved_tensors, ctx.needs_input_grad[1:]  # saved tensors may be unpacked only once
+        gated = tensors[0] is not None
+        if not gated:
+            tensors, need = tensors[1:], need[1:]
+        run, reference = partial(_run_backward, ctx.relu, gated, need[0]), partial(_reference, ctx.relu, gated)
+        found = gradients(run, reference, need, grad_y, tensors, returns_list=True)
+        return None, *(() if gated else (None,)), *found
 
 
-class _Backward(torch.autograd.Function):
-    """(grad_y, weight, relu, need_weight, *xs) -> (*grad_xs, grad_weight); itself differentiable, in plain torch."""
-
-    @staticmethod
-    def forward(
-        grad_y: Tensor, weight: Tensor | None, relu: bool, need_weight: bool, *xs: Tensor
-    ) -> tuple[Tensor, ...]:
-        grad_xs, grad_weight = _backward(laid_out_as(grad_y, xs[0]), xs, weight, relu, need_weight)
-        return *grad_xs, grad_weight
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        grad_y, weight, ctx.relu, ctx.need_weight, *xs = inputs
-        ctx.save_for_backward(grad_y, weight, *xs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        grad_y, weight, *xs = ctx.saved_tensors
-        count = len(xs)
-        gates = () if weight is None else (weight,)
-
-        def gradients(grad_y: Tensor, *primals: Tensor) -> tuple[Tensor, ...]:
-            _, pull = torch.func.vjp(_of_leaves(count, ctx.relu), *primals)  # type: ignore[misc]
-            return pull(grad_y)
-
-        _, pull = torch.func.vjp(gradients, grad_y, *xs, *gates)  # type: ignore[misc]
-        wanted = grads[:count]
-        if gates:
-            wanted = (*wanted, grads[count] if ctx.need_weight else torch.zeros_like(weight))
-        through_grad, *through = pull(wanted)
-        return through_grad, through[count] if gates else None, None, None, *through[:count]
+def _run_backward(relu: bool, gated: bool, need_weight: bool, grad_y: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The gradients of the weight, if ``gated``, and of xs."""
+    weight, xs = (tensors[0], tensors[1:]) if gated else (None, tensors)
+    grad_xs, grad_weight = _backward(with_strides_of(xs[0], grad_y), xs, weight, relu, gated and need_weight)
+    return (grad_weight, *grad_xs) if gated else tuple(grad_xs)
 
 
-def _plain_backward(
-    grad_y: Tensor, weight: Tensor | None, relu: bool, need_weight: bool, *xs: Tensor
-) -> tuple[Tensor, ...]:
-    """`_Backward` in plain torch operations."""
-    if relu:
-        grad_y = torch.where(plain_gated_sum(xs, weight) <= 0, 0, grad_y)
-    if weight is None:
-        return *([grad_y / len(xs)] * len(xs)), grad_y.new_zeros(0)
-    gates = weight.sigmoid()
-    dots = torch.stack([(grad_y * x).to(weight.dtype).sum() for x in xs])
-    return *((gate * grad_y).to(grad_y.dtype) for gate in gates), dots * gates * (1 - gates)
+def _reference(relu: bool, gated: bool, *tensors: Tensor) -> Tensor:
+    return plain_gated_sum(tensors[1:], tensors[0], relu) if gated else plain_gated_sum(tensors, None, relu)
 
 
-def _of_leaves(count: int, relu: bool) -> Callable[..., Tensor]:
-    """`plain_gated_sum` of ``count`` tensors, perhaps followed by their weights."""
-    return lambda *leaves: plain_gated_sum(leaves[:count], leaves[count] if len(leaves) > count else None, relu)
-
-
-def computed_in(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def laid_out_as(x: Tensor, like: Tensor) -> Tensor:
+def with_strides_of(like: Tensor, x: Tensor) -> Tensor:
+    """x, copied where its strides are not those of ``like``, a tensor of its shape without gaps in memory."""
     return x if x.stride() == like.stride() else torch.empty_like(like).copy_(x)
 
 
@@ -144,14 +96,14 @@ def _is_dense(x: Tensor) -> bool:
     return x.dim() in formats and x.is_contiguous(memory_format=formats[x.dim()])
 
 
-def _together(xs: Sequence[Tensor]) -> list[Tensor]:
-    """One type, to which all are promoted; shapes and devices must be one already."""
+def _promoted(xs: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors of one shape and device, promoted to a common type."""
     first = xs[0]
     for x in xs[1:]:
         if x.shape != first.shape:
             raise InputError(
-                f"xs: expected tensors of one shape, got {list(first.shape)} and {list(x.shape)}. "
-                "Give all nodes the same number of channels, and a stride to those alone that hear the stage's input."
+                f"xs: expected tensors of one shape, got {list(first.shape)} and {list(x.shape)}. Give all nodes the "
+                "same number of channels, and a stride only to those that receive the stage's input."
             )
         if x.device != first.device:
             raise InputError(
@@ -161,71 +113,29 @@ def _together(xs: Sequence[Tensor]) -> list[Tensor]:
     return [x.to(dtype) for x in xs]
 
 
-def _alike(xs: Sequence[Tensor]) -> list[Tensor]:
-    """One layout without gaps: that of the first, if it has none."""
+def _aligned(xs: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors of equal strides without gaps: those of the first one, where it has no gaps."""
     first = xs[0] if _is_dense(xs[0]) else xs[0].contiguous()
-    return [first, *(laid_out_as(x, first) for x in xs[1:])]
-
-
-def heard_again(heard: Tensor, xs: Sequence[Tensor], weight: Tensor, relu: bool) -> AbstractContextManager[object]:
-    """While it lasts nobody keeps ``gated_sum(xs, weight, relu)`` for the backward: it is computed once more there.
-
-    A convolution keeps its input, and a stage has as many of those as nodes, beside the results that they are sums of,
-    which are kept anyway. A second sum costs a few hundredths of a node's time. Hooks that are in force already, those
-    of activation checkpointing for one, are left alone, and so is what somebody has written to.
-
-    Args:
-        heard: The sum.
-        xs: What `gated_sum` was called with.
-        weight: Likewise.
-        relu: Likewise.
-    """
-    # Neither what torch.fx or a transform has in a tensor's place, nor tensors without memory of their own.
-    plain = type(heard) is Tensor and not torch._C._are_functorch_transforms_active() and heard.device.type != "meta"
-    if not plain or torch.compiler.is_compiling() or not heard.requires_grad:
-        return nullcontext()
-    if not _hooks_allowed() or _top_hooks(False) is not None:
-        return nullcontext()
-    place, layout = heard.data_ptr(), (heard.dtype, heard.shape, heard.stride())
-    arguments = [x.detach() for x in xs], weight.detach(), relu
-    versions = [x._version for x in (*xs, weight)]
-
-    def pack(tensor: Tensor) -> Any:
-        if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor._version != 0:
-            return tensor
-        same = (tensor.dtype, tensor.shape, tensor.stride()) == layout and tensor.data_ptr() == place
-        return arguments if same else tensor
-
-    def unpack(packed: Any) -> Tensor:
-        if isinstance(packed, Tensor):
-            return packed
-        if [x._version for x in (*arguments[0], arguments[1])] != versions:  # detached, they count alike
-            raise RuntimeError(
-                "backward: expected what a node hears and the edges' weights as they were in the forward, got one that "
-                "was modified in place since. Clone it first, or make the stage with recompute_sums=False."
-            )
-        return gated_sum(*packed)
-
-    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+    return [first, *(with_strides_of(first, x) for x in xs[1:])]
 
 
 def gated_sum(xs: Sequence[Tensor], weight: Tensor | None = None, relu: bool = False) -> Tensor:
     """Sum tensors, each times the sigmoid of its weight: one pass over memory, forward and backward.
 
-    The aggregation of a node in Xie et al. (2019), with the relu that follows it. For the backward nothing is kept but
-    the arguments. Sums are float32 where 16 bits store the tensors.
+    The aggregation of a node in Xie et al. (2019), with the relu that follows it. Only the arguments are kept for the
+    backward. Sums are float32 where 16 bits store the tensors.
 
     Args:
-        xs: At least one tensor; of one shape, any layout. Types are promoted to a common one, and so are layouts, to
-            that of the first, if need be by a copy.
-        weight: ``[len(xs)]``, or None: the mean.
-        relu: Put 0 for what is less.
+        xs: At least one tensor; all of one shape, any layout. Types are promoted to a common one. Layouts become that
+            of the first tensor, by a copy if need be.
+        weight: ``[len(xs)]``, or None for the mean.
+        relu: Whether a relu follows the sum.
 
     Returns:
-        A tensor of the first's shape and layout.
+        A tensor of the first one's shape and layout.
 
     Raises:
-        InputError: No tensors, or tensors of several shapes or devices; weights of another number.
+        InputError: No tensors; tensors of several shapes or devices; another number of weights than tensors.
 
     Example:
         >>> import torch
@@ -236,20 +146,20 @@ def gated_sum(xs: Sequence[Tensor], weight: Tensor | None = None, relu: bool = F
     if isinstance(xs, Tensor):
         raise InputError("xs: expected a list of tensors, got one tensor. Put it into a list, or use unbind().")
     if not xs:
-        raise InputError("xs: expected at least one tensor, got none. Leave the sum out where there is nothing to add.")
-    tensors = _together(xs)
+        raise InputError("xs: expected at least one tensor, got none. Do not call it where there is nothing to add.")
+    tensors = _promoted(xs)
     if weight is not None:
         if weight.shape != (len(xs),):
             raise InputError(
-                f"weight: expected shape [{len(xs)}], a number a tensor, got {list(weight.shape)}. Give one for each."
+                f"weight: expected shape [{len(xs)}], one number per tensor, got {list(weight.shape)}. Give one for "
+                "each."
             )
-        weight = weight.to(computed_in(tensors[0].dtype))
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        weight = weight.to(compute_dtype(tensors[0].dtype))
+    if transforms_active() or forward_mode_active():
         return plain_gated_sum(tensors, weight, relu)
-    tensors = _alike(tensors)
+    tensors = _aligned(tensors)
     if tensors[0].is_cuda and not torch.compiler.is_compiling():
         library.load_cuda()
-    needs = torch.is_grad_enabled() and (
-        any(x.requires_grad for x in tensors) or (weight is not None and weight.requires_grad)
-    )
-    return _GatedSum.apply(weight, relu, *tensors) if needs else _forward(tensors, weight, relu)
+    if requires_gradient(weight, *tensors):
+        return _GatedSum.apply(relu, weight, *tensors)
+    return _forward(tensors, weight, relu)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import freewire as fw
-from freewire.nn import network as network_module
+from freewire.nn import placement
 from tests.support import simt_torch
 from tests.support.graphs import CASES
 from tests.support.tensors import DTYPES, assert_same_bits, assert_within, batch_of, exact, gradients, network
@@ -253,7 +253,7 @@ class TestDevice:
 
     def test_out_of_memory(self, shim: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """In torch's words, which those who look for a batch that fits search for."""
-        monkeypatch.setattr(network_module, "_LARGE", 1 << 62)  # or the network would refuse before it is tried
+        monkeypatch.setattr(placement, "_LARGE", 1 << 62)  # or the network would refuse before it is tried
         net = network(CASES["diamond"], torch.float32)
         with pytest.raises(RuntimeError, match=rf"CUDA out of memory: expected {4 << 45} bytes to be free on the GPU"):
             net(torch.zeros(1, 1).expand(1 << 45, 1))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import freewire as fw
-from freewire.nn import network as network_module
+from freewire.nn import placement
 from tests.support.graphs import CASES
 from tests.support.tensors import DTYPES, assert_same_bits, batch_of, gradients, network
 
@@ -236,7 +236,7 @@ class TestMemory:
     ) -> None:
         """A call this large first asks what memory is left; one that does not ask fails where memory is allocated."""
         if not asked:
-            monkeypatch.setattr(network_module, "_LARGE", 1 << 62)
+            monkeypatch.setattr(placement, "_LARGE", 1 << 62)
         net = network(GRAPH, torch.float32).to(device)
         x, _ = batch_of(net, 33)
         want = net(x)

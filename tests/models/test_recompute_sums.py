@@ -16,7 +16,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 from freewire.models import GraphStage
 from freewire.models import steps as steps_module
-from freewire.ops.gated_sum import heard_again
+from freewire.ops.recompute import recompute_in_backward
 from tests.models.stages import dag, stage_of
 
 
@@ -28,7 +28,8 @@ class TestRecomputeSums:
         found = []
         for recompute in (True, False):
             stage = stage_of()
-            with mock.patch.object(steps_module, "heard_again", heard_again if recompute else lambda *_: nullcontext()):
+            replacement = recompute_in_backward if recompute else lambda *_: nullcontext()
+            with mock.patch.object(steps_module, "recompute_in_backward", replacement):
                 y = stage(x)
             found.append(torch.autograd.grad(y.square().sum(), list(stage.parameters())))
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

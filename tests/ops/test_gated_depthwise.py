@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""freewire/ops/gated_depthwise.py and its operators against torch's convolution of a gated sum; what they leave alone."""
+"""The gated depthwise operators against torch's convolution of a gated sum, and where they do not apply."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from freewire.models import WS, GraphStage, RandWire, SeparableConv
 from freewire.models import steps as steps_module
-from freewire.ops.gated_depthwise import gated_depthwise, takes
+from freewire.ops.gated_depthwise import can_fuse, gated_depthwise
 from freewire.ops.gated_sum import gated_sum, plain_gated_sum
 from tests.support.tensors import DTYPES, NARROW, assert_passes_with, assert_threads_change_no_bit, assert_within
 
@@ -213,12 +213,12 @@ def test_other_instruction_sets(isa: str) -> None:
     assert_passes_with(isa, __file__, "matches or bit or nan")
 
 
-class TestTakes:
-    """`takes`: only what it computes alike, where nobody looks between."""
+class TestCanFuse:
+    """`can_fuse`: only what it computes alike, where nobody looks between."""
 
     def test_separable_convolutions(self) -> None:
         xs, *_ = draw((2, 3, 4, 5), 2, torch.float32)
-        assert takes(xs, SeparableConv(3, 3).depthwise)
+        assert can_fuse(xs, SeparableConv(3, 3).depthwise)
 
     @pytest.mark.parametrize(
         "convolution",
@@ -239,39 +239,39 @@ class TestTakes:
     )
     def test_no_other_module(self, convolution: Callable[[], nn.Module]) -> None:
         xs, *_ = draw((2, 3, 4, 5), 2, torch.float32)
-        assert not takes(xs, convolution())
+        assert not can_fuse(xs, convolution())
 
     def test_no_other_tensors(self) -> None:
         xs, *_ = draw((2, 3, 4, 5), 2, torch.float32)
         convolution = SeparableConv(3, 3).depthwise
-        assert not takes([x.contiguous() for x in xs], convolution)
-        assert not takes([xs[0], xs[1][:1]], convolution)
-        assert not takes([x.double() for x in xs], convolution)
-        assert not takes([x.to("meta") for x in xs], convolution.to("meta"))
-        assert not takes([nn.Parameter(x) for x in xs], SeparableConv(3, 3).depthwise)
+        assert not can_fuse([x.contiguous() for x in xs], convolution)
+        assert not can_fuse([xs[0], xs[1][:1]], convolution)
+        assert not can_fuse([x.double() for x in xs], convolution)
+        assert not can_fuse([x.to("meta") for x in xs], convolution.to("meta"))
+        assert not can_fuse([nn.Parameter(x) for x in xs], SeparableConv(3, 3).depthwise)
 
     def test_not_under_autocast_and_transforms(self) -> None:
         xs, *_ = draw((2, 3, 4, 5), 2, torch.float32)
         convolution = SeparableConv(3, 3).depthwise
         with torch.autocast("cpu"):
-            assert not takes(xs, convolution)
+            assert not can_fuse(xs, convolution)
         with torch.autograd.forward_ad.dual_level():
-            assert not takes(xs, convolution)
+            assert not can_fuse(xs, convolution)
         seen = []
-        torch.func.vmap(lambda x: seen.append(takes([x], convolution)) or x)(torch.zeros(2, *xs[0].shape))
+        torch.func.vmap(lambda x: seen.append(can_fuse([x], convolution)) or x)(torch.zeros(2, *xs[0].shape))
         assert seen == [False]
 
     def test_not_where_somebody_listens(self) -> None:
         xs, *_ = draw((2, 3, 4, 5), 2, torch.float32)
         convolution = SeparableConv(3, 3).depthwise
         convolution.forward = convolution.forward  # as libraries do that offload weights
-        assert not takes(xs, convolution)
+        assert not can_fuse(xs, convolution)
         del convolution.forward
         for register in ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"):
             handle = getattr(convolution, register)(lambda *_: None)
-            assert not takes(xs, convolution)
+            assert not can_fuse(xs, convolution)
             handle.remove()
-            assert takes(xs, convolution)
+            assert can_fuse(xs, convolution)
 
     def test_not_in_what_outlives_the_call(self) -> None:
         xs, *_ = draw((2, 3, 4, 5), 1, torch.float32)
@@ -280,7 +280,7 @@ class TestTakes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that tracing is old
             torch.jit.trace(
-                lambda x: seen.append(takes([x], convolution)) or x + 1, (xs[0].detach(),), check_trace=False
+                lambda x: seen.append(can_fuse([x], convolution)) or x + 1, (xs[0].detach(),), check_trace=False
             )
         assert seen == [False]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""freewire/ops/gated_sum.py and its operators, over device x type x layout: value, gradient, opcheck, bits, messages."""
+"""`gated_sum` and its operators, over device x type x layout: values, gradients, opcheck, bits, messages."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ class TestLayouts:
 
 class TestMessages:
     def test_of_the_function(self) -> None:
-        with pytest.raises(fw.InputError, match=r"xs: expected at least one tensor, got none\. Leave"):
+        with pytest.raises(fw.InputError, match=r"xs: expected at least one tensor, got none\. Do not call"):
             gated_sum([])
         with pytest.raises(fw.InputError, match=r"xs: expected a list of tensors, got one tensor\. Put"):
             gated_sum(torch.zeros(2, 3))  # type: ignore[arg-type]
@@ -232,7 +232,7 @@ class TestMessages:
             gated_sum([torch.zeros(2), torch.zeros(3)])
         with pytest.raises(fw.InputError, match=r"xs: expected tensors on one device, got cpu and meta\. Move"):
             gated_sum([torch.zeros(2), torch.zeros(2, device="meta")])
-        with pytest.raises(fw.InputError, match=r"weight: expected shape \[2\], a number a tensor, got \[3\]\."):
+        with pytest.raises(fw.InputError, match=r"weight: expected shape \[2\], one number per tensor, got \[3\]\."):
             gated_sum([torch.zeros(2), torch.zeros(2)], torch.zeros(3))
 
     @devices

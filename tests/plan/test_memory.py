@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import freewire as fw
 from benchmarks.harness.memory import peak_bytes
-from freewire.nn import network
+from freewire.nn import placement
 from freewire.plan import make_plan, memory
 from tests.support import simt_torch
 from tests.support.graphs import CASES
@@ -136,7 +136,7 @@ class TestTooLarge:
             net.activations(x)
 
     def test_what_fits_is_not_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(network, "_LARGE", 100)
+        monkeypatch.setattr(placement, "_LARGE", 100)
         net = fw.Network(GRAPH)
         x, needed = torch.ones(300, 64, requires_grad=True), net.memory(300)
         monkeypatch.setattr(memory, "available_bytes", lambda: needed)
@@ -161,7 +161,7 @@ class TestTooLarge:
 
     def test_edges_count_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A small batch of a network of many edges: their sums are what takes the memory."""
-        monkeypatch.setattr(network, "_LARGE", 16 * GRAPH.num_edges)
+        monkeypatch.setattr(placement, "_LARGE", 16 * GRAPH.num_edges)
         net = fw.Network(GRAPH)
         monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
         with pytest.raises(fw.OutOfMemoryError, match="got 1 samples"):

@@ -26,7 +26,7 @@ from torch import Tensor
 
 import freewire as fw
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
-from freewire.ops import reference
+from freewire.ops import network_reference
 from tests.support import native
 from tests.support.graphs import CASES
 from tests.support.native import ROOT, SANITIZERS
@@ -217,9 +217,9 @@ def _results(graph: fw.Graph, dtype: torch.dtype, batch: int, bias: bool) -> lis
 
 def _gradients(graph: fw.Graph, parameters: Sequence[Tensor], grad_y: Tensor) -> list[Tensor]:
     """y, grad_x, grad_weight and grad_bias (empty where there is no bias) by the reference."""
-    wiring, row = reference.Wiring.of_graph(graph)
+    wiring, row = network_reference.Wiring.of_graph(graph)
     leaves = [p.detach().requires_grad_() for p in parameters]
-    values = reference.evaluate(wiring, leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else None)
+    values = network_reference.node_values(wiring, leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else None)
     y = values.index_select(1, torch.from_numpy(row[graph.output_index]))
     grads = torch.autograd.grad(y, leaves, grad_y, allow_unused=True) if y.requires_grad else [None] * 3
     found = [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, grads, strict=False)]

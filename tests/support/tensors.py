@@ -12,15 +12,17 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 import freewire as fw
-from freewire.ops import reference
+from freewire.ops.network_reference import ACTIVATION_FUNCTIONS
 
 NARROW = (torch.bfloat16, torch.float16)
 DTYPES = (torch.float32, torch.float64, *NARROW)  # in the order of csrc/number.h's list
@@ -48,6 +50,19 @@ def batch_of(net: fw.Network, batch: int, seed: int = 1) -> tuple[Tensor, Tensor
     return x.to(net.weight), grad_y.to(net.weight)
 
 
+def x_of(net: fw.Network, *shape: int, seed: int = 0) -> Tensor:
+    """x of any leading shape, standard normal, of the network's type and on its device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, len(net.graph.inputs), generator=generator, dtype=torch.float64).to(net.weight)
+
+
+def op_calls(body: Callable[[], object]) -> Counter[str]:
+    """How often each operator and each autograd Function runs."""
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+        body()
+    return Counter(event.name for event in profiler.events())
+
+
 def gradients(run: Callable[[Tensor], Tensor], net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
     """y, grad_x, grad_weight and grad_bias of ``run`` at x, detached."""
     x = x.detach().requires_grad_()
@@ -72,9 +87,9 @@ class _Rounded(torch.autograd.Function):
 @contextlib.contextmanager
 def stored_as(dtype: torch.dtype) -> Iterator[None]:
     """While it lasts the reference rounds every node's value to a type of 16 bits, as the tape does."""
-    functions = reference._FUNCTIONS if dtype in NARROW else {}
+    functions = ACTIVATION_FUNCTIONS if dtype in NARROW else {}
     rounded = {name: lambda z, f=f: _Rounded.apply(f(z), dtype) for name, f in functions.items()}
-    with mock.patch.dict(reference._FUNCTIONS, rounded):
+    with mock.patch.dict(ACTIVATION_FUNCTIONS, rounded):
         yield
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The slow, obvious network: what the kernels must compute, written in plain torch operations.
+"""A network in plain torch operations, level by level: what the kernels must compute.
 
-Enters: a wiring, x and parameters, of any floating type on any device. Leaves: node values, differentiable in every
-way torch knows. It is the yardstick of the tests, and stands in for the kernels where torch asks for what a compiled
-operator does not have: forward-mode derivatives and derivatives of the backward.
+It takes a wiring (of a graph, or of a packed plan), x and parameters of any floating type on any device, and returns
+node values that are differentiable in every way torch knows. Tests compare the kernels with it, and the operators run
+it where torch asks for what they do not have: forward-mode derivatives and derivatives of the backward.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.nn import functional
 
-from freewire.errors import InputError
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
+from freewire.ops.dtypes import compute_dtype
 from freewire.plan.plan import unpack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from freewire.nn.network import Network
+__all__ = ["ACTIVATION_FUNCTIONS", "Wiring", "node_values", "reference_of_packed_plan"]
 
-_FUNCTIONS = {
+#: Each of `ACTIVATIONS` in torch operations.
+ACTIVATION_FUNCTIONS = {
     "linear": lambda z: z,
     "relu": torch.relu,
     "leaky_relu": lambda z: functional.leaky_relu(z, 0.01),
@@ -42,7 +44,7 @@ _FUNCTIONS = {
     "gaussian": lambda z: torch.exp(-z * z),
     "abs": torch.abs,
     "square": torch.square,
-    "step": lambda z: torch.relu(torch.sign(z)),  # (z > 0), with a gradient that is there, and 0
+    "step": lambda z: torch.relu(torch.sign(z)),  # z > 0, but with a gradient, which is 0
     "hard_tanh": functional.hardtanh,
     # Not torch's function: its float64 derivative is a sixth rounded to float32.
     "hard_sigmoid": lambda z: functional.hardtanh(z + 3, 0, 6) / 6,
@@ -51,23 +53,23 @@ _FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Wiring:
-    """A graph in evaluation order: row r is a node, inputs first, sources before their readers."""
+    """A graph in evaluation order: a row per node, inputs first, sources before their readers."""
 
     num_inputs: int
     #: First row of each level, and one past the last row.
     level_ptr: NDArray[np.int64]
-    #: Source row, destination row and weight entry of each edge, destinations ascending, canonical within one.
+    #: Source row, destination row and weight entry of each edge: by destination, canonical order within one.
     src: NDArray[np.int64]
     dst: NDArray[np.int64]
     edge: NDArray[np.int64]
-    #: Codes and bias entry of each row that is no input.
+    #: Codes of activation and aggregation, and bias entry, of each computed row.
     activation: NDArray[np.int64]
     aggregation: NDArray[np.int64]
     bias_index: NDArray[np.int64]
 
     @classmethod
     def of_graph(cls, graph: Graph) -> tuple[Wiring, NDArray[np.int64]]:
-        """Every node of a graph, dead ones too; also the row of each node."""
+        """All nodes of a graph, those that reach no output included; also the row of each node."""
         computed = graph.computed_index
         by_level = np.argsort(graph.level[computed], kind="stable")
         node = np.concatenate((graph.input_index, computed[by_level]))
@@ -109,8 +111,8 @@ class Wiring:
         return wiring, plan["output_slot"].astype(np.int64)
 
 
-class _Stored(torch.autograd.Function):
-    """A value as another type stores it; derivatives pass."""
+class _Rounded(torch.autograd.Function):
+    """A value rounded to another type; derivatives pass unchanged."""
 
     generate_vmap_rule = True
 
@@ -131,7 +133,7 @@ class _Stored(torch.autograd.Function):
         return tangent.view_as(tangent)
 
 
-def evaluate(
+def node_values(
     wiring: Wiring, x: Tensor, weight: Tensor, bias: Tensor | None, stored: torch.dtype | None = None
 ) -> Tensor:
     """The value of every row, ``[B, rows]``.
@@ -141,7 +143,7 @@ def evaluate(
         x: ``[B, I]``.
         weight: ``[E]``, of x's type and device.
         bias: ``[computed nodes]`` or None.
-        stored: A type that every node's value is rounded to; None: x's.
+        stored: The type that every node's value is rounded to; None: x's type.
     """
     values = x
     for begin, end in zip(wiring.level_ptr[:-1].tolist(), wiring.level_ptr[1:].tolist(), strict=True):
@@ -149,13 +151,13 @@ def evaluate(
         if begin < end:
             level = _level(wiring, values, weight, bias, begin, end)
             if stored not in (None, x.dtype):
-                level = _Stored.apply(level, stored)
+                level = _Rounded.apply(level, stored)
             values = torch.cat((values, level), dim=1)
     return values
 
 
 def _level(wiring: Wiring, values: Tensor, weight: Tensor, bias: Tensor | None, begin: int, end: int) -> Tensor:
-    """Values of the rows ``[begin, end)``, which read only rows that stand in ``values``: ``[B, end - begin]``."""
+    """Values of the rows ``[begin, end)``, which read only rows of ``values``: ``[B, end - begin]``."""
 
     def index(array: NDArray[Any]) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(array), device=values.device)
@@ -175,7 +177,7 @@ def _level(wiring: Wiring, values: Tensor, weight: Tensor, bias: Tensor | None, 
     columns, order = [], []
     for code in np.unique(wiring.activation[own]):
         nodes = np.flatnonzero(wiring.activation[own] == code)
-        columns.append(_FUNCTIONS[ACTIVATIONS[code]](z.index_select(1, index(nodes))))
+        columns.append(ACTIVATION_FUNCTIONS[ACTIVATIONS[code]](z.index_select(1, index(nodes))))
         order.append(nodes)
     return torch.cat(columns, 1).index_select(1, index(np.argsort(np.concatenate(order))))
 
@@ -187,7 +189,7 @@ def _aggregate(
     nodes: NDArray[np.int64],
     index: Callable[[NDArray[Any]], Tensor],
 ) -> Tensor:
-    """Aggregate ``terms [B, E]`` of edges into ``dst`` (ascending) for some ``nodes``: ``[B, len(nodes)]``."""
+    """Aggregates of some ``nodes`` from the ``terms [B, E]`` of edges into ``dst`` (ascending): ``[B, len(nodes)]``."""
     begin, end = np.searchsorted(dst, nodes), np.searchsorted(dst, nodes, side="right")
     fan_in = end - begin
     total = terms.new_zeros(terms.shape[0], len(nodes))
@@ -196,7 +198,7 @@ def _aggregate(
         at = np.searchsorted(nodes, dst[edges])
         total = total.index_add(1, index(at), terms.index_select(1, index(edges)))
         return total / index(np.maximum(fan_in, 1)) if name == "mean" else total
-    # The k-th terms of all nodes side by side; a node with fewer repeats its first, which `some` then passes over.
+    # The k-th terms of all nodes side by side. A node with fewer terms repeats its first, which `some` excludes.
     longest = int(fan_in.max(initial=0))
     some = np.arange(longest)[:, None] < fan_in
     edges = np.where(some, begin + np.arange(longest)[:, None], begin)[:, fan_in > 0]
@@ -206,7 +208,7 @@ def _aggregate(
             best = term
         elif name == "product":
             best = torch.where(index(some[k, fan_in > 0]), best * term, best)
-        else:  # strict, so that the first edge keeps a tie; a NaN always wins
+        else:  # a strict comparison, so that the first edge wins a tie; a NaN always wins
             best = torch.where(_beats(name, term, best) | term.isnan(), term, best)
     return total.index_copy(1, index(np.flatnonzero(fan_in)), best) if longest else total
 
@@ -219,43 +221,21 @@ def _beats(name: str, term: Tensor, best: Tensor) -> Tensor:
     return term.abs() > best.abs()
 
 
-def check_features(x: Tensor, num_inputs: int) -> None:
-    """Raise unless x is a tensor ``[..., num_inputs]``."""
-    if not isinstance(x, Tensor):
-        raise InputError(f"x: expected a torch.Tensor, got {type(x).__name__}. Convert it: torch.as_tensor(x).")
-    if x.dim() == 0 or x.shape[-1] != num_inputs:
-        raise InputError(
-            f"x: expected shape [..., {num_inputs}], one feature an input, got {list(x.shape)}. "
-            "Put the features last; net.graph.inputs names them in order."
-        )
+@torch.compiler.disable  # it reads the plan with numpy
+def reference_of_packed_plan(packed_plan: Tensor) -> Callable[..., Tensor]:
+    """The network of a packed plan in plain torch operations: ``(x, weight, bias=None)`` to outputs ``[B, O]``.
 
-
-def reference(net: Network, x: Tensor) -> Tensor:
-    """What ``net(x)`` means, computed by plain torch operations, level by level.
-
-    Slow, and differentiable in every way; use it to check a result, not to train.
-
-    Args:
-        net: The network; its parameters are converted to x's type.
-        x: ``[..., I]``, any floating type, on the network's device.
-
-    Returns:
-        ``[..., O]`` in x's type.
-
-    Raises:
-        InputError: Another number of features.
-
-    Example:
-        >>> import torch, freewire as fw
-        >>> net = fw.Network(fw.generators.mlp([3, 4, 2]))
-        >>> x = torch.randn(5, 3)
-        >>> torch.allclose(fw.reference(net, x.double()).float(), net(x), atol=1e-5)
-        True
+    As in the kernels, sums are float32 where 16 bits store the numbers, and every node's value is rounded.
     """
-    check_features(x, len(net.graph.inputs))
-    wiring, row = Wiring.of_graph(net.graph)
-    bias = None if net.bias is None else net.bias.to(x.dtype)
-    flat = x.reshape(x.shape[:-1].numel(), x.shape[-1])
-    values = evaluate(wiring, flat, net.weight.to(x.dtype), bias)
-    outputs = torch.as_tensor(row[net.graph.output_index], device=x.device)
-    return values.index_select(1, outputs).reshape(*x.shape[:-1], len(outputs))
+    while is_functorch_wrapped_tensor(packed_plan):
+        packed_plan = get_unwrapped(packed_plan)
+    with torch._C._DisableFuncTorch():  # inside a transform even .cpu() returns a wrapped tensor, without memory
+        wiring, outputs = Wiring.of_plan(packed_plan.cpu().numpy())
+
+    def run(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        wide = compute_dtype(x.dtype)
+        biases = None if bias is None else bias.to(wide)
+        values = node_values(wiring, x.to(wide), weight.to(wide), biases, stored=x.dtype)
+        return values.index_select(1, torch.as_tensor(outputs, device=x.device)).to(x.dtype)
+
+    return run

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Checks of a network's input, with the messages for inputs that it cannot run."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from freewire.errors import InputError
+from freewire.ops.dtypes import DTYPES, check_dtype
+
+__all__ = ["DEVICES", "check_features", "check_input"]
+
+#: Types of devices that have kernels; those of meta are fake.
+DEVICES = ("cpu", "cuda", "meta")
+
+
+def check_features(x: Tensor, num_inputs: int) -> None:
+    """Raise `InputError` unless x is a tensor ``[..., num_inputs]``."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"x: expected a torch.Tensor, got {type(x).__name__}. Convert it: torch.as_tensor(x).")
+    if x.dim() == 0 or x.shape[-1] != num_inputs:
+        raise InputError(
+            f"x: expected shape [..., {num_inputs}], one feature per input, got {list(x.shape)}. "
+            "Put the features last; net.graph.inputs names them in order."
+        )
+
+
+def check_input(x: Tensor, weight: Tensor, num_inputs: int) -> None:
+    """Raise `InputError` unless there are kernels for x, and it has the type and device of the network's weights."""
+    check_features(x, num_inputs)
+    check_dtype(weight.dtype, "network")
+    if x.dtype != weight.dtype:
+        other = f", or net.to({x.dtype})" if x.dtype in DTYPES else ""
+        raise InputError(
+            f"x: expected {weight.dtype}, the network's type, got {x.dtype}. Convert it: x.to({weight.dtype}){other}."
+        )
+    if x.device != weight.device:
+        raise InputError(
+            f"x: expected device {weight.device}, the network's, got {x.device}. Move one of them with .to()."
+        )
+    if x.device.type not in DEVICES:
+        raise InputError(
+            f"x: expected a tensor on the CPU or on a CUDA GPU, got one on {x.device}. This version has no kernels for "
+            f'{x.device.type}: use net.to("cpu") and x.to("cpu").'
+        )

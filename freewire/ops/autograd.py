@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""Autograd that all operator families share.
+
+A family has a forward operator, a backward operator, and a reference that computes the same in plain torch operations.
+Its `torch.autograd.Function` has a ``setup_context`` and asks `gradients` for its backward. There are no
+``register_autograd`` formulas: those break ``torch.func`` and make forward-mode derivatives silently zero.
+
+- Ordinary backward, eager or compiled: one call of the backward operator.
+- Derivatives of the backward: by ``torch.func.vjp`` of the reference's backward.
+- ``vmap`` over a backward: one call of the operator per sample.
+- Forward mode has no operator: where `forward_mode_active` or, for families without a vmap rule, `transforms_active`,
+  the family runs its reference instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack, is_legacy_batchedtensor
+from torch.autograd import forward_ad
+
+__all__ = [
+    "Reference",
+    "forward_mode_active",
+    "gradients",
+    "per_sample",
+    "requires_gradient",
+    "transforms_active",
+]
+
+#: Computes y from a family's tensors in plain torch operations.
+Reference = Callable[..., Tensor]
+
+
+def requires_gradient(*tensors: Tensor | None) -> bool:
+    """Whether a call with these arguments is recorded for a backward."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def transforms_active() -> bool:
+    """Whether the call is inside a ``torch.func`` transform."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def forward_mode_active() -> bool:
+    """Whether forward-mode derivatives are being taken, which a Function without ``jvp`` cannot carry."""
+    return forward_ad._current_level >= 0 or (transforms_active() and _inside_jvp())
+
+
+@torch.compiler.disable  # Dynamo does not know the interpreter stack
+def _inside_jvp() -> bool:
+    return any(level.key() == TransformType.Jvp for level in get_interpreter_stack() or ())
+
+
+def gradients(
+    backward: Callable[..., tuple[Tensor, ...]],
+    reference: Reference,
+    need: Sequence[bool],
+    grad_y: Tensor,
+    tensors: Sequence[Tensor],
+    tape: Sequence[Tensor] = (),
+    *,
+    returns_list: bool = False,
+) -> list[Tensor | None]:
+    """The gradients of one operator call, themselves differentiable where grad mode is on.
+
+    Args:
+        backward: Calls the backward operator: ``(grad_y, *tensors, *tape)`` to one gradient for each of the first
+            ``len(need)`` tensors, any tensor where it is not needed.
+        reference: Computes y from ``tensors``.
+        need: Whether the gradient of each differentiable tensor is needed.
+        grad_y: The gradient of y.
+        tensors: The differentiable arguments of the forward, then those that have no gradient.
+        tape: Tensors that only the operator reads. They are not kept for derivatives of the backward.
+        returns_list: Whether the operator returns a list, which the vmap behind ``is_grads_batched=True`` cannot loop
+            over. The reference's backward is run there instead.
+
+    Returns:
+        A gradient for each of the first ``len(need)`` tensors, None where it is not needed.
+    """
+    found: Sequence[Tensor]
+    if torch.compiler.is_compiling():  # Dynamo cannot trace a Function of any number of arguments inside another one
+        found = backward(grad_y, *tensors, *tape)
+    elif returns_list and is_legacy_batchedtensor(grad_y):
+        return _reference_gradients(reference, need, grad_y, tensors)
+    elif torch.is_grad_enabled() or transforms_active():
+        found = _Backward.apply(backward, reference, tuple(need), len(tensors), grad_y, *tensors, *tape)
+    else:
+        found = backward(grad_y, *tensors, *tape)
+    return [grad if needed else None for grad, needed in zip(found, need, strict=True)]
+
+
+class _Backward(torch.autograd.Function):
+    """(grad_y, tensors, tape) -> gradients, by the operator; itself differentiable, through the reference."""
+
+    @staticmethod
+    def forward(
+        backward: Callable[..., tuple[Tensor, ...]],
+        reference: Reference,
+        need: tuple[bool, ...],
+        kept: int,
+        grad_y: Tensor,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        return backward(grad_y, *tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, ctx.reference, ctx.need, kept, grad_y, *tensors = inputs
+        ctx.num_inputs = len(inputs)
+        ctx.save_for_backward(grad_y, *tensors[:kept])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        grad_y, *tensors = ctx.saved_tensors
+        need = ctx.need
+        primals, constants = tensors[: len(need)], tensors[len(need) :]
+
+        def needed(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            return tuple(value for value, is_needed in zip(values, need, strict=True) if is_needed)
+
+        def first_derivatives(grad_y: Tensor, *primals: Tensor) -> tuple[Tensor, ...]:
+            _, pull_back = torch.func.vjp(lambda *xs: ctx.reference(*xs, *constants), *primals)  # type: ignore[misc]
+            return needed(pull_back(grad_y))
+
+        _, pull_back = torch.func.vjp(first_derivatives, grad_y, *primals)  # type: ignore[misc]
+        found = (None, None, None, None, *pull_back(needed(grads)))
+        return *found, *(None,) * (ctx.num_inputs - len(found))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, ...]:
+        results: list[Any] = [_Backward.apply(*sample) for sample in per_sample(info.batch_size, in_dims, arguments)]
+        stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+        return stacked, (0,) * len(stacked)
+
+
+def per_sample(size: int, in_dims: Sequence[Any], arguments: Sequence[Any]) -> list[list[Any]]:
+    """The arguments of each of ``size`` samples of a vmap."""
+    return [
+        [a.select(dim, i) if isinstance(dim, int) else a for a, dim in zip(arguments, in_dims, strict=True)]
+        for i in range(size)
+    ]
+
+
+def _reference_gradients(
+    reference: Reference, need: Sequence[bool], grad_y: Tensor, tensors: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """`gradients` by torch's own backward of the reference."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        views = [x.view_as(x) for x in tensors]  # one of the tensors may have been computed from another
+        y = reference(*views)
+    leaves = [x for x, needed in zip(views, need, strict=False) if needed]
+    grads = iter(torch.autograd.grad(y, leaves, grad_y, create_graph=create_graph))
+    return [next(grads) if needed else None for needed in need]

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of modules share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from freewire.nn import network as network_module
+from freewire.plan.plan import plan_header
+
+
+@pytest.fixture(params=["as_on_a_cpu", "as_on_a_gpu"])
+def header(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU every call passes the plan's header, a tuple that torch.func and torch.compile must carry along."""
+    if request.param == "as_on_a_gpu":
+        place = network_module.place
+
+        def with_header(plan: Any, device: torch.device) -> Any:
+            return place(plan, device)._replace(header=plan_header(plan.words.numpy()))
+
+        monkeypatch.setattr(network_module, "place", with_header)
