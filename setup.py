@@ -137,14 +137,14 @@ def cuda_libraries() -> list[Any]:
     import torch
     from setuptools import Extension
 
-    wish = cuda_build.wish()
-    if wish is False:
+    requested = cuda_build.requested()
+    if requested is False:
         return []
-    reason = None if wish or torch.version.cuda else f"torch {torch.__version__} has none"
+    reason = None if requested or torch.version.cuda else f"torch {torch.__version__} has none"
     try:
         nvcc = toolchain.find_nvcc()
     except BuildError as error:
-        if wish:
+        if requested:
             raise
         reason = reason or str(error)
     if reason:
@@ -153,7 +153,7 @@ def cuda_libraries() -> list[Any]:
     # The two need not be of one version, as the library has a CUDA runtime of its own; but that needs its driver.
     if torch.version.cuda and nvcc.version[0] > int(torch.version.cuda.partition(".")[0]):
         say(f"the CUDA kernels will need a driver for CUDA {nvcc.version[0]}, torch one for {torch.version.cuda}")
-    return [Extension(CUDA_LIBRARY, sources=[], optional=not wish)]
+    return [Extension(CUDA_LIBRARY, sources=[], optional=not requested)]
 
 
 def say(what: str) -> None:
@@ -187,7 +187,10 @@ def library_builder() -> type:
 
             try:
                 nvcc = toolchain.find_nvcc()
-                built_for = cuda_build.architectures(nvcc, cuda_build.visible_gpus())
+                gpus = cuda_build.visible_gpus()
+                built_for = cuda_build.architectures(nvcc, gpus)
+                if ignored := cuda_build.ignored_list(built_for, gpus):
+                    say(ignored)
                 work = ROOT / "build" / f"cuda-{nvcc.version[0]}.{nvcc.version[1]}-{sysconfig.get_platform()}"
                 say(f"building {cuda_build.LIBRARY} for {', '.join(built_for)} with {nvcc} in {work}")
                 torch_folder = Path(torch.__file__).parent

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Compile and link the CUDA kernels: libfreewire_cuda.so.
 
-What enters: `csrc/*.h` and `csrc/cuda/`, nvcc, a C++ compiler, ninja and torch's headers. What leaves: a library of
-operators that depends on torch's libraries alone, with CUDA's runtime inside it. It bears a stamp of what it was built
-from, so that one built from other sources, or for other GPUs, is told before it is loaded. `setup.py` builds it here,
-and so does first use (`freewire/ops/cuda_cache.py`). No torch is imported until the GPUs are asked for.
+The library is compiled from ``csrc/*.h`` and ``csrc/cuda/`` by nvcc, a C++ compiler and ninja, with torch's headers. It
+depends on torch's libraries only, since CUDA's runtime is inside it. A stamp in it says what it was built from, so that
+a library of other sources, or for other GPUs, is recognised before it is loaded. It is built by `setup.py`, or at first
+use (`freewire/ops/cuda_cache.py`). torch is not imported until `visible_gpus` is called.
 
-On a torch without CUDA the library is linked against a stub in libtorch_cuda.so's name, and is the same otherwise: it
+For a torch without CUDA the library is linked against a stub called libtorch_cuda.so. It is the same otherwise, and
 loads into a torch that has CUDA.
 """
 
@@ -26,18 +26,18 @@ from freewire.errors import BuildError
 
 LIBRARY = "libfreewire_cuda.so"
 STUB = "libtorch_cuda.so"
-#: torch's C functions of CUDA lie in libtorch_cuda, all others of this name in libtorch_cpu.
+#: torch's C functions for CUDA, which are in libtorch_cuda; those of other names are in libtorch_cpu.
 STUBBED = re.compile(r"(aoti_)?torch_\w*cuda")
 
-#: Compute capabilities to build for where no GPU is in sight and TORCH_CUDA_ARCH_LIST is unset: Turing to Blackwell.
+#: Compute capabilities to build for where torch sees no GPU and TORCH_CUDA_ARCH_LIST is unset: Turing to Blackwell.
 DEFAULT_GPUS = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0))
 OLDEST_GPU = DEFAULT_GPUS[0]
 
-# Errors of torch's own launches are torch's to report: a runtime of our own keeps its own last error, and serves
-# every torch, whatever CUDA that was built for. It holds no context; both work in the driver's.
+# A runtime of our own keeps its own last error, so that torch reports the errors of its own launches, and it works with
+# a torch for any version of CUDA. It holds no context: both use the driver's.
 _LINK_FLAGS = ("-shared", "--cudart=static", "--no-device-link", "-Xlinker", "-z,defs,--exclude-libs,ALL")
 _HOST_FLAGS = ("-Xcompiler", "-fPIC,-fvisibility=hidden,-g0")
-_SMALL = ("-Xfatbin", "-compress-all")  # a fraction of the size; a kernel is unpacked when it is first used
+_SMALL = ("-Xfatbin", "-compress-all")  # a fraction of the size; a kernel is decompressed at its first use
 _NVCC_FLAGS = ("-std=c++20", "-O3", "--expt-relaxed-constexpr", *_HOST_FLAGS, *_SMALL)
 _CXX_FLAGS = (*CXX_FLAGS, "-fPIC", "-DUSE_CUDA")
 
@@ -45,7 +45,7 @@ _STAMP = re.compile(rb"freewire_cuda_library sources=(\w+) cuda=(\d+)\.(\d+) arc
 
 
 class Stamp(NamedTuple):
-    """What a library says it was built from."""
+    """What a library was built from."""
 
     sources: str  # source_hash()
     cuda: tuple[int, int]  # version of nvcc, and of the runtime inside
@@ -60,7 +60,7 @@ class Stamp(NamedTuple):
 
 
 def read_stamp(library: Path) -> Stamp | None:
-    """What the library was built from; None where it does not say."""
+    """The stamp of a library; None where it has none."""
     found = _STAMP.search(library.read_bytes())
     if not found:
         return None
@@ -72,19 +72,19 @@ def read_stamp(library: Path) -> Stamp | None:
 
 
 def source_folder() -> Path | None:
-    """The C++ sources: those an installation carries, else the checkout's; None where there are none."""
+    """The folder of C++ sources: the installation's copy, else the checkout's; None where there is neither."""
     here = Path(__file__).resolve().parent
     return next((folder for folder in (here / "csrc", here.parents[1] / "csrc") if (folder / "cuda").is_dir()), None)
 
 
 def source_files(csrc: Path) -> list[Path]:
-    """All that the library is compiled from, torch's and CUDA's headers aside."""
+    """All files that the library is compiled from, except torch's and CUDA's headers."""
     kinds = {".h", ".cuh", ".cu", ".cpp"}
     return sorted(p for p in (*csrc.glob("*.h"), *(csrc / "cuda").rglob("*")) if p.suffix in kinds)
 
 
 def source_hash(csrc: Path) -> str:
-    """Names and contents of the sources, and the flags: equal hashes, equal libraries."""
+    """A hash of the sources' names and contents and of the flags: equal hashes mean equal libraries."""
     digest = hashlib.sha256(repr((_NVCC_FLAGS, _CXX_FLAGS, _LINK_FLAGS)).encode())
     for path in source_files(csrc):
         content = path.read_bytes()
@@ -93,11 +93,11 @@ def source_hash(csrc: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-# ------------------------------------------------------------------------------- what is asked for
+# ------------------------------------------------------------------------------- what is requested
 
 
-def wish() -> bool | None:
-    """What FREEWIRE_CUDA asks for: True to build the kernels, False not to, None to decide by what is there."""
+def requested() -> bool | None:
+    """Whether FREEWIRE_CUDA requests the kernels (True) or forbids to build them (False); None where it is unset."""
     asked = os.environ.get("FREEWIRE_CUDA", "")
     if asked not in ("", "0", "1"):
         raise BuildError(
@@ -108,7 +108,7 @@ def wish() -> bool | None:
 
 
 def visible_gpus() -> list[tuple[int, int]]:
-    """Compute capabilities of the GPUs that torch sees and the kernels run on, each once."""
+    """Compute capabilities, without duplicates, of the GPUs that torch sees and that the kernels support."""
     import torch
 
     found = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
@@ -121,36 +121,62 @@ def capability(gpu: tuple[int, int]) -> str:
 
 
 def architectures(nvcc: Nvcc, gpus: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """What to compile for, as in TORCH_CUDA_ARCH_LIST: that if set, else these GPUs, else all there are.
+    """The architectures to compile for, written as in TORCH_CUDA_ARCH_LIST.
+
+    Args:
+        nvcc: The compiler.
+        gpus: What `visible_gpus` returned. Where there are some, the build is for those and the list is ignored: it
+            often comes with a container and names chips that the machine does not have. `ignored_list` says so.
+
+    Returns:
+        The architectures of ``gpus``; without GPUs those of the list; without a list all of `DEFAULT_GPUS` that nvcc
+        compiles for, and PTX for newer ones.
 
     Raises:
-        BuildError: The list is none, or nvcc is too old for it.
+        BuildError: The list is wrong, or nvcc does not compile for a GPU.
     """
     known = nvcc.gpus
-    asked = [part for part in re.split(r"[\s;,]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "")) if part]
-    if asked and asked != ["native"]:
-        for part in asked:
-            found = _parse(part)
-            if found is None or found[0] not in known:
-                raise BuildError(
-                    f"TORCH_CUDA_ARCH_LIST: expected a list such as '8.0;9.0+PTX' of what {nvcc} compiles for "
-                    f"({', '.join(map(capability, known))}), got {part!r}. Change it, or unset it."
-                )
-        return tuple(dict.fromkeys(asked))
-    names = []
-    for gpu in gpus:
-        older = [each for each in known if each <= gpu]
-        if not older:
+    if gpus:
+        return tuple(dict.fromkeys(_architecture(gpu, nvcc) for gpu in gpus))
+    for part in _requested_list():
+        found = _parse(part)
+        if found is None or found[0] not in known:
             raise BuildError(
-                f"nvcc: expected one that compiles for compute capability {capability(gpu)}, got {nvcc}, which "
-                f"compiles for {', '.join(map(capability, known))}. Set CUDA_HOME to another CUDA."
+                f"TORCH_CUDA_ARCH_LIST: expected a list such as '8.0;9.0+PTX' of what {nvcc} compiles for "
+                f"({', '.join(map(capability, known))}), got {part!r}. Change it, or unset it."
             )
-        # A GPU newer than nvcc runs the newest that nvcc knows, by the driver's compiler.
-        names.append(capability(older[-1]) + ("" if older[-1] == gpu else "+PTX"))
-    if not names:
-        names = [capability(gpu) for gpu in DEFAULT_GPUS if gpu in known]
-        names[-1:] = [name + "+PTX" for name in names[-1:]]
-    return tuple(dict.fromkeys(names))
+    if asked := _requested_list():
+        return tuple(dict.fromkeys(asked))
+    names = [capability(gpu) for gpu in DEFAULT_GPUS if gpu in known]
+    return (*names[:-1], *(name + "+PTX" for name in names[-1:]))
+
+
+def ignored_list(built_for: Sequence[str], gpus: Sequence[tuple[int, int]]) -> str | None:
+    """A sentence for the user where TORCH_CUDA_ARCH_LIST is set and `architectures` ignored it; else None."""
+    asked = _requested_list()
+    if not gpus or not asked or set(asked) == set(built_for):
+        return None
+    return (
+        f"TORCH_CUDA_ARCH_LIST={os.environ['TORCH_CUDA_ARCH_LIST']!r} is ignored, since torch sees a GPU here; hide it "
+        "with CUDA_VISIBLE_DEVICES= to build for the list"
+    )
+
+
+def _requested_list() -> list[str]:
+    """The entries of TORCH_CUDA_ARCH_LIST; none where it is unset or leaves the choice to us."""
+    asked = [part for part in re.split(r"[\s;,]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "")) if part]
+    return [] if asked == ["native"] else asked
+
+
+def _architecture(gpu: tuple[int, int], nvcc: Nvcc) -> str:
+    older = [each for each in nvcc.gpus if each <= gpu]
+    if not older:
+        raise BuildError(
+            f"nvcc: expected one that compiles for compute capability {capability(gpu)}, got {nvcc}, which compiles "
+            f"for {', '.join(map(capability, nvcc.gpus))}. Set CUDA_HOME to another CUDA."
+        )
+    # The driver compiles PTX of the newest chip that nvcc knows for a GPU that is newer.
+    return capability(older[-1]) + ("" if older[-1] == gpu else "+PTX")
 
 
 def covers(built_for: Iterable[str], gpu: tuple[int, int]) -> bool:
@@ -171,7 +197,7 @@ def covers(built_for: Iterable[str], gpu: tuple[int, int]) -> bool:
 
 
 def _parse(name: str) -> tuple[tuple[int, int], bool, bool] | None:
-    """'9.0a+PTX' as its number, whether it has a letter (and runs on that chip alone), whether it has PTX."""
+    """'9.0a+PTX' as its number, whether it has a letter (and runs on that chip only), and whether it has PTX."""
     found = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", name)
     return found and ((int(found[1]), int(found[2])), bool(found[3]), bool(found[4]))
 
@@ -190,21 +216,21 @@ def _target_flags(names: Iterable[str]) -> list[str]:
 
 
 def build(csrc: Path, torch_folder: Path, work: Path, log: Path, nvcc: Nvcc, built_for: Sequence[str]) -> Path:
-    """Compile and link; what is up to date is left alone.
+    """Compile and link what is not up to date.
 
     Args:
-        csrc: The sources.
-        torch_folder: Where the package torch is.
-        work: A folder for objects and the library; made if need be.
-        log: A file for what the tools say; replaced.
+        csrc: Folder of the sources.
+        torch_folder: Folder of the package torch.
+        work: Folder for objects and the library; created if need be.
+        log: File for the output of the tools; overwritten.
         nvcc: The compiler.
-        built_for: What `architectures` returned.
+        built_for: Architectures, as `architectures` returns them.
 
     Returns:
-        The library, in `work`.
+        The path of the library, in ``work``.
 
     Raises:
-        BuildError: A tool is missing, or fails.
+        BuildError: A tool is missing or fails.
     """
     compiler = find_compiler()
     work.mkdir(parents=True, exist_ok=True)
@@ -249,7 +275,7 @@ def build(csrc: Path, torch_folder: Path, work: Path, log: Path, nvcc: Nvcc, bui
 
 
 def undefined_symbols(objects: Iterable[Path], compiler: str) -> set[str]:
-    """What the objects call and do not define, each for itself."""
+    """Functions that any of the objects calls and does not define itself."""
     nm = subprocess.run([compiler, "-print-prog-name=nm"], capture_output=True, text=True, check=True).stdout.strip()
     listed = subprocess.run([nm, "-u", *map(str, objects)], capture_output=True, text=True, check=True).stdout
     return set(re.findall(r"^\s+[Uw] (\w+)", listed, re.MULTILINE))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the native libraries are built with: a C++ compiler, nvcc, ninja, and the flags that all of them share.
+"""The tools that build the native libraries: a C++ compiler, nvcc and ninja, and the flags that all libraries share.
 
-What enters: environment variables and PATH. What leaves: tools that were tried and work, or a `BuildError` that says
-how to get one. `setup.py` asks here before anything is installed, so only the standard library is imported.
+Tools are found by environment variables and on PATH, and tried. Where one is missing or does not work, a `BuildError`
+says how to get it. `setup.py` uses this module before anything is installed, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pathlib import Path
 from freewire.errors import BuildError
 
 MIN_TORCH = (2, 11)
-# The oldest torch the libraries may be loaded into, as torch/headeronly/version.h lays it out: one byte a part.
+# The oldest torch that can load the libraries, encoded as in torch/headeronly/version.h: one byte per part.
 TORCH_TARGET_VERSION = f"0x{MIN_TORCH[0]:02x}{MIN_TORCH[1]:02x}000000000000"
 CXX_FLAGS = ("-std=c++20", "-O3", "-g0", "-fvisibility=hidden", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}")
 
-MIN_NVCC = (12, 0)  # the first that compiles C++20
+MIN_NVCC = (12, 0)  # the first one that compiles C++20
 
 INSTALL_COMPILER = (
     "Install one: `apt install g++` (Debian, Ubuntu), `dnf install gcc-c++` (Fedora), "
@@ -41,7 +41,7 @@ INSTALL_NVCC = (
     "(https://developer.nvidia.com/cuda-downloads); or set CUDA_HOME to one that is already here."
 )
 
-#: Where nvcc may be though it is not on PATH: in pip's packages, and where NVIDIA's toolkit goes.
+#: Where nvcc may be if it is not on PATH: in pip's packages, and where NVIDIA's toolkit is installed.
 NVCC_FOLDERS = (sysconfig.get_path("platlib") + "/nvidia/cu*/bin", "/usr/local/cuda/bin")
 
 # Needs the C++20 standard library as well as the language.
@@ -54,11 +54,11 @@ int main() { const int one[1] = {1}; return twice<int>(one) - 2; }
 
 
 def find_compiler() -> str:
-    """Return the C++ compiler's name: CXX's, or else the first of the usual ones that is on PATH."""
+    """Return the name of the C++ compiler: that in CXX, or else the first of the usual ones that is on PATH."""
     chosen = shlex.split(os.environ.get("CXX", ""))
     if chosen and Path(chosen[0]).name in ("ccache", "sccache"):
-        del chosen[0]  # torch puts it in front itself
-    if len(chosen) > 1:  # torch takes all of CXX for the name of one program
+        del chosen[0]  # torch adds it itself
+    if len(chosen) > 1:  # torch treats all of CXX as the name of one program
         raise BuildError(
             f"C++ compiler: expected CXX to name one program, got CXX={os.environ['CXX']!r}. Move its "
             "arguments to CXXFLAGS."
@@ -104,8 +104,8 @@ class Nvcc:
     """CUDA's compiler.
 
     Attributes:
-        path: How to call it.
-        version: Of CUDA, major and minor.
+        path: Path of the program.
+        version: Version of CUDA, major and minor.
         gpus: Compute capabilities that it compiles for, major and minor, oldest first.
     """
 
@@ -115,14 +115,14 @@ class Nvcc:
 
     @property
     def compiler_options(self) -> list[str]:
-        """Names the host's compiler, where nothing in the environment names it to nvcc itself."""
+        """Options that name the host compiler, unless the environment names one to nvcc itself."""
         own = " ".join(os.environ.get(f"NVCC_{name}", "") for name in ("PREPEND_FLAGS", "APPEND_FLAGS"))
         named = os.environ.get("NVCC_CCBIN") or re.search(r"-ccbin|--compiler-bindir", own)
         return [] if named else ["-ccbin", find_compiler()]
 
     @property
     def runtime_folders(self) -> list[str]:
-        """Where CUDA's static runtime is, if nvcc does not look there itself: in pip's packages."""
+        """The folder of CUDA's static runtime in pip's packages, where nvcc does not look; else empty."""
         folder = Path(self.path).resolve().parents[1] / "lib"
         return [str(folder)] if (folder / "libcudart_static.a").is_file() else []
 
@@ -148,7 +148,7 @@ def find_nvcc() -> Nvcc:
 
 
 def _nvcc_candidates() -> Iterator[tuple[str, str]]:
-    """Where nvcc may be: the variable that says so, or "", and the path."""
+    """Yield where nvcc may be: the variable that says so, or "", and the path."""
     if chosen := os.environ.get("CUDACXX"):
         yield "CUDACXX", chosen
     for name in ("CUDA_HOME", "CUDA_PATH"):
@@ -170,7 +170,7 @@ def _checked_nvcc(path: str) -> Nvcc:
 
 
 def _ask(path: str, option: str, pattern: str) -> list[tuple[str, str]]:
-    """The two groups of every match in what nvcc answers."""
+    """Run nvcc with an option, and return the two groups of every match in its output."""
     done = subprocess.run([path, option], capture_output=True, text=True, errors="replace")
     found = re.findall(pattern, done.stdout)
     if done.returncode or not found:

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Find the CUDA kernels for the GPUs here, or build them once and keep them.
+"""Find the CUDA kernels for the GPUs of this machine, or build them once and keep them.
 
-What enters: the installed library, if there is one, and what an earlier build left in the user's cache
-($FREEWIRE_CACHE, else $XDG_CACHE_HOME/freewire, else ~/.cache/freewire). What leaves: the path of a library that was
-built from these sources, for these GPUs and this driver.
+`find_or_build` returns the path of a library that was built from these sources, for these GPUs and this driver: the
+installed one, or one that an earlier build has put into the user's cache ($FREEWIRE_CACHE, else
+$XDG_CACHE_HOME/freewire, else ~/.cache/freewire), or a new one.
 
-Why at first use: a wheel for the CPU serves a GPU too, where nvcc is. Any number of processes may come at once: one
-builds, under a lock that dies with it, and renames the whole library into place. What is loaded runs as this user, so
-the cache is the user's own: one that somebody else has, or may write to, is refused.
+Kernels are built at first use so that a wheel for the CPU is enough on a GPU too, where nvcc is. Any number of
+processes may ask at once: one builds, under a lock that ends with its process, and renames the finished library into
+place. Loaded code runs as this user, so a cache that belongs to somebody else, or that others may write to, is refused.
 """
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import hashlib
 import os
 import platform
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from filelock import FileLock, Timeout
 
 from freewire._native import cuda_build, toolchain
 from freewire.errors import BuildError
@@ -36,14 +36,14 @@ _BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class _Wanted(NamedTuple):
-    """What a library must fit."""
+    """What a library must have been built from and for."""
 
     sources: str | None  # source_hash(); None where there are no sources to compare with
     gpus: list[tuple[int, int]]
-    driver: tuple[int, int] | None  # the newest CUDA it knows; None: no driver
+    driver: tuple[int, int] | None  # the newest CUDA that it supports; None without a driver
 
     def shortcoming(self, library: Path) -> str | None:
-        """Why the library does not do, in words; None where it does."""
+        """Why the library does not fit, in words; None where it does."""
         if not library.is_file():
             return "no such file"
         stamp = cuda_build.read_stamp(library)
@@ -59,7 +59,7 @@ class _Wanted(NamedTuple):
 
     @property
     def newest_cuda(self) -> int:
-        """The newest major version of CUDA whose programs run here."""
+        """The newest major version of CUDA whose programs run on this machine."""
         return self.driver[0] if self.driver else sys.maxsize
 
 
@@ -67,12 +67,12 @@ def find_or_build(installed: Path) -> Path:
     """Return a library of CUDA kernels that fits this machine, built now if there is none.
 
     Args:
-        installed: Where an installation has its library, if it has one.
+        installed: Path where an installation has its library, if it has one.
 
     Raises:
-        BuildError: There is none, and it cannot be built; or no kernels could run here.
+        BuildError: There is none and it cannot be built, or no kernels could run on this machine.
     """
-    cuda_build.wish()  # a wrong FREEWIRE_CUDA is said even where it does not matter yet
+    cuda_build.requested()  # raises for a wrong FREEWIRE_CUDA even where it does not matter yet
     gpus = cuda_build.visible_gpus()
     _check_device(gpus)
     csrc = cuda_build.source_folder()
@@ -84,7 +84,7 @@ def find_or_build(installed: Path) -> Path:
         if csrc is None:
             raise BuildError(f"sources: expected {installed.parent / 'csrc'}, got none. Install freewire again.")
         folder = cache_folder() / "cuda" / _key(wanted)
-        return _kept(folder, wanted) or _build(folder, csrc, wanted)
+        return _cached(folder, wanted) or _build(folder, csrc, wanted)
     except BuildError as error:
         raise BuildError(
             f"CUDA kernels: expected {installed.name} in {installed.parent}, got {why}, and they cannot be built here. "
@@ -93,13 +93,13 @@ def find_or_build(installed: Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where builds are kept, for this user.
+    """The folder where this user's builds are kept.
 
     Raises:
-        BuildError: It is in a home, and there is none.
+        BuildError: It is in a home folder, and there is none.
     """
     chosen, standard = os.environ.get("FREEWIRE_CACHE"), Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not chosen and standard.is_absolute():  # a relative one is ignored: the XDG specification says so
+    if not chosen and standard.is_absolute():  # the XDG specification says to ignore a relative one
         return standard / "freewire"
     folder = Path(chosen or "~/.cache/freewire")
     try:
@@ -109,7 +109,7 @@ def cache_folder() -> Path:
 
 
 def driver_version() -> tuple[int, int] | None:
-    """The newest CUDA that the NVIDIA driver knows; None without a driver."""
+    """The newest CUDA that the NVIDIA driver supports; None without a driver."""
     version = ctypes.c_int(0)
     try:
         if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version)):
@@ -133,16 +133,16 @@ def _check_device(gpus: list[tuple[int, int]]) -> None:
 
 
 def _key(wanted: _Wanted) -> str:
-    """Names a folder of the cache: the sources, and the system, since machines of several kinds may share a home."""
+    """A name for a folder of the cache: by sources, and by system, since machines of several kinds may share a home."""
     system = f"{platform.machine()} {' '.join(platform.libc_ver())}"
     return hashlib.sha256(f"{wanted.sources} {system}".encode()).hexdigest()[:16]
 
 
-def _kept(folder: Path, wanted: _Wanted) -> Path | None:
+def _cached(folder: Path, wanted: _Wanted) -> Path | None:
     """The library of an earlier build that fits, if there is one.
 
     Raises:
-        BuildError: Others could have put it there.
+        BuildError: Another user could have put it there.
     """
     _check_own(*folder.parents[1::-1], folder)
     libraries = sorted(folder.glob("libfreewire_cuda-*.so"))
@@ -153,10 +153,10 @@ def _kept(folder: Path, wanted: _Wanted) -> Path | None:
 
 
 def _check_own(*paths: Path) -> None:
-    """Refuse what belongs to another user than this one and root, and what others may write to.
+    """Raise `BuildError` for what belongs to a user other than this one and root, or what others may write to.
 
     Args:
-        paths: Folders, from the cache's own inwards, or a library; those that are not there do no harm.
+        paths: Folders, from the cache inwards, or a library. Those that do not exist are skipped.
     """
     for path in paths:
         try:
@@ -176,8 +176,8 @@ def _check_own(*paths: Path) -> None:
 
 
 def _build(folder: Path, csrc: Path, wanted: _Wanted) -> Path:
-    """Build in the cache, unless another process just has."""
-    if cuda_build.wish() is False:
+    """Build in the cache, unless another process has just done so."""
+    if cuda_build.requested() is False:
         raise BuildError("FREEWIRE_CUDA: expected it unset, or 1, for building at first use, got 0. Unset it.")
     nvcc = toolchain.find_nvcc()
     toolchain.check_compiler()
@@ -189,24 +189,20 @@ def _build(folder: Path, csrc: Path, wanted: _Wanted) -> Path:
             f"({nvcc.path}). Update the driver, or set CUDA_HOME to an older CUDA."
         )
     built_for = cuda_build.architectures(nvcc, wanted.gpus)
-    missing = [cuda_build.capability(gpu) for gpu in wanted.gpus if not cuda_build.covers(built_for, gpu)]
-    if missing:
-        raise BuildError(
-            f"TORCH_CUDA_ARCH_LIST: expected a list that has this GPU's compute capability {', '.join(missing)}, got "
-            f"{' '.join(built_for)}. Add it, or unset the list."
-        )
     with _locked(folder):
-        if found := _kept(folder, wanted):
+        if found := _cached(folder, wanted):
             return found
         for abandoned in folder.glob("work-*"):  # by a process that was killed
             shutil.rmtree(abandoned, ignore_errors=True)
+        if ignored := cuda_build.ignored_list(built_for, wanted.gpus):
+            _say(ignored)
         name = f"libfreewire_cuda-{nvcc.version[0]}.{nvcc.version[1]}-{'-'.join(built_for)}.so"
         _say(f"building the CUDA kernels for {', '.join(built_for)} with {nvcc}, once, in about a minute: {folder}")
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as work:
             torch_folder, log = Path(torch.__file__).parent, folder / "build.log"
             library = cuda_build.build(csrc, torch_folder, Path(work), log, nvcc, built_for)
-            library.chmod(stat.S_IMODE(library.stat().st_mode) & ~_BY_OTHERS)  # a umask of 002 leaves it to the group
+            library.chmod(stat.S_IMODE(library.stat().st_mode) & ~_BY_OTHERS)  # a umask of 002 lets the group write
             os.replace(library, folder / name)
         _say(f"built the CUDA kernels in {time.monotonic() - started:.0f} s")
     return folder / name
@@ -214,24 +210,28 @@ def _build(folder: Path, csrc: Path, wanted: _Wanted) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system lets go of it when the process ends, however that comes."""
+    """Hold the folder's lock, which the system releases when the process ends, even if it is killed."""
     try:
         for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
             missing.mkdir(mode=0o700, exist_ok=True)
         _check_own(*folder.parents[1::-1], folder)  # before anything is written there
-        lock = (folder / "lock").open("a")
+        (folder / "lock").open("a").close()
     except OSError as error:
         raise _unusable(folder, f"which cannot be written ({error.strerror})") from error
-    with lock:
+    # The package's other kind of lock, for file systems without any, would outlive a process that is killed.
+    lock = FileLock(folder / "lock", fallback_to_soft=False)
+    try:
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                _say(f"waiting for another process, which builds the CUDA kernels: {folder}")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:  # some network file systems have no locks
-            raise _unusable(folder, f"which cannot be locked ({error.strerror})") from error
+            lock.acquire(blocking=False)
+        except Timeout:
+            _say(f"waiting for another process, which builds the CUDA kernels: {folder}")
+            lock.acquire()
+    except OSError as error:  # some network file systems have no locks
+        raise _unusable(folder, f"which cannot be locked ({error.strerror})") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _unusable(folder: Path, why: str) -> BuildError:

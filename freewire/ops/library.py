@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Load the compiled kernels into torch.
 
-What enters: `libfreewire_cpu.so` and, where there is one, `libfreewire_cuda.so`, built by `setup.py` and lying next to
-this file in regular and editable installs alike. What leaves: `torch.ops.freewire.*`, registered by the libraries as
-they load. Importing this module loads the CPU's, once a process; the GPU's waits for a network that moves to one.
+Loading a library registers its operators as `torch.ops.freewire.*`. `setup.py` builds `libfreewire_cpu.so` and, where
+nvcc is, `libfreewire_cuda.so`; they are in the folder of `freewire._native` in regular and editable installs alike.
+Importing this module loads the CPU library. The GPU library is loaded when a module first moves to a GPU.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ def load_library(path: Path) -> None:
     """Load one library of operators; loading it a second time does nothing.
 
     Args:
-        path: the shared library.
+        path: Path of the shared library.
 
     Raises:
-        BuildError: the library is not there, or this torch or machine cannot load it.
+        BuildError: There is no such file, or this torch or machine cannot load it.
     """
     if not path.is_file():
         raise BuildError(f"compiled kernels: expected {path.name} in {path.parent}, got no such file. {BUILD_REMEDY}")
     try:
         torch.ops.load_library(path)
     except OSError as error:
-        why = error.__cause__ or error  # torch names the library, the system what is wrong with it
+        why = error.__cause__ or error  # torch's error names the library, its cause says what is wrong with it
         raise BuildError(
             f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {why}. {BUILD_REMEDY}"
         ) from error
 
 
 def load_cuda() -> None:
-    """Load the CUDA kernels, built first where there are none; once they are loaded, it does nothing.
+    """Load the CUDA kernels, and build them first where there are none; once they are loaded, it does nothing.
 
     Raises:
-        BuildError: they are not there and cannot be built, or this torch or machine cannot load them.
+        BuildError: There are none and they cannot be built, or this torch or machine cannot load them.
     """
     global _cuda_is_loaded
     with _cuda_lock:

@@ -219,7 +219,7 @@ class TestCuda:
         return tools.play_nvcc(monkeypatch, tmp_path / "bin")
 
     @pytest.mark.parametrize(
-        ("wish", "nvcc", "torch_cuda", "optional", "said"),
+        ("requested", "nvcc", "torch_cuda", "optional", "said"),
         [
             ("", "13.0", "13.0", True, ""),
             ("", "12.8", "13.0", True, ""),
@@ -234,7 +234,7 @@ class TestCuda:
     )
     def test_part_of_it(
         self,
-        wish: str,
+        requested: str,
         nvcc: str,
         torch_cuda: str | None,
         optional: bool | None,
@@ -245,7 +245,7 @@ class TestCuda:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.setattr(torch.version, "cuda", torch_cuda)
-        monkeypatch.setenv("FREEWIRE_CUDA", wish)
+        monkeypatch.setenv("FREEWIRE_CUDA", requested)
         tools.write_nvcc(calls.parent, nvcc) if nvcc else (calls.parent / "nvcc").unlink()
         libraries = build.cuda_libraries()
         assert [(each.name, each.optional) for each in libraries] == (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Compiling and linking the CUDA library: what is built when, for which GPUs. The nvcc is that of tests/support/tools.py."""
+"""Compiling and linking the CUDA library: what is built when, and for which GPUs. The nvcc is a fake."""
 
 from __future__ import annotations
 
@@ -107,13 +107,34 @@ class TestArchitectures:
             ("", [(8, 6), (9, 0)], "8.6 9.0"),
             ("", [(8, 9), (12, 1)], "8.6+PTX 12.0+PTX"),  # newer than this nvcc
             ("native", [(9, 0)], "9.0"),
-            ("8.0", [(9, 0)], "8.0"),
+            ("native", [], "7.5 8.0 8.6 9.0 12.0+PTX"),
+            ("8.0", [(9, 0)], "9.0"),
+            ("Hopper", [(9, 0)], "9.0"),  # wrong, but ignored
             ("8.0;9.0a 12.0+PTX,8.0", [], "8.0 9.0a 12.0+PTX"),
         ],
     )
     def test_chosen(self, asked: str, gpus: list, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", asked)
         assert " ".join(cuda_build.architectures(toolchain.find_nvcc(), gpus)) == expected
+
+    @pytest.mark.parametrize(
+        ("asked", "gpus", "ignored"),
+        [
+            ("", [(9, 0)], False),
+            ("native", [(9, 0)], False),
+            ("9.0", [(9, 0)], False),
+            ("9.0;8.6", [(8, 6), (9, 0)], False),
+            ("8.0;9.0+PTX", [(9, 0)], True),
+            ("8.0", [], False),
+        ],
+    )
+    def test_an_ignored_list_is_said(
+        self, asked: str, gpus: list, ignored: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", asked)
+        found = cuda_build.ignored_list(cuda_build.architectures(toolchain.find_nvcc(), gpus), gpus)
+        said = f"TORCH_CUDA_ARCH_LIST={asked!r} is ignored, since torch sees a GPU here; hide it with "
+        assert found == (said + "CUDA_VISIBLE_DEVICES= to build for the list" if ignored else None)
 
     @pytest.mark.parametrize("wrong", ["Hopper", "10.0", "sm_90", "9"])
     def test_wrong_list(self, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""First use of the CUDA library: found, or built once and kept. nvcc is that of tests/support/tools.py, the GPU is played."""
+"""First use of the CUDA library: found, or built once and kept. The nvcc and the GPU are fakes."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
+import fcntl  # filelock calls it
 import importlib.util
 import os
 import re
@@ -12,11 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from freewire._native import cuda_build, toolchain
 from freewire.errors import BuildError
@@ -27,7 +29,7 @@ from tests.support.messages import assert_refused
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Play an nvcc that compiles what is C++; returns the file that notes its calls."""
+    """Put an nvcc for plain C++ in place; returns the file where it records its calls."""
     return tools.play_nvcc(monkeypatch, tmp_path / "bin")
 
 
@@ -72,7 +74,7 @@ class TestFirstUse:
         assert cuda_cache.find_or_build(installed) == library
         assert (calls.read_text(), capfd.readouterr().err) == ("", "")
 
-    def test_kept_one_serves_without_nvcc(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_cached_one_is_used_without_nvcc(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         library = cuda_cache.find_or_build(installed)
         monkeypatch.setenv("CUDACXX", "gone")
         monkeypatch.setenv("FREEWIRE_CUDA", "0")
@@ -90,7 +92,7 @@ class TestFirstUse:
         (csrc / "answer.h").write_text("inline int answer() { return 42; }\n")
         assert cuda_cache.find_or_build(installed).parent != first.parent
 
-    def test_installed_one_is_taken(self, installed: Path, csrc: Path, calls: Path) -> None:
+    def test_installed_one_is_used(self, installed: Path, csrc: Path, calls: Path) -> None:
         self.install(installed, csrc)
         assert cuda_cache.find_or_build(installed) == installed
         assert calls.read_text() == ""
@@ -130,7 +132,7 @@ class TestFirstUse:
         monkeypatch.setenv("FREEWIRE_CUDA", "0")
         self.refused(installed, "FREEWIRE_CUDA: expected it unset, or 1, .*, got 0. Unset it")
 
-    def test_asked_for(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_requested(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FREEWIRE_CUDA", "1")
         assert cuda_cache.find_or_build(installed).is_file()
 
@@ -142,7 +144,7 @@ class TestFirstUse:
 
     def test_no_sources(self, installed: Path, csrc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(cuda_build, "source_folder", lambda: None)
-        self.refused(installed, "sources: expected .*csrc, got none. Install freewire again")
+        self.refused(installed, "sources: expected .*/csrc, got none. Install freewire again")
         self.install(installed, csrc)
         assert cuda_cache.find_or_build(installed) == installed
 
@@ -163,9 +165,15 @@ class TestFirstUse:
             installed, r"nvcc: expected one of CUDA 12 or older, .*, got nvcc 13\.0 \(.*\)\. Update the driver"
         )
 
-    def test_list_without_this_gpu(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;8.6")
-        self.refused(installed, r"TORCH_CUDA_ARCH_LIST: expected a list that has .* 9\.0, got 8\.0 8\.6\. Add it")
+    @pytest.mark.parametrize("wanted", ["8.0;8.6", "9.0;Hopper"])
+    def test_the_list_is_ignored_for_the_gpu_at_hand(
+        self, wanted: str, installed: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    ) -> None:
+        monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", wanted)
+        assert cuda_cache.find_or_build(installed).name == "libfreewire_cuda-13.0-9.0.so"
+        ignored, building, _ = capfd.readouterr().err.splitlines()
+        assert ignored.startswith(f"freewire: TORCH_CUDA_ARCH_LIST={wanted!r} is ignored, since torch sees a GPU here")
+        assert "building the CUDA kernels for 9.0" in building
 
     def test_cache_cannot_be_written(self, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "file").touch()
@@ -223,12 +231,46 @@ class TestFirstUse:
     @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
     @pytest.mark.parametrize("waits", [False, True])
     def test_no_locks(self, number: int, waits: bool, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file system without locks: refused, not replaced by a lock that outlives a killed process."""
+        numbers = iter([errno.EAGAIN, number] if waits else [number])
+
         def flock(file: object, how: int) -> None:
-            raise OSError(errno.EAGAIN if waits and how & fcntl.LOCK_NB else number, os.strerror(number))
+            found = next(numbers)
+            raise OSError(found, os.strerror(found))
 
         monkeypatch.setattr(fcntl, "flock", flock)
         expected = rf"FREEWIRE_CACHE: .*, got .*, which cannot be locked \({os.strerror(number)}\)\. Set FREEWIRE_CACHE"
         self.refused(installed, expected)
+        assert next(numbers, None) is None
+
+    def test_lock_cannot_be_written(self, installed: Path) -> None:
+        folder = cuda_cache.find_or_build(installed).parent
+        next(folder.glob("*.so")).unlink()
+        (folder / "lock").unlink()
+        (folder / "lock").mkdir()
+        self.refused(installed, rf"FREEWIRE_CACHE: .*, got {folder}, which cannot be written \(Is a directory\)\. Set")
+
+    def test_waiting_is_said_once(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        library = cuda_cache.find_or_build(installed)
+        library.unlink()
+        held, let_go, said = threading.Event(), threading.Event(), list[str]()
+
+        def hold() -> None:
+            with FileLock(library.with_name("lock")):
+                held.set()
+                let_go.wait(60)
+
+        def say(what: str) -> None:
+            said.append(what.partition(" the CUDA")[0])
+            threading.Timer(0.3, let_go.set).start()  # some attempts to lock later
+
+        monkeypatch.setattr(cuda_cache, "_say", say)
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert held.wait(60)
+        assert cuda_cache.find_or_build(installed) == library
+        holder.join()
+        assert said == ["waiting for another process, which builds", "building", "built"]
 
     def test_others_cannot_write_what_it_makes(
         self, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -245,7 +287,7 @@ class TestFirstUse:
         assert [folder.stat().st_mode & 0o777 for folder in made] == [0o700] * 4
         assert cuda_cache.find_or_build(installed) == library
 
-    #: How far inside the cache something lies: the library, its folder, `cuda`, the cache.
+    #: How far above the library something is: the library itself, its folder, `cuda`, the cache.
     LAYERS = pytest.mark.parametrize("above", [0, 1, 2, 3])
 
     @LAYERS
@@ -272,7 +314,7 @@ class TestFirstUse:
         self.belongs(monkeypatch, place, 4321)
         self.refused(installed, f"FREEWIRE_CACHE: .* only you .*, got {place}, which belongs to user 4321. Set")
 
-    def test_what_is_roots_is_taken(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_belongs_to_root_is_accepted(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         library = cuda_cache.find_or_build(installed)
         for place in (library, *library.parents[:3]):
             self.belongs(monkeypatch, place, 0)
@@ -280,14 +322,14 @@ class TestFirstUse:
         assert cuda_cache.find_or_build(installed) == library
 
     def belongs(self, monkeypatch: pytest.MonkeyPatch, place: Path, user: int) -> None:
-        """Play that a file is some user's: to give it away takes root."""
+        """Pretend that a file belongs to some user; really changing the owner takes root."""
         real = Path.stat
 
-        def played(path: Path, **options: bool) -> os.stat_result:
+        def fake(path: Path, **options: bool) -> os.stat_result:
             found = real(path, **options)
             return os.stat_result((*found[:4], user, *found[5:])) if path == place else found
 
-        monkeypatch.setattr(Path, "stat", played)
+        monkeypatch.setattr(Path, "stat", fake)
 
     def test_nothing_is_written_where_others_may_write(self, installed: Path, tmp_path: Path, calls: Path) -> None:
         (tmp_path / "cache").mkdir()
@@ -296,14 +338,14 @@ class TestFirstUse:
         assert (list((tmp_path / "cache").iterdir()), calls.read_text()) == ([], "")
 
     def test_made_writable_while_it_waited(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """`_build` looks again, for `_kept` may have found no folder yet."""
+        """`_build` checks once more, since `_cached` may have found no folder yet."""
         library = cuda_cache.find_or_build(installed)
         library.parent.chmod(0o770)
-        monkeypatch.setattr(cuda_cache, "_kept", lambda folder, wanted: None)
+        monkeypatch.setattr(cuda_cache, "_cached", lambda folder, wanted: None)
         self.refused(installed, r"FREEWIRE_CACHE: .*, which others may write to \(mode 0770\)\. Set")
 
 
-# Finds or builds in a process of its own; what the fixtures above play, it plays too.
+# Finds or builds in a process of its own, with the same fakes as the fixtures above.
 FIRST_USE = """
 import sys, torch
 from pathlib import Path
