@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Reading and writing graphs, in the format that a file's suffix names.
 
-Whatever the format, a file is data only: nothing in it is executed, and its contents are checked as a caller's
-arguments are. Networks with their weights are files of `freewire.nn.serialization`.
+In all formats a file is data only: nothing in it is executed, and its contents are checked as a caller's arguments are.
+Networks with their weights are files of `freewire.nn.serialization`.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def _node_fields(data: GraphData, inputs: IntArray, outputs: IntArray) -> dict[s
     found: dict[str, NDArray[Any] | None] = {}
     for field in NODE_FIELDS:
         given = data.fields.get(field.name)
-        if field.role == "parameter":
+        if field.default is None:
             found[field.name] = None if given is None else _without_inputs(field, given, inputs, data.names)
             continue
         values = np.full(len(data.names), field.default, field.dtype)
@@ -141,9 +141,9 @@ def _node_fields(data: GraphData, inputs: IntArray, outputs: IntArray) -> dict[s
 def _without_inputs(
     field: Field, given: NDArray[Any], inputs: IntArray, names: Sequence[Hashable]
 ) -> NDArray[Any] | None:
-    """A copy without the inputs' values, which must be 0; None where no node has a value."""
+    """A copy without the inputs' values, which must be 0 for a parameter; None where no node has a value."""
     refused = inputs[np.nan_to_num(given[inputs]) != 0]
-    if len(refused):
+    if len(refused) and field.role == "parameter":
         raise GraphError(
             f"{field.name}: expected 0 at an input, got {given[refused[0]]} at {names[refused[0]]!r}. "
             f"An input's value is the feature itself: move the {field.name} to a node that reads it."

@@ -135,6 +135,8 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
             shape = edges.shape[1] if field.element == "edge" else num_nodes
             fields[field.name] = array = _array(tensors, field.name, _tensor(field.empty(0)).dtype, (shape,))
             legal = field.legal(array)
+            if field.default is None:
+                legal |= field.is_missing(array)
             if not legal.all():
                 raise ValueError(f"{field.name} has the illegal value {array[~legal][0]}")
     ends = [_array(tensors, name, torch.int64, (None,)) for name in ("inputs", "outputs")]

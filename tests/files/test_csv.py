@@ -81,6 +81,11 @@ class TestRead:
         assert g.sign.tolist() == [1, -1, 0]
         assert g.frozen.tolist() == [True, False, False]
 
+    def test_columns_without_gaps(self, tmp_path):
+        g = read_csv(tmp_path, "pre,post,sign,frozen\n0,1,+1,TRUE\n0,1,-1.0,0\n1,2,0,false\n")
+        assert g.sign.tolist() == [1, -1, 0]
+        assert g.frozen.tolist() == [True, False, False]
+
     @pytest.mark.parametrize(
         ("content", "line", "said"),
         [
@@ -100,6 +105,8 @@ class TestRead:
             ('"a\n1",b,1\nb,c,x\n', 3, "expected a number as weight, got 'x'"),
             ("a,b,1\n" * 2000 + "b,c,nan\n" + "a,b,1\n" * 2000, 2001, "expected a number as weight, got 'nan'"),
             ("pre,post,sign\na,b,1\nb,c,2\n", 3, "expected -1, 0 or 1 as sign, got '2'"),
+            ("pre,post,sign\na,b,true\n", 2, "expected -1, 0 or 1 as sign, got 'true'"),
+            ("pre,post,frozen\na,b,1\nb,c,1.0\n", 3, "expected true or false as frozen, got '1.0'"),
             ("pre,post,frozen\na,b,yes\n", 2, "expected true or false as frozen, got 'yes'"),
             (
                 "a,\n",

@@ -73,8 +73,9 @@ def test_an_older_pickle_lacks_newer_fields():
         (Sign("extra", "edge", "wiring"), [1, None, -1]),
         (Flag("extra", "edge", "constraint"), [True, None, None]),
         (Number("extra", "node", "parameter"), [None, 0.25, None]),
+        (Number("extra", "node", "wiring"), [None, 0.25, None]),
     ],
-    ids=lambda value: f"{value.element}-{type(value).__name__}" if isinstance(value, Field) else "",
+    ids=lambda value: f"{value.element}-{value.role}-{type(value).__name__}" if isinstance(value, Field) else "",
 )
 def test_a_new_line_is_carried_everywhere(field, values, monkeypatch, tmp_path):
     """networkx, canonical order, union, pickles, and files: nobody names the fields one by one."""
@@ -108,5 +109,8 @@ def test_a_new_line_is_carried_everywhere(field, values, monkeypatch, tmp_path):
     for suffix in (".json", ".graphml", ".csv")[: 3 if field.element == "edge" else 2]:
         fw.write_graph(g, tmp_path / f"g{suffix}")
         np.testing.assert_array_equal(found(fw.read_graph(tmp_path / f"g{suffix}")), found(g))
+    if field.role == "wiring":
+        fw.save(fw.Network(g), tmp_path / "net")
+        np.testing.assert_array_equal(found(fw.load(tmp_path / "net").graph), found(g))
     plain = fw.Graph.from_networkx(nx.DiGraph(list(G.edges)))
     assert (g.wiring_hash != plain.wiring_hash) == (field.role == "wiring")
