@@ -140,12 +140,12 @@ class TestGpu:
         """The GPU parts of `main`, with the networks on the CPU."""
         chip = {"name": "NVIDIA H200", "major": 9, "minor": 0, "multi_processor_count": 132, "total_memory": 1 << 37}
         chip |= {"pci_domain_id": 0, "pci_bus_id": 5, "pci_device_id": 0}
-        told = "580.1, 1980 MHz, 3201 MHz, 1980 MHz, 700.00 W, 40"
+        output = "580.1, 1980 MHz, 3201 MHz, 1980 MHz, 700.00 W, 40"
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: types.SimpleNamespace(**chip))
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-        monkeypatch.setattr(machine, "_output", lambda *command: told if "--id=00000000:05:00.0" in command else None)
+        monkeypatch.setattr(machine, "_output", lambda *command: output if "--id=00000000:05:00.0" in command else None)
         monkeypatch.setattr(gpu, "captured", lambda label, task: task)
         monkeypatch.setattr(gpu, "measure", lambda *a, device, **k: measure(*a, device="cpu", **k))
         gpu.main(["--quick", "--cases", "W2:1024", "--commit", "abc", "--out", str(tmp_path)])

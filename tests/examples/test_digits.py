@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import re
 import statistics
@@ -19,6 +18,7 @@ import pytest
 import torch
 
 import freewire as fw
+from tests.support.examples import imported
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,13 +29,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def digits() -> Iterator[types.ModuleType]:
     """The example as a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "examples"))
-        module = importlib.import_module("digits")
-        patch.setattr(sys.modules["other_ways"], "ROUNDS", 2)
+    with imported("digits") as module:
+        sys.modules["other_ways"].ROUNDS = 2
         yield module
-    for name in ("digits", "pictures", "other_ways", "progress"):
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

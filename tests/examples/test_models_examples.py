@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import re
-import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,28 +17,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-ROOT = Path(__file__).resolve().parents[2]
-
+from tests.support.examples import imported
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def example(name: str) -> Iterator[types.ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "examples"))
-        yield importlib.import_module(name)
-    for module in (name, "progress"):
-        sys.modules.pop(module, None)
-
-
 @pytest.fixture(scope="module")
 def damage() -> Iterator[types.ModuleType]:
-    yield from example("damage")
+    with imported("damage") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
 def backbone() -> Iterator[types.ModuleType]:
-    yield from example("backbone")
+    with imported("backbone") as module:
+        yield module
 
 
 def run(module: types.ModuleType, out: Path, *options: str) -> str:

@@ -4,19 +4,15 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import re
-import sys
 import types
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
 import freewire as fw
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.examples import imported
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,10 +20,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def ways() -> Iterator[types.ModuleType]:
     """The example's module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "examples"))
-        yield importlib.import_module("other_ways")
-    sys.modules.pop("other_ways", None)
+    with imported("other_ways") as module:
+        yield module
 
 
 def network() -> fw.Network:

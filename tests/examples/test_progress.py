@@ -3,25 +3,21 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 import types
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.examples import imported
 
 
 @pytest.fixture
 def progress() -> Iterator[types.ModuleType]:
     """The example's module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "examples"))
-        yield importlib.import_module("progress")
-    sys.modules.pop("progress", None)
+    with imported("progress") as module:
+        yield module
 
 
 def test_one_line_without_a_terminal(progress, capsys):

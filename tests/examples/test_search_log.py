@@ -3,28 +3,22 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 import types
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import freewire as fw
+from tests.support.examples import imported
 from tests.support.messages import assert_refused
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def log_module() -> Iterator[types.ModuleType]:
     """The example's module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "examples"))
-        yield importlib.import_module("search_log")
-    sys.modules.pop("search_log", None)
+    with imported("search_log") as module:
+        yield module
 
 
 def result(trial: int, repeat: int = 0) -> dict:

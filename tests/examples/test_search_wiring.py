@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import math
 import os
@@ -29,6 +28,7 @@ from matplotlib.colors import to_rgb
 from torch.utils.flop_counter import FlopCounterMode
 
 import freewire as fw
+from tests.support.examples import imported
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS, REPEATS = 8, 2
@@ -40,14 +40,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def example() -> Iterator[types.SimpleNamespace]:
     """The example's modules: trial, log, report, wiring."""
-    names = ("trial", "log", "report", "wiring")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "examples"))
-        modules = {name: importlib.import_module(f"search_{name}") for name in names}
-        patch.setattr(modules["wiring"], "REPEATS", REPEATS)
-        yield types.SimpleNamespace(**modules)
-    for name in ("progress", *(f"search_{name}" for name in names)):
-        sys.modules.pop(name, None)
+    with imported("search_wiring") as wiring:
+        wiring.REPEATS = REPEATS
+        others = {name: sys.modules[f"search_{name}"] for name in ("trial", "log", "report")}
+        yield types.SimpleNamespace(wiring=wiring, **others)
 
 
 @pytest.fixture(scope="module")
