@@ -40,7 +40,8 @@ class Log:
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
         self.results: dict[tuple[int, int], dict[str, Any]] = {}
-        self._lock = filelock.FileLock(f"{path}.lock")
+        # filelock's fallback, a lock by the file's existence, would outlive a killed process.
+        self._lock = filelock.FileLock(f"{path}.lock", fallback_to_soft=False)
         self._acquire()
         self._file = path.open("a+b")
         try:
