@@ -23,7 +23,7 @@ from tests.support.simt_torch import KERNELS
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 STRICT = OVERCOMMIT.exists() and OVERCOMMIT.read_text().strip() == "2"
 NO_ADDRESSES = "this system gives out no addresses without memory behind them (vm.overcommit_memory is 2)"
-CPU = ("csrc/cpu/isa/dispatch.cpp", *(f"csrc/cpu/isa_{name}.cpp" for name in ("avx512", "avx2", "base")))
+CPU = ("csrc/cpu/isa/dispatch.cpp", *(f"csrc/cpu/isa/isa_{name}.cpp" for name in ("avx512", "avx2", "base")))
 SOURCES = ["csrc/testing/large_main.cpp", *CPU, *(str(path.relative_to(native.ROOT)) for path in KERNELS)]
 #: Kept rows, means, products and winners among them; every edge reaches an output.
 GRAPHS = ("random", "mixed_aggregations", "all_activations", "fan_in_33", "mlp")
