@@ -135,17 +135,17 @@ def architectures(nvcc: Nvcc, gpus: Sequence[tuple[int, int]]) -> tuple[str, ...
     Raises:
         BuildError: The list is wrong, or nvcc does not compile for a GPU.
     """
-    known = nvcc.gpus
+    known, asked = nvcc.gpus, _requested_list()
     if gpus:
         return tuple(dict.fromkeys(_architecture(gpu, nvcc) for gpu in gpus))
-    for part in _requested_list():
+    for part in asked:
         found = _parse(part)
         if found is None or found[0] not in known:
             raise BuildError(
                 f"TORCH_CUDA_ARCH_LIST: expected a list such as '8.0;9.0+PTX' of what {nvcc} compiles for "
                 f"({', '.join(map(capability, known))}), got {part!r}. Change it, or unset it."
             )
-    if asked := _requested_list():
+    if asked:
         return tuple(dict.fromkeys(asked))
     names = [capability(gpu) for gpu in DEFAULT_GPUS if gpu in known]
     return (*names[:-1], *(name + "+PTX" for name in names[-1:]))
@@ -163,7 +163,7 @@ def ignored_list(built_for: Sequence[str], gpus: Sequence[tuple[int, int]]) -> s
 
 
 def _requested_list() -> list[str]:
-    """The entries of TORCH_CUDA_ARCH_LIST; none where it is unset or leaves the choice to us."""
+    """The entries of TORCH_CUDA_ARCH_LIST; empty where it is unset, or "native"."""
     asked = [part for part in re.split(r"[\s;,]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "")) if part]
     return [] if asked == ["native"] else asked
 

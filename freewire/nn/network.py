@@ -301,5 +301,5 @@ class Network(Wired):
 
 
 def _autocast(tensor: Tensor, target: torch.dtype) -> Tensor:
-    """Cast an argument as autocast would: it leaves float64, and what is not floating-point."""
+    """Cast an argument as autocast would, which does not cast float64, integers and booleans."""
     return tensor.to(target) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor

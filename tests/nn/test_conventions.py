@@ -144,17 +144,17 @@ class TestConventions:
         x = x_of(net, 6).requires_grad_()
         with torch.autocast("cpu", dtype=target):
             y = net(x)
-            again = net(x.to(target))
+            narrow_input = net(x.to(target))
             values = net.activations(x)
         narrow = copy.deepcopy(net).to(target)
-        assert_same_bits([y, again], [narrow(x.to(target))] * 2)
+        assert_same_bits([y, narrow_input], [narrow(x.to(target))] * 2)
         assert {value.dtype for value in values.values()} == {target}
         y.float().sum().backward()
         narrow(x.to(target)).float().sum().backward()
         assert (x.grad.dtype, net.weight.grad.dtype) == (torch.float32, torch.float32)
         assert_same_bits([net.weight.grad, net.bias.grad], [p.grad.float() for p in narrow.parameters()])
 
-    def test_autocast_leaves_float64_alone(self) -> None:
+    def test_autocast_does_not_cast_float64(self) -> None:
         net = network(GRAPH)
         x = x_of(net, 6)
         want = net(x)

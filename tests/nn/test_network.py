@@ -132,7 +132,7 @@ class TestForward:
 
 
 class TestOneCall:
-    """One operator call forward and one backward, whatever the depth; no path goes level by level."""
+    """One operator call forward and one backward at any depth; no path goes level by level."""
 
     @pytest.mark.parametrize("case", ["single_edge", "random", "chain"])
     @pytest.mark.parametrize(

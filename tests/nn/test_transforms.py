@@ -78,7 +78,7 @@ class TestTransforms:
 
     @pytest.mark.parametrize("dtype", NARROW, ids=str)
     def test_other_derivatives_in_16_bits(self, dtype: torch.dtype) -> None:
-        """What the reference stands in for rounds node values as the kernels do, so that kinks fall alike."""
+        """The reference rounds node values as the kernels do, so that both are on the same side of a kink."""
         graph = fw.generators.random_graph(8, 300, 4, 6, seed=3)  # 300 ReLUs, rounded on the way
         net = network(graph, dtype)
         x, tangent = torch.randn(16, 8).to(dtype), torch.randn(16, 8).to(dtype)

@@ -29,7 +29,7 @@ SHAPES |= {"bands": (1, 21, 33, 6), "empty": (0, 4, 3, 3)}
 def draw(
     shape: tuple[int, ...], count: int, dtype: torch.dtype, seed: int = 0
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-    """xs, weight and kernel, which want gradients, and grad_y; maps are channels_last."""
+    """xs, weight and kernel, which require gradients, and grad_y; maps are channels_last."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -128,8 +128,8 @@ class TestOperator:
         assert torch.autograd.gradcheck(function, (*xs, weight, kernel))
         assert torch.autograd.gradgradcheck(function, (*xs, weight, kernel))
 
-    def test_what_is_heard_may_be_made_of_each_other(self) -> None:
-        """As in every stage: then a gradient that is differentiated again must not be counted twice."""
+    def test_inputs_may_be_computed_from_each_other(self) -> None:
+        """As in every stage. A gradient that is differentiated again must not be counted twice."""
         (x,), weight, kernel, grad_y = draw((2, 3, 4, 3), 1, torch.float64)
         weight = torch.cat([weight, -weight]).detach().requires_grad_()
 
@@ -214,7 +214,7 @@ def test_other_instruction_sets(isa: str) -> None:
 
 
 class TestCanFuse:
-    """`can_fuse`: only what it computes alike, where nobody looks between."""
+    """`can_fuse`: true only for equal values, and where no hook sees what is between the two calls."""
 
     def test_separable_convolutions(self) -> None:
         xs, *_ = draw((2, 3, 4, 5), 2, torch.float32)
@@ -261,7 +261,7 @@ class TestCanFuse:
         torch.func.vmap(lambda x: seen.append(can_fuse([x], convolution)) or x)(torch.zeros(2, *xs[0].shape))
         assert seen == [False]
 
-    def test_not_where_somebody_listens(self) -> None:
+    def test_not_where_hooks_would_notice(self) -> None:
         xs, *_ = draw((2, 3, 4, 5), 2, torch.float32)
         convolution = SeparableConv(3, 3).depthwise
         convolution.forward = convolution.forward  # as libraries do that offload weights
@@ -273,12 +273,12 @@ class TestCanFuse:
             handle.remove()
             assert can_fuse(xs, convolution)
 
-    def test_not_in_what_outlives_the_call(self) -> None:
+    def test_not_in_a_trace(self) -> None:
         xs, *_ = draw((2, 3, 4, 5), 1, torch.float32)
         seen = []
         convolution = SeparableConv(3, 3).depthwise
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that tracing is old
+            warnings.simplefilter("ignore")  # torch.jit.trace is deprecated
             torch.jit.trace(
                 lambda x: seen.append(can_fuse([x], convolution)) or x + 1, (xs[0].detach(),), check_trace=False
             )
@@ -286,7 +286,7 @@ class TestCanFuse:
 
 
 class TestInAStage:
-    """`GraphStage` runs its separable convolutions in one pass; nothing but time and memory tells."""
+    """`GraphStage` runs its separable convolutions in one pass; only time and memory differ."""
 
     @staticmethod
     def stage() -> GraphStage:
@@ -307,7 +307,7 @@ class TestInAStage:
         x = torch.randn(2, 3, 12, 10, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
         return x.requires_grad_()
 
-    def test_gives_what_it_gave(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_same_results(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stage, x = self.stage(), self.images()
         inner = len(stage._fan_ins)
         count, found = self.passes(stage, x, monkeypatch)
@@ -362,7 +362,7 @@ class TestInAStage:
         for got, wanted in zip(torch.autograd.grad(y.square().sum(), [x, *stage.parameters()]), want, strict=True):
             torch.testing.assert_close(got, wanted)
 
-    def test_a_node_that_somebody_listens_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_node_with_a_hook(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stage, x = self.stage(), self.images()
         inner = len(stage._fan_ins)
         heard: list[Tensor] = []

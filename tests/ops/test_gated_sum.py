@@ -23,14 +23,14 @@ from tests.support.tensors import (
 
 #: The longest is longer than a CPU's span.
 SHAPES = {"maps": (2, 5, 7, 3), "vector": (1,), "empty": (0, 4), "long": (3, 8, 23, 31)}
-#: The operators know no network, so there is nothing to stream.
+#: These operators run no network, so there is nothing to stream.
 devices = pytest.mark.parametrize("device", ["cpu", "simt", "cuda"], indirect=True)
 
 
 def draw(
     shape: tuple[int, ...], count: int, dtype: torch.dtype, device: str = "cpu", seed: int = 0
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """xs and weight, which want gradients, and grad_y; maps are channels_last."""
+    """xs and weight, which require gradients, and grad_y; maps are channels_last."""
     generator = torch.Generator().manual_seed(seed)
     drawn = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(count + 1)]
     if len(shape) == 4:
@@ -79,7 +79,7 @@ class TestGatedSum:
                 assert_within(got, exact, rough, f"result {i}")
 
     @pytest.mark.parametrize("relu", [False, True])
-    def test_more_than_a_launch_takes(self, device: str, relu: bool) -> None:
+    def test_more_than_one_launch_accepts(self, device: str, relu: bool) -> None:
         xs, weight, grad_y = draw((5, 7), 150, torch.float64, device)
         for gates in (weight, None):
             for got, want in zip(

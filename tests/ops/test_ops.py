@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The two operators, over device x type x the shared case list: value, gradient, opcheck, bits."""
+"""The operators of networks, over device x type x the shared case list: values, gradients, opcheck, bits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.support.tensors import (
 )
 
 ROW_BYTES = (64, 128, 256)
-#: The 16-bit types take another way only where numbers are read and written: one batch of some tiles shows it.
+#: The 16-bit types differ only where numbers are read and written, for which one batch of several tiles is enough.
 VARIANTS = [(d, b) for d in DTYPES for b in (BATCHES if d not in NARROW else (130,))]
 
 
@@ -131,7 +131,7 @@ class TestForward:
         assert ((got == want) | (got.isnan() & want.isnan())).all()
 
     @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-    def test_a_nan_that_enters_leaves(self, device: str, aggregation: str) -> None:
+    def test_nan_propagates(self, device: str, aggregation: str) -> None:
         graph = fw.Graph.from_edges([0, 1, 2], [3, 3, 3], aggregation=aggregation, output_activation="relu")
         net = network(graph).to(device)
         x = torch.randn(5, 3, dtype=torch.float64)
@@ -389,7 +389,7 @@ def smooth(graph: fw.Graph) -> fw.Graph:
 
 
 def shifted(words: Tensor) -> Tensor:
-    """A plan whose header promises more slots than it has."""
+    """A packed plan whose header states more slots than it has."""
     words = words.clone()
     words[3] += 1
     return words

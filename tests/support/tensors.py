@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What the operator and module tests share: where they run, networks with lively parameters, and the yardstick.
+"""What the tests of operators and modules share: networks with random parameters, and comparisons with the reference.
 
-The yardstick is the float64 reference. A float32 result may miss it by a few times what the float32 reference itself
-misses it by: rounding is the only excuse, and how much of it there is depends on the graph. Where 16 bits store the
-numbers the yardstick rounds every node's value too, so that both fall on the same side of a kink.
+Results are compared with the float64 reference. A float32 result may differ from it by a few times as much as the
+float32 reference does, since how much rounding there is depends on the graph. Where 16 bits store the numbers, the
+float64 reference rounds every node's value too, so that both are on the same side of a kink.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def gradients(run: Callable[[Tensor], Tensor], net: fw.Network, x: Tensor, grad_
 
 
 class _Rounded(torch.autograd.Function):
-    """A value as a type stores it; the gradient passes."""
+    """A value rounded to another type; the gradient passes unchanged."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -86,7 +86,7 @@ class _Rounded(torch.autograd.Function):
 
 @contextlib.contextmanager
 def stored_as(dtype: torch.dtype) -> Iterator[None]:
-    """While it lasts the reference rounds every node's value to a type of 16 bits, as the tape does."""
+    """Inside the context the reference rounds every node's value to a type of 16 bits, as the tape does."""
     functions = ACTIVATION_FUNCTIONS if dtype in NARROW else {}
     rounded = {name: lambda z, f=f: _Rounded.apply(f(z), dtype) for name, f in functions.items()}
     with mock.patch.dict(ACTIVATION_FUNCTIONS, rounded):
@@ -94,7 +94,7 @@ def stored_as(dtype: torch.dtype) -> Iterator[None]:
 
 
 def exact(net: fw.Network, x: Tensor, grad_y: Tensor) -> list[Tensor]:
-    """`gradients` of the float64 reference, at the parameters' present values, stored as the network stores them."""
+    """`gradients` of the float64 reference at the parameters of ``net``, with node values rounded to its type."""
     double = fw.Network(net.graph, bias=net.bias is not None, dtype=torch.float64)
     double.load_state_dict({k: v.double() if v.is_floating_point() else v for k, v in net.state_dict().items()})
     with stored_as(net.weight.dtype):
@@ -112,9 +112,9 @@ def assert_matches_reference(net: fw.Network, x: Tensor, grad_y: Tensor) -> None
 
 
 def assert_within(got: Tensor, want: Tensor, rough: Tensor, name: str) -> None:
-    """``got`` misses ``want`` by no more than ROUNDING times as much as ``rough`` does, and some units of rounding.
+    """``got`` differs from ``want`` by at most ROUNDING times as much as ``rough`` does, and some units of rounding.
 
-    In float64 ``rough`` is no yardstick, being the same computation as ``want``: there more units are allowed.
+    In float64 ``rough`` is the same computation as ``want``, so more units are allowed there.
     """
     assert got.shape == want.shape, f"{name}: {list(got.shape)} against {list(want.shape)}"
     if not want.numel():
@@ -127,13 +127,13 @@ def assert_within(got: Tensor, want: Tensor, rough: Tensor, name: str) -> None:
 
 
 def assert_same_bits(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
-    """Every tensor of one run equals its twin in the other, bit by bit."""
+    """The tensors of two runs are equal, bit by bit."""
     for i, (a, b) in enumerate(zip(first, second, strict=True)):
         assert torch.equal(a, b), f"result {i} differs, by up to {(a - b).abs().max().item():.3g}"
 
 
 def assert_threads_change_no_bit(threads: int, run: Callable[[], Sequence[Tensor]]) -> None:
-    """What runs on so many threads gives what it gives on one."""
+    """Results on some number of threads are those on one, bit by bit."""
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -145,9 +145,9 @@ def assert_threads_change_no_bit(threads: int, run: Callable[[], Sequence[Tensor
 
 
 def assert_passes_with(isa: str, file: str, chosen: str) -> None:
-    """A file's tests that an expression of ``-k`` chooses, on an instruction set that this processor would not choose.
+    """The tests of a file that a ``-k`` expression selects pass with another instruction set than the processor's best.
 
-    A set above what it can run changes nothing.
+    A set that the processor does not have changes nothing.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=addopts=", "-k", chosen]
     environment = {**os.environ, "FREEWIRE_ISA": isa}
