@@ -37,22 +37,29 @@ VISION_PIP := $(VISION)/bin/python -m pip --disable-pip-version-check --require-
 # Tools that understand make's job server (ninja does) must not take our flags for theirs.
 unexport MAKEFLAGS MFLAGS
 
-.PHONY: setup demo test test-fast test-vision test-sanitize test-gpu check format bench bench-gpu gpu clean distclean \
-    help FORCE
+.PHONY: setup demo test test-core test-nightly test-cuda-all test-sanitize test-vision gpu-smoke test-gpu check format \
+    bench bench-gpu gpu clean distclean help FORCE
 
 setup: $(INSTALLED) ## make .venv/, install the pinned packages, build the extension
 
 demo: $(INSTALLED) ## train a freely wired network on handwritten digits; results in demo/
 	$(BIN)/python examples/digits.py $(ARGS)
 
-# A file's tests stay in one process: what they build and measure they build once.
+# A file's tests stay in one process: what they build and measure they build once. pyproject.toml explains the marks.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+CORE   := $(addprefix tests/,graph generators files plan ops nn models)
 
-test: $(INSTALLED) ## the whole test suite, on all cores
+test: $(INSTALLED) ## the test suite, on all cores, in minutes
 	$(PYTEST) $(ARGS)
 
-test-fast: $(INSTALLED) ## the tests not marked slow
-	$(PYTEST) -m 'not slow' $(ARGS)
+test-core: $(INSTALLED) ## graphs, files, plans, CPU operators, networks, models: no compiler, under a minute
+	$(PYTEST) -m 'not slow and not compiler and not gpu' $(CORE) $(ARGS)
+
+test-nightly: $(INSTALLED) ## time, memory, and accuracy over several seeds; nothing should run beside it
+	$(BIN)/python -m pytest -m nightly $(ARGS)
+
+test-cuda-all: $(INSTALLED) ## the CUDA library built by nvcc for every architecture of docs/kernels.md
+	$(BIN)/python -m pytest -m cuda_all tests/cuda/test_library.py $(ARGS)
 
 test-vision: ## the tests beside torchvision and timm; downloads 5.6 GB, removed afterwards; takes minutes
 	@$(CHECK_PYTHON)
@@ -66,11 +73,17 @@ test-vision: ## the tests beside torchvision and timm; downloads 5.6 GB, removed
 	rm -rf $(VISION)/tree/freewire; \
 	(cd $(VISION)/tree; ../bin/python -m pytest -p no:cacheprovider tests/vision $(ARGS))
 
-test-sanitize: $(INSTALLED) ## the raw kernels and the planner under ASan, UBSan and TSan
-	$(BIN)/python -m tests.support.sanitize $(ARGS)
+test-sanitize: $(INSTALLED) ## the raw kernels (CUDA's on the CPU shim) and the planner under ASan, UBSan and TSan
+	$(BIN)/python -m tests.support.sanitize
+	$(PYTEST) -m sanitize tests/cuda/test_kernels.py tests/native/test_simt.py $(ARGS)
 
-test-gpu: gpu ## on a GPU, with the python that holds torch: the tests marked gpu, then compute-sanitizer
-	$(PYTHON) -m tests.support.gpu $(ARGS)
+gpu-smoke: gpu ## on a GPU, with the python that holds torch: one small case of each kernel in each type
+	$(PYTHON) -m tests.support.gpu --smoke $(ARGS)
+
+TOOLS ?= memcheck initcheck racecheck synccheck
+
+test-gpu: gpu ## on a GPU, with the python that holds torch: the tests marked gpu, then compute-sanitizer's TOOLS
+	$(PYTHON) -m tests.support.gpu --tools '$(TOOLS)' $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types and import rules
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The SIMT shim notices what it is there for: bugs injected into kernels are reported, kernels without them are not.
 
-`make test-fast` builds the plain program only; the sanitizers' are marked slow.
+The sanitizers' programs run in ``make test-sanitize``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import pytest
 from tests.support import native, simt
 
 INJECTED_CU = native.ROOT / "csrc" / "testing" / "simt" / "simt_injected.cu"
-KINDS = [pytest.param(kind, marks=() if kind == "plain" else pytest.mark.slow) for kind in simt.KINDS]
+MARKS = {"plain": (), "fallback": pytest.mark.slow} | dict.fromkeys(native.SANITIZERS, pytest.mark.sanitize)
+KINDS = [pytest.param(kind, marks=MARKS[kind]) for kind in simt.KINDS]
 REPORTS = [
-    pytest.param(kind, bug, words, id=f"{bug}-{kind}", marks=() if kind == "plain" else pytest.mark.slow)
+    pytest.param(kind, bug, words, id=f"{bug}-{kind}", marks=MARKS[kind])
     for bug, reports in simt.BUGS.items()
     for kind, words in reports.items()
 ]
@@ -221,7 +222,7 @@ class TestInjectedBugs:
         assert set(started) == simt.kernels([INJECTED_CU])
         assert started["block_chain_kernel"] == 3
 
-    @pytest.mark.slow
+    @pytest.mark.sanitize
     def test_kernels_without_bugs_are_clean_by_the_block(self, injected):
         done = injected("thread").run(FREEWIRE_SIMT_RACES="blocks")
         assert (done.returncode, done.stderr) == (0, "")
@@ -232,7 +233,7 @@ class TestInjectedBugs:
         assert done.returncode != 0
         assert [part for part in words if part not in done.stderr] == [], done.stderr
 
-    @pytest.mark.slow
+    @pytest.mark.sanitize
     @pytest.mark.parametrize("bug", RACES)
     @pytest.mark.parametrize("threads", ["1", "3"])
     def test_race_is_reported_whatever_the_order(self, injected, bug, threads):
@@ -241,7 +242,7 @@ class TestInjectedBugs:
             assert done.returncode != 0
             assert [part for part in simt.BUGS[bug]["thread"] if part not in done.stderr] == [], done.stderr
 
-    @pytest.mark.slow
+    @pytest.mark.sanitize
     @pytest.mark.parametrize("bug", ["block_race", "block_chain", "missing_grid_barrier"])
     def test_race_between_blocks_is_reported_by_the_block(self, injected, bug):
         done = injected("thread").run("--inject", bug, FREEWIRE_SIMT_RACES="blocks")

@@ -46,6 +46,7 @@ class TestCompile:
         assert [node.args[-1] for node in seen] == [net.plan.tape_rows if gradient else 0]
 
     @pytest.mark.slow
+    @pytest.mark.compiler
     def test_compile_with_the_default_backend(self) -> None:
         torch._dynamo.reset()
         net = network(GRAPH)

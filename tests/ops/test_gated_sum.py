@@ -174,6 +174,7 @@ class TestTransforms:
         torch.testing.assert_close(tangent, weight[0].detach().sigmoid().expand(3, 2))
 
     @pytest.mark.slow
+    @pytest.mark.compiler
     def test_compile(self) -> None:
         xs, weight, grad_y = draw((2, 5, 4, 3), 3, torch.float32)
         compiled = torch.compile(gated_sum, fullgraph=True)

@@ -52,7 +52,7 @@ for threads in (1, 2):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the high-water mark is reset by Linux's /proc")
 @pytest.mark.parametrize("mode", ["training", "checkpoint", "inference"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
@@ -71,6 +71,7 @@ def test_the_whole_process_takes_what_is_told(dtype: str, mode: str) -> None:
     assert two[1] > one[1]
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("tile", ["0", None], ids=["streamed", "resident"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)

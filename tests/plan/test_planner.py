@@ -344,7 +344,7 @@ def twins(**changed: Any) -> Any:
 # ---------------------------------------------------------------------------------- size
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 class TestSize:
     """10 million edges on a million nodes, each graph in a process of its own: `benchmarks.suites.planner`."""
 

@@ -11,11 +11,13 @@ fail is shown by bugs injected into the same programs.
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -320,11 +322,11 @@ def main() -> int:
         programs = {sanitizer: Program(sanitizer) for sanitizer in SANITIZERS}
         runs = [(program, isa) for program in programs.values() for isa in program.isas]
         check_planner()
-        for program, isa in runs:
-            check(program, isa, [str(path) for path in paths])
         bugs = [(bug, isa) for bug, (name, _) in BUGS.items() for isa in programs[name].isas]
-        for bug, isa in bugs:
-            check_bug(programs[BUGS[bug][0]], isa, bug, str(folder / "every_kind-float32-64-65.case"))
+        small = str(folder / "every_kind-float32-64-65.case")
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda run: check(*run, [str(path) for path in paths]), runs))
+            list(pool.map(lambda pair: check_bug(programs[BUGS[pair[0]][0]], pair[1], pair[0], small), bugs))
     except native.NativeError as error:
         print(error, file=sys.stderr)
         print("test-sanitize: FAILED", file=sys.stderr)
