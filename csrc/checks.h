@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Argument checks of the operators, shared by the backends.
 //
-// freewire/nn/network.py checks what a user can get wrong and says it in the user's words. These are the second
-// line, for direct calls of torch.ops.freewire: nothing that passes them reads or writes out of bounds, given
-// a plan that Plan.pack() made.
+// freewire/nn/network.py checks the mistakes that a user can make and reports them in the user's terms. These checks
+// are the second line, for direct calls of torch.ops.freewire: arguments that pass them are never read or written out
+// of bounds, given a packed plan that Plan.pack() made.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -13,26 +13,22 @@
 #include <optional>
 #include <vector>
 
+#include "allocations.h"
 #include "number.h"
 #include "plan_view.h"
 
 namespace freewire {
 
-// Samples that a kept tape holds: whole tiles of the widest kind, so that its size does not depend on the
-// tile chosen.
-constexpr int64_t kTapePadding = 64;
-inline int64_t padded_batch(int64_t batch) { return (batch + kTapePadding - 1) / kTapePadding * kTapePadding; }
-
-// header: the plan's first words where it lies on another device than the host; else empty, and they are read there.
+// header: the first words of the packed plan, where that is not in the host's memory; else empty.
 inline PlanView checked_plan(const torch::stable::Tensor& plan, const std::vector<int64_t>& header) {
   STD_TORCH_CHECK(plan.scalar_type() == torch::headeronly::ScalarType::Long && plan.dim() == 1 && plan.is_contiguous(),
-                  "plan: expected a contiguous int64 vector made by Plan.pack(), got something else.");
-  STD_TORCH_CHECK(header.empty() ? plan.is_cpu() : header.size() == kPlanHeader, "header: expected the plan's first ",
-                  kPlanHeader, " words, or none where the plan lies on the CPU, got ", header.size(), ".");
+                  "plan: expected a contiguous int64 vector, the packed plan, got another tensor.");
+  STD_TORCH_CHECK(header.empty() ? plan.is_cpu() : header.size() == kPlanHeader, "header: expected the first ",
+                  kPlanHeader, " words of the packed plan, or none for a plan on the CPU, got ", header.size(), ".");
   const int64_t* words = plan.const_data_ptr<int64_t>();
   PlanView view;
   STD_TORCH_CHECK(read_plan(header.empty() ? words : header.data(), words, plan.numel(), &view),
-                  "plan: expected the words of Plan.pack(), got others. Make the plan with this version of freewire.");
+                  "plan: expected a plan that Plan.pack() of this version of freewire made, got other numbers.");
   return view;
 }
 
@@ -49,7 +45,7 @@ inline void check_matrix(const torch::stable::Tensor& tensor, int64_t width, con
                   tensor.dim(), " dimension(s) and ", tensor.numel(), " element(s).");
 }
 
-// The arguments of freewire::forward, as csrc/library.cpp gives them.
+// Checks the arguments of freewire::forward; csrc/library.cpp describes them.
 inline PlanView checked_forward(const torch::stable::Tensor& x, const torch::stable::Tensor& weight,
                                 const std::optional<torch::stable::Tensor>& bias,
                                 const torch::stable::Tensor& plan_words, const std::vector<int64_t>& header,
@@ -66,7 +62,7 @@ inline PlanView checked_forward(const torch::stable::Tensor& x, const torch::sta
   return plan;
 }
 
-// Those of freewire::backward.
+// Checks the arguments of freewire::backward.
 inline PlanView checked_backward(const torch::stable::Tensor& grad_y, const torch::stable::Tensor& tape,
                                  const torch::stable::Tensor& weight, const torch::stable::Tensor& plan_words,
                                  const std::vector<int64_t>& header, int64_t num_inputs, int64_t num_biases) {
@@ -74,14 +70,14 @@ inline PlanView checked_backward(const torch::stable::Tensor& grad_y, const torc
   STD_TORCH_CHECK(plan_words.device() == grad_y.device(), "plan: expected the device of grad_y.");
   check_matrix(grad_y, plan.num_outputs, "grad_y");
   check_vector(weight, grad_y, plan.num_edges, "weight");
-  check_vector(tape, grad_y, plan.tape_rows * padded_batch(grad_y.size(0)), "tape");
+  check_vector(tape, grad_y, kept_elements(plan, grad_y.size(0)), "tape");
   STD_TORCH_CHECK(num_inputs == plan.num_inputs, "num_inputs: expected ", plan.num_inputs, ", got ", num_inputs, ".");
   STD_TORCH_CHECK(num_biases == 0 || num_biases == plan.num_biases, "num_biases: expected 0 or ", plan.num_biases,
                   ", got ", num_biases, ".");
   return plan;
 }
 
-// Calls body(T{}) with the type that the tensor's numbers are stored in.
+// Calls body(T{}), T being the type that the tensor's numbers are stored in.
 template <class Body>
 void with_float_type(const torch::stable::Tensor& tensor, Body&& body) {
   using torch::headeronly::ScalarType;
@@ -99,7 +95,7 @@ void with_float_type(const torch::stable::Tensor& tensor, Body&& body) {
 #undef FREEWIRE_NAME
 }
 
-// A tensor's numbers as a type of number.h, which torch's typed pointers do not know.
+// A pointer to a tensor's numbers as a type of number.h, which torch's typed pointers do not know.
 template <class T>
 const T* numbers(const torch::stable::Tensor& tensor) {
   return static_cast<const T*>(tensor.const_data_ptr());

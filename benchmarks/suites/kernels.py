@@ -130,7 +130,7 @@ def page(reports: Mapping[str, Mapping[str, Resources]], nvcc: str) -> str:
         "",
         f"Written by `python -m benchmarks.suites.kernels`, with nvcc {nvcc}. Registers per thread on each",
         "architecture, static shared memory per block; none spills. Lanes are `Lanes<type, columns per tile, lanes",
-        "per node, edges per chunk>`. Resident kernels also use `resident_bytes` (csrc/cuda/network/resident.h) of",
+        "per node, edges per chunk>`. Resident kernels also use `resident_bytes` (csrc/cuda/network/workspace.h) of",
         "dynamic shared memory. The stack is scratch of sin and cos for huge arguments.",
         "",
         "| kernel | " + " | ".join(names) + " | shared | stack |",

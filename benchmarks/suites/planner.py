@@ -128,7 +128,7 @@ def _measure_here(name: str) -> dict[str, Any]:
     text = str(plan)
     clock.append(time.perf_counter())
     assert text
-    assert len(packed)
+    assert len(packed.words)
     return {
         "nodes": graph.num_nodes,
         "edges": graph.num_edges,

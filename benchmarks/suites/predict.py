@@ -2,8 +2,8 @@
 """Predict the time of a resident forward on a GPU by the model of docs/performance.md.
 
 ``python -m benchmarks.suites.predict`` prints that page's table: microseconds computed from plans and from counts of
-machine instructions, which no GPU has confirmed. The choices that csrc/cuda makes (tile, team) are repeated here,
-because those functions are compiled into the CUDA library only.
+machine instructions, which no GPU has confirmed. The number of lanes per node is chosen here as
+csrc/cuda/network/resident.h does, because that function is compiled into the CUDA library only.
 """
 
 from __future__ import annotations
@@ -37,11 +37,7 @@ class Prediction(NamedTuple):
 
 def predict(plan: fw.plan.Plan, batch: int) -> Prediction:
     """Predict one float32 forward without gradients of a network that fits a block's shared memory."""
-    tile = 32
-    while 4 * ((plan.scratch_rows + 1) * tile + plan.num_slots + plan.num_levels + 1) > SHARED_BYTES:
-        tile //= 2
-    while tile > 2 and batch <= tile // 2 * MULTIPROCESSORS:
-        tile //= 2
+    tile = fw.plan.gpu_forward_tile(plan, batch, 4, shared_bytes=SHARED_BYTES, multiprocessors=MULTIPROCESSORS)
     edges, nodes = plan.num_live_edges, len(plan.in_begin)
     per_warp = 1 if edges > 64 * nodes else 4  # nodes
     widths = [int(width) for width in plan.level_widths if width]

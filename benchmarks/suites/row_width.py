@@ -50,7 +50,7 @@ def main() -> None:
         forward, backward = [], []
         for width in ROW_BYTES:
             plan = fw.plan.make_plan(graph, row_bytes=width)
-            words = torch.from_numpy(plan.pack())
+            words = torch.from_numpy(plan.pack().words)
             push = partial(torch.ops.freewire.forward.default, x, weight, bias, words, (), plan.num_outputs)
             pull = torch.ops.freewire.backward.default
             _, tape = push(plan.tape_rows)

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What the planner says of arrays that do not fit: enters a condition, leaves std::invalid_argument (Python's
-// ValueError).
+// The planner's checks of its arguments, which throw std::invalid_argument (Python's ValueError).
 //
-// Callers have checked what users gave; these checks are what keeps every read and write inside its array whatever
-// comes.
+// Callers have checked user input; these checks keep every read and write inside its array for any arguments.
 #pragma once
 
 #include <stdexcept>

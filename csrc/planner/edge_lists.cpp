@@ -14,10 +14,10 @@ EdgeLists::EdgeLists(std::span<const int64_t> level, std::span<const int64_t> in
                      std::span<const bool> linear)
     : num_inputs_(static_cast<int64_t>(inputs.size())), slot_of_(level.size(), -1) {
   require(level.size() <= size_t{1} << 31, "level: expected at most 2^31 nodes, got more.");
-  require(keep.size() == level.size(), "keep: expected one a node, got another number.");
-  require(linear.size() == level.size(), "linear: expected one a node, got another number.");
+  require(keep.size() == level.size(), "keep: expected one entry per node, got another number.");
+  require(linear.size() == level.size(), "linear: expected one entry per node, got another number.");
   const auto num_nodes = static_cast<int64_t>(level.size());
-  const auto give = [&](int64_t node) {
+  const auto add_slot = [&](int64_t node) {
     slot_of_[node] = static_cast<int32_t>(slot_node_.size());
     slot_node_.push_back(node);
   };
@@ -25,18 +25,19 @@ EdgeLists::EdgeLists(std::span<const int64_t> level, std::span<const int64_t> in
     require(node >= 0 && node < num_nodes, "inputs: expected node numbers, got one out of range.");
     require(slot_of_[node] < 0, "inputs: expected each node once, got one twice.");
     require(level[node] == 0 && !keep[node], "inputs: expected nodes of level 0 that are not computed, got others.");
-    give(node);
+    add_slot(node);
   }
   ByLevel by_level(level);
   order_ = std::move(by_level.nodes);
   level_ptr_.push_back(0);
   for (const int32_t node : order_) {
     if (!keep[node]) continue;
-    // A kept node of level l has sources on every level below it: none is empty.
-    require(level[node] <= static_cast<int64_t>(level_ptr_.size()), "level: expected a slot on each, got a gap.");
+    // A kept node of level l has sources on every level below it, so no level is empty.
+    require(level[node] <= static_cast<int64_t>(level_ptr_.size()),
+            "level: expected a slot on every level, got a gap.");
     if (level[node] == static_cast<int64_t>(level_ptr_.size())) level_ptr_.push_back(num_slots());
     linear_.push_back(linear[node]);
-    give(node);
+    add_slot(node);
   }
   level_ptr_.push_back(num_slots());
 }
@@ -44,19 +45,19 @@ EdgeLists::EdgeLists(std::span<const int64_t> level, std::span<const int64_t> in
 int64_t EdgeLists::by_destination(std::span<const int64_t> src, std::span<const int64_t> dst,
                                   std::span<int64_t> in_begin, std::span<int64_t> in_end, std::span<int32_t> in_src) {
   require(src.size() == dst.size(), "dst: expected as many as src, got another number.");
-  require(in_src.size() == dst.size(), "in_src: expected one an edge, got another number.");
+  require(in_src.size() == dst.size(), "in_src: expected one entry per edge, got another number.");
   require(static_cast<int64_t>(in_begin.size()) == num_computed() && in_end.size() == in_begin.size(),
-          "in_begin: expected one a computed slot, got another number.");
+          "in_begin: expected one entry per computed slot, got another number.");
   const auto num_nodes = static_cast<int64_t>(slot_of_.size()), num_edges = static_cast<int64_t>(dst.size());
   linear_edges_.assign(slot_node_.size(), 0);
   other_edges_.assign(slot_node_.size(), 0);
   num_live_edges_ = 0;
   int64_t edge = 0;
-  for (const int32_t node : order_) {  // canonical edges stand by destination in this order
+  for (const int32_t node : order_) {  // canonical edges are grouped by destination in this order
     const int64_t begin = edge, slot = slot_of_[node], computed = slot - num_inputs_;
     auto& counts = computed >= 0 && !linear_[computed] ? other_edges_ : linear_edges_;
     for (; edge < num_edges && dst[edge] == node; ++edge) {
-      ask_for(src, edge + kAhead, std::span(slot_of_));
+      prefetch(src, edge + kAhead, std::span(slot_of_));
       in_src[edge] = 0;
       if (slot < 0) continue;
       const int64_t from = src[edge];
@@ -79,11 +80,12 @@ void EdgeLists::by_source(std::span<const int64_t> in_begin, std::span<const int
                           std::span<const int32_t> in_src, std::span<int64_t> out_ptr, std::span<int64_t> out_split,
                           std::span<int32_t> out_dst, std::span<int64_t> out_edge) const {
   require(linear_edges_.size() == slot_node_.size(), "edges: expected them by destination first, got none.");
-  require(static_cast<int64_t>(out_ptr.size()) == num_slots() + 1, "out_ptr: expected one a slot and one more.");
-  require(static_cast<int64_t>(out_split.size()) == num_slots(), "out_split: expected one a slot.");
+  require(static_cast<int64_t>(out_ptr.size()) == num_slots() + 1,
+          "out_ptr: expected one entry per slot and one more.");
+  require(static_cast<int64_t>(out_split.size()) == num_slots(), "out_split: expected one entry per slot.");
   require(static_cast<int64_t>(out_dst.size()) == num_live_edges_ && out_edge.size() == out_dst.size(),
-          "out_dst: expected one a live edge, got another number.");
-  // Where the next edge of each slot goes: into a linear node, into another.
+          "out_dst: expected one entry per live edge, got another number.");
+  // Where the next edge of each slot goes, for edges into linear nodes and for others.
   std::vector<int64_t> next(slot_node_.size()), next_other(slot_node_.size());
   out_ptr[0] = 0;
   for (int64_t s = 0; s < num_slots(); ++s) {
@@ -94,8 +96,8 @@ void EdgeLists::by_source(std::span<const int64_t> in_begin, std::span<const int
   for (int64_t c = 0; c < num_computed(); ++c) {
     const std::span places(linear_[c] ? next : next_other);
     for (int64_t edge = in_begin[c]; edge < in_end[c]; ++edge) {
-      ask_for(in_src, edge + kAhead, places);
-      if (edge + 8 < static_cast<int64_t>(in_src.size())) ask_for(out_edge, places[in_src[edge + 8]]);
+      prefetch(in_src, edge + kAhead, places);
+      if (edge + 8 < static_cast<int64_t>(in_src.size())) prefetch(out_edge, places[in_src[edge + 8]]);
       const int64_t place = places[in_src[edge]]++;
       out_dst[place] = static_cast<int32_t>(c + num_inputs_);
       out_edge[place] = edge;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Nodes by (level, node number): the order that slots and canonical edges follow.
 //
-// Enters: each node's level. Leaves: where each level starts, and the nodes in order. Linear in nodes and levels.
+// From each node's level: where each level starts, and the nodes in order. Linear in nodes and levels.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@
 namespace freewire::planner {
 
 struct ByLevel {
-  std::vector<int64_t> begin;  // [L + 1] the place of each level's first node
+  std::vector<int64_t> begin;  // [L + 1] index into nodes of each level's first node
   std::vector<int32_t> nodes;  // [N]
 
-  // level: [N], each from 0 to N - 1, as a longest path has it.
+  // level: [N], each from 0 to N - 1.
   explicit ByLevel(std::span<const int64_t> level) : nodes(level.size()) {
     const auto count = static_cast<int64_t>(level.size());
     int64_t highest = -1;

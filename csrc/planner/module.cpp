@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// freewire._planner: the planner's functions as Python calls them, with numpy arrays.
+// freewire._native._planner: the planner's functions as Python calls them, with numpy arrays.
 //
-// Enters: arrays of exactly the type, contiguous (others raise TypeError), of lengths that fit (else ValueError).
-// Leaves: new arrays. Nothing but that is done here: the work is in the other files of this folder, which know no
-// Python and check what they read. The interpreter's lock is given up while they work.
+// Arrays must have exactly the stated type and be contiguous (else TypeError), and lengths must fit (else ValueError);
+// results are new arrays. This file only converts: the work is in the other files of this folder and in the workspace.h
+// headers of the kernels, which know nothing of Python and check what they read. The interpreter's lock is released
+// while they work.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -11,10 +12,17 @@
 #include <bit>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <type_traits>
 
+#include "cpu/network/workspace.h"
+#include "cuda/network/workspace.h"
+#include "number.h"
+#include "plan_view.h"
 #include "planner/check.h"
 #include "planner/edge_lists.h"
 #include "planner/order.h"
+#include "planner/pack.h"
 #include "planner/reach.h"
 #include "planner/rows.h"
 #include "planner/twins.h"
@@ -44,7 +52,7 @@ Array<T> made(std::span<const T> values) {
   return Array<T>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
-// What f returns, worked out without the interpreter's lock.
+// Calls f without the interpreter's lock and returns its result.
 template <class F>
 auto unlocked(F f) {
   const py::gil_scoped_release unlock;
@@ -55,7 +63,7 @@ void check_nodes(int64_t num_nodes) {
   require(num_nodes >= 0 && num_nodes <= kMaxNodes, "num_nodes: expected 0 to 2^31, got another number.");
 }
 
-// Source and destination of an edge_index, int64 [2, E].
+// Sources and destinations of an edge_index, int64 [2, E].
 struct Edges {
   explicit Edges(const Array<int64_t>& edge_index) {
     const auto both = entries(edge_index, 2);
@@ -106,7 +114,7 @@ Array<bool> reach(const Array<int64_t>& edge_index, const Array<int64_t>& start,
   return reached;
 }
 
-// -> slot_of: int32 [N], -1 where a node has no slot; the others as freewire/plan/plan.py's Plan has them.
+// -> slot_of: int32 [N], -1 where a node has no slot; the other arrays are those of freewire/plan/plan.py's Plan.
 py::dict edge_lists(const Array<int64_t>& edge_index, const Array<int64_t>& level, const Array<int64_t>& inputs,
                     const Array<bool>& keep, const Array<bool>& linear) {
   const Edges edges(edge_index);
@@ -157,6 +165,141 @@ int64_t twin_edges(const Array<int64_t>& level_ptr, int64_t num_inputs, const Ar
   return unlocked([&] { return count_twin_edges(levels, num_inputs, begins, ends, sources); });
 }
 
+// ---- packed plans ----
+
+// A plan's arrays out of a dictionary of them.
+struct PlanInput {
+  PlanInput(const py::dict& arrays, int64_t num_inputs, int64_t num_biases, int64_t row_bytes) {
+    plan.num_inputs = num_inputs;
+    plan.num_biases = num_biases;
+    plan.row_bytes = row_bytes;
+    plan.inference_row = array<int32_t>(arrays, "inference_row");
+#define FREEWIRE_GIVEN(type, name, length) plan.name = array<type>(arrays, #name);
+#define FREEWIRE_DERIVED(type, name, length)
+    FREEWIRE_PLAN_SECTIONS(FREEWIRE_GIVEN, FREEWIRE_DERIVED)
+#undef FREEWIRE_GIVEN
+#undef FREEWIRE_DERIVED
+  }
+
+  PlanArrays plan;
+
+ private:
+  // No silent copy of another type here either. The dictionary keeps the arrays alive.
+  template <class T>
+  static std::span<const T> array(const py::dict& arrays, const char* name) {
+    if (!arrays.contains(name) || !py::isinstance<Array<T>>(arrays[name])) {
+      const std::string type = py::str(py::dtype::of<T>());
+      throw py::type_error(std::string(name) + ": expected a contiguous array of " + type + ", got none.");
+    }
+    return entries(py::reinterpret_borrow<Array<T>>(arrays[name]));
+  }
+};
+
+PlanSizes sizes_of(const py::dict& arrays, int64_t num_inputs, int64_t num_biases, int64_t row_bytes) {
+  const PlanInput input(arrays, num_inputs, num_biases, row_bytes);
+  return unlocked([&] { return plan_sizes(input.plan); });
+}
+
+// -> int64 [words]
+Array<int64_t> packed(const py::dict& arrays, int64_t num_inputs, int64_t num_biases, int64_t row_bytes) {
+  const PlanInput input(arrays, num_inputs, num_biases, row_bytes);
+  const PlanSizes sizes = unlocked([&] { return plan_sizes(input.plan); });
+  Array<int64_t> words(packed_words(sizes));
+  const auto to = room(words);
+  unlocked([&] { pack(input.plan, sizes, to); });
+  return words;
+}
+
+// The sections of a packed plan by name, as views of it, read as the kernels read them.
+py::dict sections_of(const Array<int64_t>& words) {
+  const auto all = entries(words);
+  PlanView plan;
+  require(read_plan(all.data(), all.data(), static_cast<int64_t>(all.size()), &plan),
+          "words: expected a plan that Plan.pack() of this version of freewire made, got other numbers.");
+  py::dict sections;
+  plan.for_each_section([&](const char* name, auto*& pointer, int64_t length) {
+    using T = std::remove_cvref_t<decltype(*pointer)>;
+    sections[name] = py::array_t<T>(length, pointer, words);
+  });
+  return sections;
+}
+
+// -> header_words: int; sizes: names, in the header's order, from its third word on; sections: name to type, in order;
+// given: names of the arrays that pack() wants; group_edges: int, kGroupEdges.
+py::dict plan_layout() {
+  py::list sizes, given;
+  py::dict sections, layout;
+#define FREEWIRE_SIZE(name) sizes.append(#name);
+  FREEWIRE_PLAN_SIZES(FREEWIRE_SIZE)
+#undef FREEWIRE_SIZE
+#define FREEWIRE_GIVEN(type, name, length) \
+  sections[#name] = py::dtype::of<type>(); \
+  given.append(#name);
+#define FREEWIRE_DERIVED(type, name, length) sections[#name] = py::dtype::of<type>();
+  FREEWIRE_PLAN_SECTIONS(FREEWIRE_GIVEN, FREEWIRE_DERIVED)
+#undef FREEWIRE_GIVEN
+#undef FREEWIRE_DERIVED
+  given.append("inference_row");
+  layout["header_words"] = kPlanHeader;
+  layout["sizes"] = sizes;
+  layout["sections"] = sections;
+  layout["given"] = given;
+  layout["group_edges"] = kGroupEdges;
+  return layout;
+}
+
+// ---- what a call allocates, and the tiles it runs ----
+
+// Calls body(T{}), T being a type of numbers of so many bytes.
+template <class Body>
+auto with_itemsize(int64_t itemsize, Body&& body) {
+  require(itemsize == 2 || itemsize == 4 || itemsize == 8, "itemsize: expected 2, 4 or 8, got another number.");
+  return itemsize == 2 ? body(Half{}) : itemsize == 4 ? body(float{}) : body(double{});
+}
+
+cuda::Device device_of(int64_t shared_bytes, int64_t multiprocessors) {
+  cuda::Device device{};
+  device.shared_bytes = static_cast<int>(shared_bytes);
+  device.multiprocessors = static_cast<int>(multiprocessors);
+  return device;
+}
+
+int64_t cpu_call_bytes(const PlanSizes& plan, int64_t batch, int64_t itemsize, bool training, int64_t threads,
+                       bool need_x, bool need_parameters) {
+  return with_itemsize(itemsize, [&](auto type) {
+    return cpu::call_bytes<decltype(type)>(plan, batch, training, threads, {need_x, need_parameters});
+  });
+}
+
+int64_t gpu_call_bytes(const PlanSizes& plan, int64_t batch, int64_t itemsize, bool training, int64_t shared_bytes,
+                       bool need_x, bool need_parameters) {
+  return with_itemsize(itemsize, [&](auto type) {
+    return cuda::call_bytes<decltype(type)>(plan, batch, training, device_of(shared_bytes, 1),
+                                            {need_x, need_parameters});
+  });
+}
+
+// Columns of a GPU's forward tile; 0: streamed.
+int64_t gpu_forward_tile(const PlanSizes& plan, int64_t batch, int64_t itemsize, bool training, int64_t shared_bytes,
+                         int64_t multiprocessors) {
+  return cuda::tile_columns(plan, batch, cuda::forward_rows(plan, training), itemsize,
+                            device_of(shared_bytes, multiprocessors));
+}
+
+// -> row_bytes, columns, tiles, groups
+py::dict cpu_tiling(const PlanSizes& plan, int64_t batch, int64_t itemsize) {
+  return with_itemsize(itemsize, [&](auto type) {
+    using T = decltype(type);
+    const cpu::Tiling<T> tiling(plan, batch);
+    py::dict found;
+    found["row_bytes"] = tiling.columns * static_cast<int64_t>(sizeof(Compute<T>));
+    found["columns"] = tiling.columns;
+    found["tiles"] = tiling.tiles;
+    found["groups"] = tiling.groups;
+    return found;
+  });
+}
+
 }  // namespace
 }  // namespace freewire::planner
 
@@ -171,4 +314,21 @@ PYBIND11_MODULE(_planner, m) {
         exact("out_split"), exact("out_dst"), exact("is_output"));
   m.def("twin_edges", own::twin_edges, exact("level_ptr"), exact("num_inputs"), exact("in_begin"), exact("in_end"),
         exact("in_src"));
+
+  py::class_<freewire::PlanSizes> sizes(m, "PlanSizes");
+#define FREEWIRE_SIZE(name) sizes.def_readonly(#name, &freewire::PlanSizes::name);
+  FREEWIRE_PLAN_SIZES(FREEWIRE_SIZE)
+#undef FREEWIRE_SIZE
+  m.def("plan_sizes", own::sizes_of, exact("arrays"), exact("num_inputs"), exact("num_biases"), exact("row_bytes"));
+  m.def("pack", own::packed, exact("arrays"), exact("num_inputs"), exact("num_biases"), exact("row_bytes"));
+  m.def("sections", own::sections_of, exact("words"));
+  m.def("plan_layout", own::plan_layout);
+  m.def("padded_batch", freewire::padded_batch, exact("batch"));
+  m.def("cpu_call_bytes", own::cpu_call_bytes, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),
+        exact("threads"), exact("need_x"), exact("need_parameters"));
+  m.def("gpu_call_bytes", own::gpu_call_bytes, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),
+        exact("shared_bytes"), exact("need_x"), exact("need_parameters"));
+  m.def("gpu_forward_tile", own::gpu_forward_tile, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),
+        exact("shared_bytes"), exact("multiprocessors"));
+  m.def("cpu_tiling", own::cpu_tiling, exact("sizes"), exact("batch"), exact("itemsize"));
 }

@@ -21,7 +21,7 @@ constexpr int64_t packed(int64_t node, int64_t edge) {
 constexpr int64_t node_of(int64_t word) { return word & ((int64_t{1} << kNodeBits) - 1); }
 constexpr int64_t edge_of(int64_t word) { return static_cast<int64_t>(static_cast<uint64_t>(word) >> kNodeBits); }
 
-// Counts the edges of each node, and checks them on the way.
+// Counts the edges of each node, and checks the node numbers.
 void count(std::span<const int64_t> nodes, std::span<int64_t> degree, const char* message) {
   std::fill(degree.begin(), degree.end(), 0);
   for (const int64_t node : nodes) {
@@ -30,7 +30,7 @@ void count(std::span<const int64_t> nodes, std::span<int64_t> degree, const char
   }
 }
 
-// Lays the edges out by source, each source's in the caller's order; on return, ends[s] is where those of s end.
+// Groups the edges by source, each source's in the caller's order; on return, ends[s] is where those of s end.
 void by_source(std::span<const int64_t> src, std::span<const int64_t> dst, std::span<const int64_t> out_degree,
                std::span<int64_t> ends, std::span<int64_t> words) {
   int64_t begin = 0;
@@ -39,22 +39,23 @@ void by_source(std::span<const int64_t> src, std::span<const int64_t> dst, std::
     begin += out_degree[node];
   }
   for (size_t e = 0; e < src.size(); ++e) {
-    ask_for(src, e + kAhead, ends);
+    prefetch(src, e + kAhead, ends);
     const auto from = static_cast<uint64_t>(src[e]), to = static_cast<uint64_t>(dst[e]);
-    require(from < ends.size() && to < ends.size(), "src, dst: expected no change meanwhile, got one.");
+    require(from < ends.size() && to < ends.size(),
+            "src, dst: expected no change while the planner reads it, got one.");
     const int64_t place = ends[from]++;
-    require(place < static_cast<int64_t>(words.size()), "src: expected no change meanwhile, got one.");
+    require(place < static_cast<int64_t>(words.size()), "src: expected no change while the planner reads it, got one.");
     words[place] = packed(static_cast<int64_t>(to), static_cast<int64_t>(e));
   }
   begin = 0;
-  for (size_t node = 0; node < ends.size(); ++node) {  // or there are words that nobody wrote
+  for (size_t node = 0; node < ends.size(); ++node) {  // else some words were never written
     begin += out_degree[node];
-    require(ends[node] == begin, "src: expected no change meanwhile, got one.");
+    require(ends[node] == begin, "src: expected no change while the planner reads it, got one.");
   }
 }
 
-// Kahn's algorithm, first in, first out. A node joins the queue with its last source, so nodes stand in it by level,
-// and that source is of the level before its own. Returns how many nodes have a level.
+// Kahn's algorithm with a first-in, first-out queue. A node joins the queue after its last source, so the queue is in
+// order of levels, and that source is on the level before the node's own. Returns how many nodes have a level.
 int64_t find_levels(std::span<const int64_t> out_degree, std::span<const int64_t> ends, std::span<const int64_t> words,
                     std::span<const int64_t> in_degree, std::span<int64_t> level) {
   std::vector<int64_t> waiting(in_degree.begin(), in_degree.end());
@@ -85,15 +86,15 @@ int64_t order(std::span<const int64_t> src, std::span<const int64_t> dst, const 
   const auto num_nodes = static_cast<int64_t>(level.size()), num_edges = static_cast<int64_t>(src.size());
   require(num_nodes <= kMaxNodes, "level: expected at most 2^31 nodes, got more.");
   require(num_edges <= kMaxEdges, "src: expected at most 2^33 edges, got more.");
-  require(dst.size() == src.size(), "dst: expected as many as src, got another number.");
+  require(dst.size() == src.size(), "dst: expected as many entries as src, got another number.");
   require(in_degree.size() == level.size() && out_degree.size() == level.size(),
-          "in_degree, out_degree: expected one a node, got another number.");
+          "in_degree, out_degree: expected one entry per node, got another number.");
   require(to_src.size() == src.size() && to_dst.size() == src.size() && position.size() == src.size(),
           "results: expected room for each edge, got another number.");
   count(src, out_degree, "src: expected node numbers, got one out of range.");
   count(dst, in_degree, "dst: expected node numbers, got one out of range.");
   std::vector<int64_t> ends(num_nodes);
-  const auto words = to_dst;  // until the destinations themselves are written, last of all
+  const auto words = to_dst;  // the destinations themselves are written last of all
   by_source(src, dst, out_degree, ends, words);
   const int64_t num_stuck = num_nodes - find_levels(out_degree, ends, words, in_degree, level);
   if (num_stuck) return num_stuck;
@@ -109,24 +110,24 @@ int64_t order(std::span<const int64_t> src, std::span<const int64_t> dst, const 
   const auto row = [&](int64_t node) {  // the words of a source's edges
     return words.subspan(ends[node] - out_degree[node], out_degree[node]);
   };
-  // Sources in their order, each with its edges in the caller's: they arrive at every destination as they must stand.
-  // What an edge needs is asked for in the order in which each step needs the one before.
+  // Taking the sources in their order, each with its edges in the caller's, puts each destination's edges in canonical
+  // order. The prefetches run ahead in the order of their dependences: each needs the result of the one before.
   for (size_t k = 0; k < nodes.size(); ++k) {
-    ask_for(nodes, k + 16, std::span(ends));
-    ask_for(nodes, k + 16, out_degree);
-    if (k + 8 < nodes.size()) ask_for(words, ends[nodes[k + 8]] - out_degree[nodes[k + 8]]);
+    prefetch(nodes, k + 16, std::span(ends));
+    prefetch(nodes, k + 16, out_degree);
+    if (k + 8 < nodes.size()) prefetch(words, ends[nodes[k + 8]] - out_degree[nodes[k + 8]]);
     if (k + 3 < nodes.size()) {
       for (const int64_t word : row(nodes[k + 3])) {
-        ask_for(std::span(next), node_of(word));
-        ask_for(position, edge_of(word));
+        prefetch(std::span(next), node_of(word));
+        prefetch(position, edge_of(word));
       }
     }
     if (k + 1 < nodes.size()) {
-      for (const int64_t word : row(nodes[k + 1])) ask_for(to_src, next[node_of(word)]);
+      for (const int64_t word : row(nodes[k + 1])) prefetch(to_src, next[node_of(word)]);
     }
     for (const int64_t word : row(nodes[k])) {
       const int64_t to = next[node_of(word)]++;
-      require(to < num_edges, "dst: expected no change meanwhile, got one.");
+      require(to < num_edges, "dst: expected no change while the planner reads it, got one.");
       to_src[to] = nodes[k];
       position[edge_of(word)] = to;
     }

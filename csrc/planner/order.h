@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Levels and the canonical order of edges.
 //
-// Enters: edges as the caller has them. Leaves: each node's level (edges on the longest path that ends there) and the
-// edges by their destination's (level, number), then by their source's, then in the caller's order; or which nodes a
-// cycle holds back. No recursion, no sort: time is linear in nodes and edges whatever the graph. Memory beside the
-// results: 20 to 28 bytes a node and none an edge, for what is worked on lies where the results will.
+// From the caller's edges: each node's level (the number of edges on the longest path that ends there), and the edges
+// ordered by their destination's (level, number), then by their source's, then as the caller has them; or which nodes
+// are on a cycle or behind one. No recursion and no sort: time is linear in nodes and edges for every graph. Memory
+// beside the results: 20 to 28 bytes per node and none per edge, because intermediate values are kept in the results.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +16,14 @@ constexpr int64_t kMaxNodes = int64_t{1} << 31;
 constexpr int64_t kMaxEdges = int64_t{1} << 33;  // an edge and a node number share 64 bits
 
 struct Ordered {
-  std::span<int64_t> level, in_degree, out_degree;  // [N]; the level is -1 where a cycle holds the node back
-  std::span<int64_t> src, dst;                      // [E] in canonical order; nothing of use where there is a cycle
-  std::span<int64_t> position;                      // [E] where the caller's i-th edge went; likewise
+  std::span<int64_t> level, in_degree, out_degree;  // [N]; the level is -1 for a node on a cycle or behind one
+  std::span<int64_t> src, dst;                      // [E] in canonical order; undefined if there is a cycle
+  std::span<int64_t> position;  // [E] place of the caller's i-th edge; undefined if there is a cycle
 };
 
 // src, dst: [E], from 0 to N - 1. The results may not overlap them. Returns the number of nodes on cycles or behind
 // one. The caller's arrays are read twice; should another thread change them meanwhile, the results are wrong or it
-// throws, but it stays inside of every array.
+// throws, but it never leaves an array.
 int64_t order(std::span<const int64_t> src, std::span<const int64_t> dst, const Ordered& results);
 
 }  // namespace freewire::planner

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which nodes paths lead to, and which nodes paths come from; see reach.h.
+// Which nodes can be reached, forward or backward; see reach.h.
 #include "planner/reach.h"
 
 #include "planner/check.h"
@@ -7,7 +7,7 @@
 namespace freewire::planner {
 
 void spread(std::span<const int64_t> src, std::span<const int64_t> dst, bool backward, std::span<bool> reached) {
-  require(src.size() == dst.size(), "dst: expected as many as src, got another number.");
+  require(src.size() == dst.size(), "dst: expected as many entries as src, got another number.");
   const auto num_edges = static_cast<int64_t>(src.size());
   for (int64_t i = 0; i < num_edges; ++i) {
     const int64_t e = backward ? num_edges - 1 - i : i;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Which nodes paths lead to, and which nodes paths come from.
+// Which nodes can be reached from marked nodes, forward or backward.
 //
-// Enters: edges in canonical order, and marked nodes. Leaves: more marks. One pass over the edges: into a source,
-// everything stands before (backwards: behind) what leaves it.
+// One pass over the edges in canonical order suffices: all edges into a node come before the edges that leave it.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +9,8 @@
 
 namespace freewire::planner {
 
-// reached: [N], marks to start from, and then also of every node that a path leads to (backward: comes from).
+// reached: [N], the marks to start from; marks are added to every node that a path from a marked node leads to
+// (backward: that a path to a marked node comes from).
 void spread(std::span<const int64_t> src, std::span<const int64_t> dst, bool backward, std::span<bool> reached);
 
 }  // namespace freewire::planner

@@ -14,17 +14,17 @@ void assign_rows(std::span<const int64_t> level_ptr, int64_t num_inputs, std::sp
                  std::span<int32_t> row) {
   const auto num_slots = static_cast<int64_t>(row.size()), num_edges = static_cast<int64_t>(out_dst.size());
   require(num_slots <= int64_t{1} << 31, "row: expected at most 2^31 slots, got more.");
-  require(num_inputs >= 0 && num_inputs <= num_slots, "num_inputs: expected at most one a slot, got another number.");
-  require(static_cast<int64_t>(out_ptr.size()) == num_slots + 1, "out_ptr: expected one a slot and one more.");
-  require(out_split.size() == row.size(), "out_split: expected one a slot, got another number.");
-  require(is_output.size() == row.size(), "is_output: expected one a slot, got another number.");
+  require(num_inputs >= 0 && num_inputs <= num_slots, "num_inputs: expected at most one per slot, got another number.");
+  require(static_cast<int64_t>(out_ptr.size()) == num_slots + 1, "out_ptr: expected one entry per slot and one more.");
+  require(out_split.size() == row.size(), "out_split: expected one entry per slot, got another number.");
+  require(is_output.size() == row.size(), "is_output: expected one entry per slot, got another number.");
   require(
       level_ptr.size() >= 2 && level_ptr.front() == 0 && level_ptr[1] >= num_inputs && level_ptr.back() == num_slots,
       "level_ptr: expected the inputs on level 0 and all slots on some level, got others.");
   require(std::is_sorted(level_ptr.begin(), level_ptr.end()), "level_ptr: expected ascending numbers, got others.");
 
-  // The rows that each slot is the last to read, as linked lists of slots; last_reader as a list's end is -1. What
-  // nobody reads (an input) is free from level 1 on.
+  // The rows that each slot is the last to read, as linked lists of slots that end with -1. The row of an input that is
+  // never read is free from level 1 on.
   constexpr int32_t kNone = -1;
   std::vector<int32_t> first_done(num_slots, kNone), next_done(num_slots, kNone), free;
   for (int64_t s = num_slots - 1; s >= 0; --s) {  // backwards, so that the lists are in order of slots

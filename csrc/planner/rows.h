@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Rows of the tape for inference, used again once what they hold has been read.
+// Rows of the tape for inference, reused once their value has been read for the last time.
 //
-// Enters: a plan's slots and edges by source. Leaves: each slot's row. A slot takes only rows that were last read on a
-// level before its own, because the nodes of one level may run at the same time; it takes the one that was read last,
-// which is likeliest to be in a cache. Inputs hold rows 0 to I - 1 from the start; an output keeps its row for good.
+// A slot takes only rows that were last read on a level before its own, because the nodes of one level may run at the
+// same time; it takes the one that was read last, which is the likeliest to be in a cache. Inputs have rows 0 to I - 1
+// from the start; an output's row is never reused.
 #pragma once
 
 #include <cstdint>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The CUDA kernels over gated sums and case files, on the CPU by the SIMT shim; tests/cuda/test_kernels.py builds and
-// runs it.
+// Runs the CUDA kernels over gated sums and case files, on the CPU through the SIMT shim; tests/cuda/test_kernels.py
+// builds and runs it.
 //
-// Enters: case files, after "--quick" for fewer widths of tile and one order only (ThreadSanitizer is slow). Leaves:
-// each path as its turn comes, then every kernel that ran and how often; the exit status is 1, with one sentence on
-// stderr, where a result is wrong, or changes with the order in which blocks and threads happen to run.
+// The arguments are case files, after "--quick" for fewer widths of tile and one order only (ThreadSanitizer is slow).
+// It prints each path as it starts with it, then every kernel that ran and how often; the exit status is 1, with one
+// sentence on stderr, if a result is wrong or depends on the order in which blocks and threads run.
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -22,11 +22,11 @@ namespace {
 
 struct Thoroughness {
 #if defined(FREEWIRE_TWO_TILES)
-  std::vector<int> columns = {0, 2, 16};  // of a tile; 0: streamed
+  std::vector<int> columns = {0, 2, 16};  // width of the tile; 0: streamed
 #else
   std::vector<int> columns = {0, 2, 4, 8, 16, 32};
 #endif
-  std::vector<uint64_t> seeds = {1, 2};  // of the order of blocks and threads
+  std::vector<uint64_t> seeds = {1, 2};  // for the order of blocks and threads
   int64_t resident_batch = 1 << 20;      // no resident run of a longer batch
 };
 

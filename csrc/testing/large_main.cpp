@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Networks past every 32-bit number, on a machine that could not hold them: tests/native/test_large.py builds and runs
-// it.
+// Runs networks with indices past 32 bits, on machines that could not hold them; tests/native/test_large.py builds and
+// runs it.
 //
-// Enters: case files of whole tiles (a batch that is a multiple of 64). Leaves: each path as its turn comes; the exit
-// status is 1, with one sentence on stderr, where a result differs. Each case runs twice, as it is and spread out: its
-// edges, its reversed edges, its kept rows, its rows of inference and its samples stand behind as many others as an int
-// does not count, which nobody looks at and which take no memory. The bits must be the same.
+// The arguments are case files of whole tiles (a batch that is a multiple of 64). It prints each path as it starts with
+// it; the exit status is 1, with one sentence on stderr, if a result differs. Each case runs twice, unchanged and
+// spread out: its edges, reversed edges, kept rows, inference rows and samples come after more others than an int can
+// count, which are never touched and so take no memory. Both runs must give the same bits.
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -32,7 +32,8 @@ struct Shift {
   int64_t edges, positions, rows, samples;
 };
 constexpr Shift kNone{0, 0, 0, 0};
-// Edges and positions alike: all are live. Rows cut off at 32 bits would be those of the last inputs.
+// Edges and positions move by the same number, as all edges are live. Rows cut off at 32 bits would be those of the
+// last inputs.
 constexpr Shift kFar{kPast + 5, kPast + 5, kRows - 2, kPast * 2};
 
 // A case's plan with its indices moved.
@@ -58,9 +59,9 @@ class Spread {
     kept_row_ = moved(from.kept_row, computed, by.rows);
     group_edge_ = moved(from.group_edge, from.num_groups, by.edges);
     for (int64_t slot = 0; slot < slots; ++slot) {
-      slot_row_.push_back(static_cast<int32_t>(slot < from.num_inputs ? slot : slot + by.rows));
+      inference_row_.push_back(static_cast<int32_t>(slot < from.num_inputs ? slot : slot + by.rows));
     }
-    for (int64_t e = 0; e < from.num_edges; ++e) row_src_.data()[by.edges + e] = slot_row_[from.in_src[e]];
+    for (int64_t e = 0; e < from.num_edges; ++e) row_src_.data()[by.edges + e] = inference_row_[from.in_src[e]];
     for (int64_t k = 0; k < from.num_live_edges; ++k) {
       out_edge_.data()[by.positions + k] = from.out_edge[k] + by.edges;
       out_position_.data()[by.edges + from.out_edge[k]] = by.positions + k;
@@ -69,7 +70,7 @@ class Spread {
     view_.num_edges += by.edges;
     view_.num_live_edges += by.positions;
     view_.tape_rows += by.rows;
-    view_.num_rows = slots - 1;  // whatever it is: below slots says that rows are moved
+    view_.scratch_rows = slots - 1;  // fewer than slots, which means that rows are reused
     view_.in_begin = in_begin_.data();
     view_.in_end = in_end_.data();
     view_.in_src = in_src_.data();
@@ -81,7 +82,7 @@ class Spread {
     view_.share_begin = share_begin_.data();
     view_.kept_row = kept_row_.data();
     view_.group_edge = group_edge_.data();
-    view_.slot_row = slot_row_.data();
+    view_.inference_row = inference_row_.data();
     view_.row_src = row_src_.data();
   }
   const PlanView& view() const { return view_; }
@@ -90,7 +91,7 @@ class Spread {
   Sparse<int32_t> in_src_, row_src_, out_dst_;
   Sparse<int64_t> out_edge_, out_position_;
   std::vector<int64_t> in_begin_, in_end_, out_ptr_, out_split_, group_edge_, share_begin_;
-  std::vector<int32_t> kept_row_, slot_row_;
+  std::vector<int32_t> kept_row_, inference_row_;
   PlanView view_;
 };
 
@@ -105,8 +106,7 @@ struct Found {
   std::array<std::vector<Compute<T>>, 2> computed;  // sums of weight and bias gradients
 };
 
-// The first tile of a case, by the CPU kernels themselves: what drives them walks through all edges, and would for
-// hours.
+// The first tile of a case, by the CPU kernels themselves: drive.h reads all edges, which would take hours.
 template <class T>
 Found<T> on_cpu(const Case<T>& given, const Shift& by) {
   using C = Compute<T>;
@@ -146,10 +146,10 @@ Found<T> on_cpu(const Case<T>& given, const Shift& by) {
   return found;
 }
 
-// The whole case in the streamed regime, for which networks of more edges than an int counts are.
+// The whole case in the streamed regime, which takes networks of more edges than an int can count.
 template <class T>
 Found<T> on_gpu(const Case<T>& given, Shift by) {
-  by.samples = 0;  // a thread a sample: no grid of so many runs here
+  by.samples = 0;  // one thread per sample: no grid of so many can run here
   const Spread spread(given.split_plan.view(), by);
   const PlanView& plan = spread.view();
   if (by.edges && cuda::widest_tile(plan, plan.num_slots, sizeof(T), cuda::current_device()) != 0) {
@@ -213,7 +213,7 @@ void check(const Case<T>& given) {
     throw std::runtime_error("expected whole tiles, live edges and biases, got another case.");
   }
   expect_same(on_cpu(given, kNone), on_cpu(given, kFar), "CPU, ");
-  // Not in 16 bits: their partial sums are added up by a walk through all edges, which would take hours.
+  // Not in 16 bits, whose partial sums are added up over all edges, which would take hours.
   if constexpr (!kNarrow<T>) expect_same(on_gpu(given, kNone), on_gpu(given, kFar), "CUDA, ");
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The planner over random graphs, to be compiled with a sanitizer; tests/support/sanitize.py does.
+// Runs the planner over random graphs; tests/support/sanitize.py compiles it with a sanitizer.
 //
-// Enters: nothing, or "--inject short_level", which gives the planner a room shorter than it says. Leaves: a line that
-// says what ran; the exit status is 1, with one sentence on stderr, where a result breaks a rule. Its results are held
-// against plain Python in tests/plan/test_planner.py; here every array ends where its memory does, and those that do
-// not fit must be refused before anything outside of them is touched.
+// Without arguments it prints a line that says what ran; the exit status is 1, with one sentence on stderr, if a result
+// breaks a rule. "--inject short_level" injects a bug: an array that is shorter than stated. tests/plan/test_planner.py
+// checks the results against plain Python; here every array ends where its memory does, and arrays that do not fit must
+// be refused before anything outside them is touched.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -17,6 +17,7 @@
 
 #include "planner/edge_lists.h"
 #include "planner/order.h"
+#include "planner/pack.h"
 #include "planner/reach.h"
 #include "planner/rows.h"
 #include "planner/twins.h"
@@ -31,7 +32,7 @@ void expect(bool holds, const char* rule) {
   if (!holds) throw std::runtime_error(rule);
 }
 
-// Fresh memory a result, so that its end is guarded.
+// New memory for each result, so that its end is guarded.
 struct Graph {
   Graph(const Numbers& src, const Numbers& dst, int64_t num_nodes)
       : level(num_nodes), in_degree(num_nodes), out_degree(num_nodes) {
@@ -53,7 +54,60 @@ struct Flags {  // std::vector<bool> has no span
   std::unique_ptr<bool[]> values;
 };
 
-void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random) {
+// Packs a plan; then again with wrong numbers in one of its arrays, which must be refused or do no harm.
+void check_pack(PlanArrays arrays, std::mt19937_64& random, int64_t* refused) {
+  const PlanSizes sizes = plan_sizes(arrays);
+  Numbers words(packed_words(sizes));
+  pack(arrays, sizes, words);
+  PlanView view;
+  expect(read_plan(words.data(), words.data(), words.size(), &view), "pack: expected a plan that can be read.");
+  view.for_each_section([&](const char*, auto*& section, int64_t length) {
+    expect(reinterpret_cast<const int64_t*>(section + length) <= words.data() + words.size(), "pack: too long.");
+  });
+
+  std::vector<int32_t> narrow;
+  Numbers wide;
+  const auto spoil = [&](auto& span, auto& copy) {
+    copy.assign(span.begin(), span.end());
+    for (int64_t i = 0; i < 3 && !copy.empty(); ++i) {
+      const int64_t wrong[] = {-1, INT32_MAX, sizes.num_edges, sizes.num_slots, static_cast<int64_t>(random() % 9)};
+      copy[random() % copy.size()] = wrong[random() % 5];
+    }
+    if (random() % 4 == 0 && !copy.empty()) copy.pop_back();
+    span = copy;
+  };
+  switch (random() % 7) {
+    case 0:
+      spoil(arrays.in_begin, wide);
+      break;
+    case 1:
+      spoil(arrays.in_end, wide);
+      break;
+    case 2:
+      spoil(arrays.out_edge, wide);
+      break;
+    case 3:
+      spoil(arrays.in_src, narrow);
+      break;
+    case 4:
+      spoil(arrays.aggregation, narrow);
+      break;
+    case 5:
+      spoil(arrays.output_slot, narrow);
+      break;
+    default:
+      spoil(arrays.inference_row, narrow);
+  }
+  try {
+    const PlanSizes spoilt = plan_sizes(arrays);
+    Numbers again(packed_words(spoilt));
+    pack(arrays, spoilt, again);
+  } catch (const std::invalid_argument&) {
+    ++*refused;
+  }
+}
+
+void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random, int64_t* refused) {
   const auto num_nodes = static_cast<int64_t>(graph.level.size());
   Numbers inputs;
   Flags live(num_nodes), linear(num_nodes);
@@ -81,9 +135,37 @@ void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random) {
   const int64_t twins =
       count_twin_edges(lists.level_ptr(), static_cast<int64_t>(inputs.size()), in_begin, in_end, in_src);
   expect(twins >= 0 && twins <= num_live, "twins: expected edges among the live ones.");
+
+  std::vector<int32_t> aggregation, output_slot;
+  const std::vector<int32_t> activation(lists.num_computed()), kept_row(lists.num_computed(), -1);
+  for (int64_t node : lists.slot_node().subspan(inputs.size())) {
+    aggregation.push_back(static_cast<int32_t>(linear.span()[node] ? random() % 2 : 2 + random() % 4));
+  }
+  for (int64_t slot = 0; slot < lists.num_slots(); ++slot) {
+    if (is_output.span()[slot]) output_slot.push_back(static_cast<int32_t>(slot));
+  }
+  PlanArrays arrays;
+  arrays.num_inputs = static_cast<int64_t>(inputs.size());
+  arrays.num_biases = num_nodes - arrays.num_inputs;
+  arrays.row_bytes = 64;
+  arrays.inference_row = row;
+  arrays.level_ptr = lists.level_ptr();
+  arrays.in_begin = in_begin;
+  arrays.in_end = in_end;
+  arrays.in_src = in_src;
+  arrays.out_ptr = out_ptr;
+  arrays.out_split = out_split;
+  arrays.out_dst = out_dst;
+  arrays.out_edge = out_edge;
+  arrays.activation = activation;
+  arrays.aggregation = aggregation;
+  arrays.bias_index = activation;
+  arrays.kept_row = kept_row;
+  arrays.output_slot = output_slot;
+  check_pack(arrays, random, refused);
 }
 
-// Wrong numbers in one array at a time: refused, or borne.
+// Wrong numbers in one array at a time, which must be refused or do no harm.
 void plan_nonsense(Graph graph, std::mt19937_64& random, int64_t* refused) {
   Numbers* const arrays[] = {&graph.level, &graph.to_src, &graph.to_dst};
   Numbers& array = *arrays[random() % 3];
@@ -97,7 +179,7 @@ void plan_nonsense(Graph graph, std::mt19937_64& random, int64_t* refused) {
     array[random() % array.size()] = wrong[random() % 6];
   }
   try {
-    plan(graph, 5, random);
+    plan(graph, 5, random, refused);
   } catch (const std::invalid_argument&) {
     ++*refused;
   }
@@ -131,7 +213,7 @@ void run() {
       expect(graph.to_src.at(at) == src[e] && graph.to_dst.at(at) == dst[e], "position: expected the edge itself.");
       expect(graph.level[src[e]] < graph.level[dst[e]], "level: expected a source's below its reader's.");
     }
-    plan(graph, static_cast<int64_t>(random() % 20), random);
+    plan(graph, static_cast<int64_t>(random() % 20), random, &refused);
     for (int64_t i = 0; i < 5; ++i) plan_nonsense(graph, random, &refused);
     if (src.empty()) continue;
     src[random() % src.size()] = random() % 2 ? -1 : num_nodes;
@@ -147,7 +229,7 @@ void run() {
               static_cast<long>(stuck), static_cast<long>(refused));
 }
 
-// A chain, and one entry of level less than promised.
+// A chain, and one entry of level fewer than stated.
 void inject() {
   Numbers src{0, 1, 2}, dst{1, 2, 3}, level(3), in_degree(4), out_degree(4), to_src(3), to_dst(3), position(3);
   order(src, dst, {std::span(level.data(), 4), in_degree, out_degree, to_src, to_dst, position});

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# What csrc/planner/module.cpp offers; the words are those of csrc/planner/edge_lists.h and of `plan.Plan`.
-from typing import TypedDict
+# The functions of csrc/planner/module.cpp; names are those of csrc/planner/edge_lists.h, csrc/plan_layout.h and `Plan`.
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,3 +53,48 @@ def twin_edges(
     in_end: NDArray[np.int64],
     in_src: NDArray[np.int32],
 ) -> int: ...
+
+class PlanSizes:
+    # A number for each line of FREEWIRE_PLAN_SIZES in csrc/plan_layout.h.
+    def __getattr__(self, name: str) -> int: ...
+
+class PlanLayout(TypedDict):
+    header_words: int
+    sizes: list[str]
+    sections: dict[str, np.dtype[Any]]
+    given: list[str]
+    group_edges: int
+
+class Tiling(TypedDict):
+    row_bytes: int
+    columns: int
+    tiles: int
+    groups: int
+
+def plan_layout() -> PlanLayout: ...
+def plan_sizes(arrays: Mapping[str, NDArray[Any]], num_inputs: int, num_biases: int, row_bytes: int) -> PlanSizes: ...
+def pack(arrays: Mapping[str, NDArray[Any]], num_inputs: int, num_biases: int, row_bytes: int) -> NDArray[np.int64]: ...
+def sections(words: NDArray[np.int64]) -> dict[str, NDArray[Any]]: ...
+def padded_batch(batch: int) -> int: ...
+def cpu_call_bytes(
+    sizes: PlanSizes,
+    batch: int,
+    itemsize: int,
+    training: bool,
+    threads: int,
+    need_x: bool,
+    need_parameters: bool,
+) -> int: ...
+def gpu_call_bytes(
+    sizes: PlanSizes,
+    batch: int,
+    itemsize: int,
+    training: bool,
+    shared_bytes: int,
+    need_x: bool,
+    need_parameters: bool,
+) -> int: ...
+def gpu_forward_tile(
+    sizes: PlanSizes, batch: int, itemsize: int, training: bool, shared_bytes: int, multiprocessors: int
+) -> int: ...
+def cpu_tiling(sizes: PlanSizes, batch: int, itemsize: int) -> Tiling: ...

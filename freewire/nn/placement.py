@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from freewire.errors import OutOfMemoryError
 from freewire.ops import library
 from freewire.plan import Plan, memory
-from freewire.plan.plan import plan_header
+from freewire.plan.packed import PackedPlan
 
 __all__ = ["PlacedPlan", "call_bytes", "check_memory", "pack", "place"]
 
@@ -35,7 +35,7 @@ class PlacedPlan(NamedTuple):
 def pack(plan: Plan) -> PlacedPlan:
     """Pack a plan, on the CPU."""
     with torch.inference_mode(False):  # or no backward could keep it
-        words = torch.from_numpy(plan.pack())
+        words = torch.from_numpy(plan.pack().words)
     max_batch = (_LARGE - _SUMS_PER_EDGE * plan.num_edges) // max(plan.tape_rows, 1)
     return PlacedPlan(words, (), plan.num_inputs, plan.num_outputs, plan.tape_rows, plan, max_batch)
 
@@ -46,7 +46,8 @@ def place(packed: PlacedPlan, device: torch.device) -> PlacedPlan:
         library.load_cuda()
     with torch.inference_mode(False):
         words = packed.words.to(device)
-    return packed._replace(words=words, header=plan_header(packed.words.numpy()) if device.type == "cuda" else ())
+    header = PackedPlan(packed.words.numpy()).header if device.type == "cuda" else ()
+    return packed._replace(words=words, header=header)
 
 
 def call_bytes(plan: Plan, batch: int, like: Tensor, training: bool, **needed: bool) -> int:

@@ -160,7 +160,7 @@ def run_packed_plan(
         weight: ``[E]``, of x's type.
         bias: ``[computed nodes]``, of x's type, or None.
         packed_plan: The array of `Plan.pack` as a tensor, on x's device.
-        header: `plan_header` of that array where x is on a GPU, else empty.
+        header: `PackedPlan.header`, as a tuple, where x is on a GPU, else empty.
         num_outputs: ``Plan.num_outputs``.
         tape_rows: ``Plan.tape_rows``.
         checkpoint: Keep no tape; the backward runs the forward once more.

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
 from freewire.ops.dtypes import compute_dtype
-from freewire.plan.plan import unpack
+from freewire.plan.packed import PackedPlan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,7 +93,7 @@ class Wiring:
     @classmethod
     def of_plan(cls, packed: NDArray[np.int64]) -> tuple[Wiring, NDArray[np.int64]]:
         """The live nodes of a packed plan; also the row of each output."""
-        plan = unpack(packed)
+        plan = PackedPlan(packed).sections
         fan_in = plan["in_end"] - plan["in_begin"]
         num_inputs = len(plan["out_split"]) - len(fan_in)
         dst = np.repeat(np.arange(len(fan_in)), fan_in)

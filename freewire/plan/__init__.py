@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The plan: what the kernels run for one graph, and the memory that a call needs. No torch here."""
+"""Plans: what the kernels run for a graph, and the memory that a call takes. No torch."""
 
+from freewire.plan.memory import gpu_forward_tile as gpu_forward_tile
 from freewire.plan.plan import PREACTIVATION_KEPT as PREACTIVATION_KEPT
 from freewire.plan.plan import Plan as Plan
 from freewire.plan.plan import make_plan as make_plan
 
-__all__ = ["PREACTIVATION_KEPT", "Plan", "make_plan"]
+__all__ = ["PREACTIVATION_KEPT", "Plan", "gpu_forward_tile", "make_plan"]

@@ -229,7 +229,7 @@ for module in {modules!r}:
     importlib.import_module(module)
 from freewire import generators, plan
 made = plan.make_plan(generators.mlp([2, 3, 1]))
-print(made.num_levels, len(made.pack()) > 0, "torch" in dir(plan))
+print(made.num_levels, len(made.pack().words) > 0, "torch" in dir(plan))
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
         assert done.stderr == ""

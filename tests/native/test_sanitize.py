@@ -149,8 +149,8 @@ class TestReader:
             (2, 4, "x: expected 4 entries, got 3."),
             (5, -1, "plan: expected any number of entries, got -1."),
             (5, 2**61, "plan: expected more bytes, got the end of the file."),
-            (6, 1, "plan: expected the words of Plan.pack(), got others."),
-            (8, 100, "plan: expected the words of Plan.pack(), got others."),  # more inputs than slots
+            (6, 1, "plan: expected a packed plan, got other words."),
+            (8, 100, "plan: expected a packed plan, got other words."),  # more inputs than slots
         ],
     )
     def test_wrong_word(self, reader: Path, content: bytes, word: int, value: int, message: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from freewire.nn import network as network_module
-from freewire.plan.plan import plan_header
+from freewire.plan.packed import PackedPlan
 
 
 @pytest.fixture(params=["as_on_a_cpu", "as_on_a_gpu"])
@@ -19,6 +19,6 @@ def header(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         place = network_module.place
 
         def with_header(plan: Any, device: torch.device) -> Any:
-            return place(plan, device)._replace(header=plan_header(plan.words.numpy()))
+            return place(plan, device)._replace(header=PackedPlan(plan.words.numpy()).header)
 
         monkeypatch.setattr(network_module, "place", with_header)

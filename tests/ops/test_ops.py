@@ -15,7 +15,7 @@ from torch import Tensor
 import freewire as fw
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
 from freewire.plan import make_plan
-from freewire.plan.plan import plan_header
+from freewire.plan.packed import PackedPlan
 from tests.conftest import DEVICES, SHIM
 from tests.support.graphs import CASES, SMOOTH_ACTIVATIONS, SMOOTH_AGGREGATIONS, graphs
 from tests.support.tensors import (
@@ -64,7 +64,7 @@ def raw(net: fw.Network, x: Tensor, grad_y: Tensor, row_bytes: int) -> list[Tens
     """y and the gradients through the raw operators, with a chosen width of tape rows."""
     plan = make_plan(net.graph, row_bytes=row_bytes)
     packed = plan.pack()
-    words, header = torch.from_numpy(packed).to(x.device), () if x.device.type == "cpu" else plan_header(packed)
+    words, header = torch.from_numpy(packed.words).to(x.device), () if x.device.type == "cpu" else packed.header
     weight, bias = net.weight.detach(), net.bias.detach()
     y, tape = torch.ops.freewire.forward(x, weight, bias, words, header, plan.num_outputs, plan.tape_rows)
     grads = torch.ops.freewire.backward(grad_y, tape, weight, words, header, plan.num_inputs, len(bias), True, True)
@@ -315,7 +315,7 @@ class TestRawChecks:
         _, values["tape"] = torch.ops.freewire.forward(x, weight, bias, words, header, plan.num_outputs, plan.tape_rows)
         values |= {name: change(values[name]) for name, change in changes.items()}
         if header and values["words"].dtype == torch.int64:  # the header of the changed plan, as the shim takes it too
-            values["header"] = plan_header(values["words"].cpu().numpy())
+            values["header"] = PackedPlan(values["words"].cpu().numpy()).header
         forward = [values[k] for k in ("x", "weight", "bias", "words", "header", "outputs", "rows")]
         backward = [values[k] for k in ("grad_y", "tape", "weight", "words", "header", "inputs", "biases")]
         return forward, [*backward, True, True]
@@ -332,10 +332,10 @@ class TestRawChecks:
             ({"x": lambda t: t.float()}, "weight: expected the element type of x"),
             ({"weight": lambda t: t[1:]}, "weight: expected a vector of"),
             ({"bias": lambda t: t[1:]}, "bias: expected a vector of"),
-            ({"words": lambda t: t[:-1]}, r"plan: expected the words of Plan.pack\(\)"),
+            ({"words": lambda t: t[:-1]}, r"plan: expected a plan that Plan.pack\(\)"),
             ({"words": lambda t: t.int()}, "plan: expected a contiguous int64 vector"),
-            ({"words": lambda t: t * 0}, r"plan: expected the words of Plan.pack\(\)"),
-            ({"words": lambda t: shifted(t)}, r"plan: expected the words of Plan.pack\(\)"),
+            ({"words": lambda t: t * 0}, r"plan: expected a plan that Plan.pack\(\)"),
+            ({"words": lambda t: shifted(t)}, r"plan: expected a plan that Plan.pack\(\)"),
             ({"outputs": lambda n: n + 1}, "num_outputs: expected 5, got 6"),
             ({"rows": lambda n: n + 1}, "tape_rows: expected 0 or"),
         ],
@@ -353,7 +353,7 @@ class TestRawChecks:
             ({"tape": lambda t: t[1:]}, "tape: expected a vector of"),
             ({"tape": lambda t: t.float()}, "tape: expected the element type"),
             ({"weight": lambda t: t[1:]}, "weight: expected a vector of"),
-            ({"words": lambda t: t[:-1]}, r"plan: expected the words of Plan.pack\(\)"),
+            ({"words": lambda t: t[:-1]}, r"plan: expected a plan that Plan.pack\(\)"),
             ({"inputs": lambda n: n + 1}, "num_inputs: expected 9, got 10"),
             ({"biases": lambda n: n + 1}, "num_biases: expected 0 or"),
         ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rows of inference, by playing them through: what a node reads must still be there."""
+"""Inference rows, checked by simulation: a value must still be in its row when it is read."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from freewire.plan import Plan, make_plan
 from tests.support.graphs import CASES, SOME_NODES, graphs, some_edges
 
 
-def play(plan: Plan) -> None:
-    """Run a plan on the rows of inference, each level's nodes in any order: every value must be there when read."""
+def simulate(plan: Plan) -> None:
+    """Run a plan on its inference rows, each level's nodes in any order: every value must be there when it is read."""
     row = plan.inference_row.tolist()
     holds = dict(zip(row[: plan.num_inputs], range(plan.num_inputs), strict=True))  # row -> slot
     for begin, end in zip(plan.level_ptr[:-1].tolist(), plan.level_ptr[1:].tolist(), strict=True):
@@ -37,12 +37,12 @@ def play(plan: Plan) -> None:
 
 
 class TestInferenceRows:
-    """Rows are used again, and never too early."""
+    """Rows are reused, and never too early."""
 
     @given(graphs(), st.booleans())
     def test_any_graph(self, g: fw.Graph, every_node: bool) -> None:
         plan = make_plan(g, every_node=every_node)
-        play(plan)
+        simulate(plan)
         assert plan.inference_row[: plan.num_inputs].tolist() == list(range(plan.num_inputs))
         assert set(plan.inference_row.tolist()) == set(range(plan.inference_rows))
         if every_node:
@@ -53,12 +53,12 @@ class TestInferenceRows:
         rng = np.random.default_rng(seed)
         g = fw.Graph.from_edges(*some_edges(seed), num_nodes=SOME_NODES, outputs=rng.permutation(SOME_NODES)[:20])
         plan = make_plan(g)
-        play(plan)
+        simulate(plan)
         assert plan.inference_rows < plan.num_slots
 
     @pytest.mark.parametrize("name", CASES)
     def test_cases(self, name: str) -> None:
-        play(make_plan(CASES[name]))
+        simulate(make_plan(CASES[name]))
 
     @pytest.mark.parametrize(
         ("edges", "outputs", "slot", "takes", "said"),
@@ -69,17 +69,17 @@ class TestInferenceRows:
             ([(0, 1), (1, 2), (2, 3)], [1, 3], 3, 1, "the output at slot 1 was overwritten"),
         ],
     )
-    def test_a_wrong_row_is_seen(self, edges: Any, outputs: list[int], slot: int, takes: int, said: str) -> None:
-        """That `play` can fail, in each of its ways: slots are nodes here, each with a row of its own but one."""
+    def test_a_wrong_row_is_noticed(self, edges: Any, outputs: list[int], slot: int, takes: int, said: str) -> None:
+        """`simulate` can fail in each of its ways. Slots are nodes here, and all but one have a row of their own."""
         plan = make_plan(fw.Graph.from_edges(*zip(*edges, strict=True), outputs=outputs))
         row = np.arange(plan.num_slots, dtype=np.int32)
-        play(dataclasses.replace(plan, inference_row=row.copy()))
+        simulate(dataclasses.replace(plan, inference_row=row.copy()))
         row[slot] = row[takes]
         with pytest.raises(AssertionError, match=said):
-            play(dataclasses.replace(plan, inference_row=row))
+            simulate(dataclasses.replace(plan, inference_row=row))
 
     def test_a_chain_needs_two(self) -> None:
-        """Not one: a row that is read on a level is not written on it."""
+        """One would not do: a row that is read on a level is not written on it."""
         plan = make_plan(CASES["chain"])
         assert plan.inference_row.tolist() == [slot % 2 for slot in range(101)]
         assert plan.inference_rows == 2
@@ -91,7 +91,7 @@ class TestInferenceRows:
         assert set(plan.inference_row[12:18].tolist()) == {0, 1, 2, 3, 4, 12}
         assert set(plan.inference_row[18:].tolist()) < set(range(5, 12))
 
-    def test_the_row_read_last_is_taken_first(self) -> None:
+    def test_the_row_read_last_is_reused_first(self) -> None:
         plan = make_plan(fw.Graph.from_edges([0, 1, 2, 3], [2, 3, 4, 4]))
         assert plan.inference_row.tolist() == [0, 1, 2, 3, 1]
 
@@ -100,8 +100,8 @@ class TestInferenceRows:
         plan = make_plan(fw.Graph.from_edges([0, 1, 2, 3], [1, 2, 3, 4], outputs=[0, 2, 4]))
         assert plan.inference_row.tolist() == [0, 1, 2, 1, 3]
 
-    def test_a_row_that_nobody_reads_is_free_after_level_0(self) -> None:
-        """1 is an input without readers; 2 hears nothing, so it stands beside the inputs."""
+    def test_a_row_that_is_never_read_is_free_after_level_0(self) -> None:
+        """1 is an input without readers; 2 has no in-edges, so it is on level 0 with the inputs."""
         g = fw.Graph.from_edges([0, 2], [3, 3], num_nodes=4, inputs=[0, 1], outputs=[3])
         assert make_plan(g).inference_row.tolist() == [0, 1, 2, 1]
 

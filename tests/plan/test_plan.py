@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Plans against plain Python lists, and the packed layout against the C++ header that reads it."""
+"""Plans against plain Python lists."""
 
 from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -14,15 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import freewire as fw
-from freewire.graph import ACTIVATIONS, AGGREGATIONS
-from freewire.plan import PREACTIVATION_KEPT, Plan, make_plan
-from freewire.plan import plan as plan_module
-from freewire.plan.plan import unpack
+from freewire.graph import ACTIVATIONS
+from freewire.plan import PREACTIVATION_KEPT, make_plan
 from tests.support.graphs import CASES, graphs
 from tests.support.messages import assert_refused
-
-CSRC = Path(__file__).resolve().parents[2] / "csrc"
-LINEAR = ("sum", "mean")
+from tests.support.plans import LINEAR, kind, live_edges
 
 either = st.booleans()
 
@@ -37,20 +32,8 @@ def slow_slots(g: fw.Graph, every_node: bool) -> list[int]:
     return [*g.input_index.tolist(), *sorted(computed, key=lambda v: (g.level[v], v))]
 
 
-def live_edges(g: fw.Graph, plan: Plan) -> list[tuple[int, int, int]]:
-    """(canonical number, source slot, destination slot) of the edges between nodes that have a slot."""
-    slot = {node: s for s, node in enumerate(plan.slot_node.tolist())}
-    pairs = enumerate(g.edge_index.T.tolist())
-    return [(e, slot[u], slot[v]) for e, (u, v) in pairs if u in slot and v in slot]
-
-
-def kind(plan: Plan, slot: int) -> str:
-    """The aggregation of a computed slot."""
-    return AGGREGATIONS[plan.aggregation[slot - plan.num_inputs]]
-
-
 class TestSlots:
-    """Which nodes are computed, and in which row."""
+    """Which nodes are computed, and their order."""
 
     @given(graphs(), either)
     def test_live_nodes_by_level_then_node_order(self, g, every_node):
@@ -61,7 +44,8 @@ class TestSlots:
         assert plan.num_inputs == len(g.inputs)
         assert plan.num_nodes == g.num_nodes
         assert plan.num_edges == g.num_edges
-        assert plan.num_computed == g.num_nodes - len(g.inputs)
+        assert plan.num_biases == g.num_nodes - len(g.inputs)
+        assert plan.num_computed == len(expected) - len(g.inputs)
 
     @given(graphs(), either)
     def test_an_edge_leads_to_a_later_slot(self, g, every_node):
@@ -85,14 +69,14 @@ class TestSlots:
         assert plan.num_outputs == len(g.outputs)
 
     @given(graphs())
-    def test_every_node_makes_each_an_output_in_node_order(self, g):
+    def test_with_every_node_each_is_an_output_in_node_order(self, g):
         plan = make_plan(g, every_node=True)
         assert plan.slot_node[plan.output_slot].tolist() == list(range(g.num_nodes))
         assert plan.num_slots == plan.num_outputs == g.num_nodes
         assert plan.num_live_edges == g.num_edges
 
     @given(graphs(), either)
-    def test_what_each_computed_slot_is(self, g, every_node):
+    def test_codes_and_bias_of_each_computed_slot(self, g, every_node):
         plan = make_plan(g, every_node=every_node)
         nodes = plan.slot_node[plan.num_inputs :].tolist()
         biases = g.computed_index.tolist()
@@ -101,7 +85,7 @@ class TestSlots:
         assert plan.bias_index.tolist() == [biases.index(v) for v in nodes]
 
     @given(graphs(), either)
-    def test_a_row_is_kept_for_each_that_needs_its_preactivation(self, g, every_node):
+    def test_a_second_row_for_each_node_that_keeps_its_preactivation(self, g, every_node):
         plan = make_plan(g, every_node=every_node)
         expected, row = [], plan.num_slots
         for code in plan.activation:
@@ -111,25 +95,26 @@ class TestSlots:
         assert plan.kept_row.tolist() == expected
         assert plan.tape_rows == row
 
-    def test_the_kept_are_those_whose_value_hides_the_derivative(self):
+    def test_the_kept_are_those_whose_derivative_does_not_follow_from_the_value(self):
         # Two arguments with one value and two derivatives; sine and cosine of x and pi - x or -x.
         assert set(PREACTIVATION_KEPT) == {
             *("gelu", "silu", "softplus"),  # no inverse in closed form, or one that loses digits
             *("sin", "cos", "gaussian", "abs", "square"),
         }
 
-    def test_dead_nodes_are_left_out(self):
-        plan = make_plan(CASES["dead"])  # 2 and 3 lead nowhere
+    def test_dead_nodes_have_no_slot(self):
+        plan = make_plan(CASES["dead"])  # 2 and 3 reach no output
         assert plan.slot_node.tolist() == [0, 1, 4]
         assert plan.num_live_edges == 2
         assert plan.num_edges == 5
-        assert plan.num_computed == 4
+        assert plan.num_biases == 4
+        assert plan.num_computed == 2
         assert plan.bias_index.tolist() == [0, 3]
 
     def test_an_unread_input_keeps_its_slot(self):
         plan = make_plan(CASES["disconnected"])
         assert plan.slot_node.tolist() == [0, 2, 4, 3, 1, 5]
-        assert plan.level_ptr.tolist() == [0, 4, 6]  # 3 hears nothing: level 0, behind the inputs
+        assert plan.level_ptr.tolist() == [0, 4, 6]  # 3 has no in-edges: level 0, after the inputs
 
 
 class TestEdges:
@@ -163,7 +148,7 @@ class TestEdges:
             assert plan.out_split[s] == plan.out_ptr[s] + len(linear)
 
     @given(graphs())
-    def test_dead_edges_are_read_by_nobody(self, g):
+    def test_dead_edges_are_not_read(self, g):
         plan = make_plan(g)
         read = [e for a, b in zip(plan.in_begin, plan.in_end, strict=True) for e in range(a, b)]
         assert sorted(read) == sorted(plan.out_edge.tolist())
@@ -209,7 +194,7 @@ class TestPlan:
     def test_dense_share(self, graph, share):
         assert make_plan(graph).dense_share == pytest.approx(share)
 
-    def test_rows_are_wide_unless_asked_otherwise(self):
+    def test_rows_are_wide_by_default(self):
         assert make_plan(CASES["diamond"]).row_bytes == 256
         for asked in (64, 128, 256):
             assert make_plan(CASES["diamond"], row_bytes=asked).row_bytes == asked
@@ -225,25 +210,26 @@ class TestPlan:
     def test_print(self):
         text = str(make_plan(CASES["disconnected"]))
         assert "6 slots (3 inputs, 3 computed), 3 outputs" in text
-        assert re.search(r"left out\D+3 nodes\D+1 edges.* no output", text)
-        assert re.search(r"levels +1, up to 2 nodes wide", text)
+        assert re.search(r"skipped +3 nodes and 1 edges that reach no output", text)
+        assert re.search(r"levels +1, at most 2 nodes wide", text)
         assert re.search(r"edges +2, fan-in 0 to 1", text)
         assert re.search(r"nodes +linear 3, sum 3", text)
-        assert "cost       7 FLOPs a sample; training keeps 24 bytes each (fp32), inference nothing" in text
-        assert "inference nothing, and works in 6 rows of one tile" in text
-        assert re.search(r"kernel +whole network in one call, tiles of up to 64 samples", text)
-        assert "no input   reaches 2 nodes" in str(make_plan(CASES["unreachable"]))
+        assert re.search(r"cost +7 FLOPs per sample", text)
+        assert re.search(r"memory +training keeps 24 bytes per sample \(fp32\); inference keeps nothing", text)
+        assert "works in 6 rows of one tile" in text
+        assert re.search(r"kernel +whole network in one call, tiles of at most 64 samples", text)
+        assert re.search(r"constant +2 nodes that no input reaches", str(make_plan(CASES["unreachable"])))
         text = str(make_plan(CASES["random"]))
-        assert re.search(r"left out\D+27 nodes", text)
+        assert re.search(r"skipped +27 nodes", text)
         assert re.search(r"nodes +linear 5, gelu \d+, sum \d+", text)
-        assert re.search(r"levels +21,", text)  # of live nodes; those left out reach level 22
+        assert re.search(r"levels +21,", text)  # of live nodes; the others reach level 22
         assert CASES["random"].depth == 22
 
     @given(graphs(), either)
     def test_every_plan_prints(self, g, every_node):
         plan = make_plan(g, every_node=every_node)
         lines = str(plan).splitlines()
-        assert len(lines) == 8
+        assert len(lines) == 9
         assert lines[0].startswith(f"Plan: {plan.num_slots} slots ({plan.num_inputs} inputs")
 
     def test_a_chain_of_5000(self):
@@ -259,188 +245,6 @@ class TestPlan:
         g = fw.generators.random_graph(100, 10_000, 10, fan_in=10, seed=0)
         assert g.num_edges > 100_000
         start = time.perf_counter()
-        packed = make_plan(g).pack()
+        words = make_plan(g).pack().words
         assert time.perf_counter() - start < 2
-        assert packed.dtype == np.int64
-
-
-def header() -> str:
-    """csrc/plan_view.h without its comments."""
-    return re.sub(r"//.*", "", (CSRC / "plan_view.h").read_text())
-
-
-class TestPack:
-    """The packed plan, and that C++ reads it the same way."""
-
-    @given(graphs(), either)
-    def test_unpack_gives_the_sections_back(self, g, every_node):
-        plan = make_plan(g, every_node=every_node)
-        sections = unpack(plan.pack())
-        made = {"out_position", "share_begin", "preset_slot", "output_of_slot", "group_node", "group_edge"}
-        made |= {"slot_row", "row_src"}
-        assert set(vars(plan)) & set(sections) == set(sections) - made
-        for name in sections.keys() - made:
-            np.testing.assert_array_equal(sections[name], getattr(plan, name), err_msg=name)
-            assert sections[name].dtype == getattr(plan, name).dtype, name
-
-    @given(graphs(), either)
-    def test_sizes(self, g, every_node):
-        plan = make_plan(g, every_node=every_node)
-        packed = plan.pack()
-        assert packed.dtype == np.int64
-        assert packed.ndim == 1
-        names = re.findall(r"plan->(\w+) = header\[(\d+)\]", header())
-        fan_in = (plan.in_end - plan.in_begin).tolist()
-        kinds = [AGGREGATIONS[code] for code in plan.aggregation]
-        presets = unpack(packed)["preset_slot"]
-        own = {
-            "num_biases": plan.num_computed,
-            "gather_edges": sum(n for n, name in zip(fan_in, kinds, strict=True) if name not in LINEAR),
-            "level_width": max(plan.level_widths.tolist()),
-            "product_fan_in": max((n for n, name in zip(fan_in, kinds, strict=True) if name == "product"), default=0),
-            "num_presets": len(presets),
-            "num_groups": sum(max(1, -(-n // 32)) for n in fan_in),
-            "num_rows": plan.scratch_rows,
-        }
-        for name, word in names:
-            assert packed[int(word)] == own.get(name, getattr(plan, name, None)), name
-        assert packed[1] == len(packed)
-
-    @given(graphs(), either)
-    def test_rows_are_named_where_a_quarter_is_saved(self, g, every_node):
-        plan = make_plan(g, every_node=every_node)
-        sections = unpack(plan.pack())
-        if plan.inference_rows > 0.75 * plan.num_slots:
-            assert plan.scratch_rows == plan.num_slots
-            assert [len(sections[name]) for name in ("slot_row", "row_src")] == [0, 0]
-            return
-        assert plan.scratch_rows == plan.inference_rows
-        assert sections["slot_row"].tolist() == plan.inference_row.tolist()
-        for begin, end in zip(plan.in_begin, plan.in_end, strict=True):
-            assert sections["row_src"][begin:end].tolist() == plan.inference_row[plan.in_src[begin:end]].tolist()
-
-    @given(graphs(), either)
-    def test_out_position_is_the_inverse_of_out_edge(self, g, every_node):
-        plan = make_plan(g, every_node=every_node)
-        position = unpack(plan.pack())["out_position"]
-        if all(
-            AGGREGATIONS[code] in LINEAR or begin == end
-            for code, begin, end in zip(plan.aggregation, plan.in_begin, plan.in_end, strict=True)
-        ):
-            assert position.shape == (0,)
-        else:
-            assert position.shape == (g.num_edges,)
-            assert position[plan.out_edge].tolist() == list(range(plan.num_live_edges))
-
-    @given(graphs(), either)
-    def test_shares_stand_side_by_side(self, g, every_node):
-        """Each live edge into a node that is not linear has a row of its own, and no row is without an edge."""
-        plan = make_plan(g, every_node=every_node)
-        begins = unpack(plan.pack())["share_begin"]
-        rows = [
-            begins[c] + e - plan.in_begin[c]
-            for c in range(len(plan.in_begin) if len(begins) else 0)
-            if AGGREGATIONS[plan.aggregation[c]] not in LINEAR
-            for e in range(plan.in_begin[c], plan.in_end[c])
-        ]
-        assert rows == list(range(len(rows)))
-
-    @given(graphs(), either)
-    def test_groups_cover_the_live_edges(self, g, every_node):
-        """Every live edge is in one group of its own node, and every node has a group."""
-        plan = make_plan(g, every_node=every_node)
-        sections = unpack(plan.pack())
-        covered = []
-        for c, first in zip(sections["group_node"], sections["group_edge"], strict=True):
-            covered += [(c, e) for e in range(first, min(first + constant("kGroupEdges"), plan.in_end[c]))]
-        expected = [(c, e) for c in range(len(plan.in_begin)) for e in range(plan.in_begin[c], plan.in_end[c])]
-        assert covered == expected
-        assert sorted(set(sections["group_node"].tolist())) == list(range(len(plan.in_begin)))
-
-    @given(graphs(), either)
-    def test_output_of_slot_is_the_inverse_of_output_slot(self, g, every_node):
-        plan = make_plan(g, every_node=every_node)
-        outputs = unpack(plan.pack())["output_of_slot"].tolist()
-        assert [outputs[slot] for slot in plan.output_slot] == list(range(plan.num_outputs))
-        assert sum(o >= 0 for o in outputs) == plan.num_outputs
-
-    @given(graphs(), either)
-    def test_level_widths(self, g, every_node):
-        plan = make_plan(g, every_node=every_node)
-        levels = g.level[plan.slot_node[plan.num_inputs :]].tolist()
-        assert plan.level_widths.tolist() == [levels.count(k) for k in range(plan.num_levels)]
-
-    @given(graphs(), either)
-    def test_preset_slots_are_outputs_and_sources_of_gathers(self, g, every_node):
-        plan = make_plan(g, every_node=every_node)
-        expected = set(plan.output_slot.tolist())
-        expected |= {u for _, u, to in live_edges(g, plan) if kind(plan, to) not in LINEAR}
-        assert unpack(plan.pack())["preset_slot"].tolist() == sorted(expected)
-
-    @given(graphs(), either)
-    def test_read_as_the_header_reads_it(self, g, every_node):
-        """read_plan of csrc/plan_view.h, word for word, over what pack() made."""
-        packed = make_plan(g, every_node=every_node).pack()
-        text = header()
-        sizes = {name: int(packed[int(i)]) for name, i in re.findall(r"plan->(\w+) = header\[(\d+)\]", text)}
-        computed = sizes["num_slots"] - sizes["num_inputs"]
-        lengths = {"computed": computed, "slots": sizes["num_slots"], "slots + 1": sizes["num_slots"] + 1}
-        lengths |= {f"plan->{name}": size for name, size in sizes.items()}
-        lengths["plan->num_levels + 1"] = sizes["num_levels"] + 1
-        reused = sizes["num_rows"] < sizes["num_slots"]
-        lengths["plan->reuses_rows() ? slots : 0"] = sizes["num_slots"] if reused else 0
-        lengths["plan->reuses_rows() ? plan->num_edges : 0"] = sizes["num_edges"] if reused else 0
-        lengths["plan->gather_edges ? computed : 0"] = computed if sizes["gather_edges"] else 0
-        lengths["plan->gather_edges ? plan->num_edges : 0"] = sizes["num_edges"] if sizes["gather_edges"] else 0
-        reads = re.findall(r"plan->(\w+) = (wide|narrow)\((.+?)\);", text)
-        unpacked = unpack(packed)
-        assert [name for name, _, _ in reads] == list(unpacked)
-        at = constant("kPlanSizes")
-        end = constant("kPlanHeader")
-        for name, width, length in reads:
-            start, count = packed[at], packed[at + 1]
-            assert count == lengths[length], name
-            assert start == end, name  # sections follow one another
-            section = packed[start:].view(np.int64 if width == "wide" else np.int32)[:count]
-            np.testing.assert_array_equal(section, unpacked[name], err_msg=name)
-            assert section.dtype == unpacked[name].dtype, name
-            at, end = at + 2, start + -(-section.nbytes // 8)
-        assert at == constant("kPlanHeader")
-        assert end == len(packed)
-
-    def test_header_constants(self):
-        assert constant("kPlanSizes") == plan_module._NUM_SIZES
-        assert constant("kPlanSections") == len(plan_module._SECTIONS)
-        assert constant("kPlanHeader") == plan_module._NUM_SIZES + 2 * len(plan_module._SECTIONS)
-        assert constant("kPlanMagic") == plan_module._MAGIC
-        assert constant("kGroupEdges") == plan_module._GROUP_EDGES
-        assert make_plan(CASES["diamond"]).pack()[0] == constant("kPlanMagic")
-
-    def test_every_size_is_read_once(self):
-        words = [int(word) for word in re.findall(r"= header\[(\d+)\]", header())]
-        assert words == list(range(2, constant("kPlanSizes")))
-
-    def test_sections_are_in_the_structs_order(self):
-        text = header()
-        struct = text[text.index("struct PlanView") : text.index("num_computed()")]
-        pointers = re.findall(r"const (int64_t|int32_t)\*\s*(\w+);", struct)
-        types = {np.int64: "int64_t", np.int32: "int32_t"}
-        assert pointers == [(types[dtype], name) for name, dtype in plan_module._SECTIONS]
-
-    @pytest.mark.parametrize(
-        ("enum", "names"), [("Activation", ACTIVATIONS), ("Aggregation", AGGREGATIONS)], ids=["act", "agg"]
-    )
-    def test_codes_are_those_of_the_kernels(self, enum, names):
-        text = re.sub(r"//.*", "", (CSRC / "node_math.h").read_text())
-        body = re.search(rf"enum class {enum} : uint8_t \{{(.*?)\}}", text, re.DOTALL)[1]
-        assert re.findall(r"\bk(\w+)", body) == [
-            "".join(part.capitalize() for part in name.split("_")) for name in names
-        ]
-
-
-def constant(name: str) -> int:
-    """The value of a constexpr of csrc/plan_view.h."""
-    expression = re.search(rf"constexpr int64_t {name} = (.+?);", header())[1]
-    while more := re.search(r"k[A-Z]\w+", expression):
-        expression = expression.replace(more[0], str(constant(more[0])))
-    return int(eval(expression, {"__builtins__": {}}))
+        assert words.dtype == np.int64

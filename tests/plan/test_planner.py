@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The compiled planner against plain Python, what it refuses, and large graphs."""
+"""The compiled planner against plain Python, the arguments that it refuses, and large graphs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from freewire._native import _planner
 from freewire.graph import arguments
 from freewire.plan import make_plan
 from freewire.plan import plan as plan_module
+from freewire.plan.packed import GIVEN
 from tests.support.graphs import SOME_NODES, graphs, some_edges
 from tests.support.messages import assert_refused
 
@@ -66,11 +67,11 @@ def assert_ordered(src: Any, dst: Any, num_nodes: int) -> None:
 
 
 class TestOrder:
-    """Levels, degrees and canonical order, or the nodes that cycles hold back."""
+    """Levels, degrees and canonical order, or the nodes on cycles or behind them."""
 
     @given(st.data(), st.integers(1, 9))
     def test_any_edges(self, data: st.DataObject, num_nodes: int) -> None:
-        """With so few nodes most draws hold a cycle, loops of one edge among them."""
+        """With so few nodes most draws have a cycle; some are loops of one edge."""
         node = st.integers(0, num_nodes - 1)
         pairs = data.draw(st.lists(st.tuples(node, node), max_size=14))
         assert_ordered([u for u, _ in pairs], [v for _, v in pairs], num_nodes)
@@ -91,8 +92,8 @@ class TestOrder:
         assert_ordered([], [], 0)
         assert_ordered([], [], 3)
 
-    def test_the_callers_arrays_stay_theirs(self) -> None:
-        """As they were, and not part of the graph, though they are not copied."""
+    def test_the_callers_arrays_are_unchanged_and_unshared(self) -> None:
+        """They are not part of the graph, though they are not copied first."""
         src, dst, inputs = whole(0, 1), whole(2, 2), whole(0, 1)
         g = fw.Graph.from_edges(src, dst, inputs=inputs)
         for array in (src, dst, inputs):
@@ -102,8 +103,8 @@ class TestOrder:
         assert g.input_index.tolist() == [0, 1]
 
     @pytest.mark.slow
-    def test_a_thread_that_changes_the_edges_meanwhile(self) -> None:
-        """It gets an error or a wrong answer, but nothing is read or written outside of the arrays."""
+    def test_a_thread_that_changes_the_edges_at_the_same_time(self) -> None:
+        """The caller gets an error or a wrong answer, but nothing is read or written outside the arrays."""
         src = np.arange(300_000) % 100_000
         dst, going = src | 1, True
 
@@ -119,7 +120,7 @@ class TestOrder:
                 _planner.order(src, dst, 100_001)
 
         try:
-            with pytest.raises(ValueError, match="expected no change meanwhile"):
+            with pytest.raises(ValueError, match="expected no change while the planner reads it"):
                 order_often()
         finally:
             going = False
@@ -130,7 +131,7 @@ class TestOrder:
 
 
 def slow_reach(g: fw.Graph, start: list[int], backward: bool) -> list[bool]:
-    """`_planner.reach` in plain Python: walk on until nothing is new."""
+    """`_planner.reach` in plain Python: follow edges until no new node is found."""
     pairs = g.edge_index[::-1].T.tolist() if backward else g.edge_index.T.tolist()
     found = set(start)
     while more := {v for u, v in pairs if u in found} - found:
@@ -139,7 +140,7 @@ def slow_reach(g: fw.Graph, start: list[int], backward: bool) -> list[bool]:
 
 
 class TestReach:
-    """Which nodes paths lead to."""
+    """Which nodes can be reached."""
 
     @given(graphs(), st.data(), st.booleans())
     def test_any_start(self, g: fw.Graph, data: st.DataObject, backward: bool) -> None:
@@ -158,7 +159,7 @@ class TestReach:
 
 
 def slow_edge_lists(g: fw.Graph, keep: list[bool], linear: list[bool]) -> dict[str, list[Any]]:
-    """`_planner.edge_lists` in plain Python; `test_plan` holds whole plans against lists of its own."""
+    """`_planner.edge_lists` in plain Python; `test_plan` checks whole plans against lists of its own."""
     inputs = g.input_index.tolist()
     kept = sorted((v for v in range(g.num_nodes) if keep[v]), key=lambda v: (g.level[v], v))
     slots = inputs + kept
@@ -225,24 +226,25 @@ class TestTwins:
         assert plan.dense_share == (twins / plan.num_live_edges if plan.num_live_edges else 0.0)
 
 
-# ---------------------------------------------------------------------------------- what it refuses
+# ---------------------------------------------------------------------------------- refused arguments
 
 
 EDGES = np.array([[0, 0, 1], [1, 2, 2]])
 LEVEL, INPUT, KEEP, LINEAR = whole(0, 1, 2), whole(0), np.array([False, True, True]), np.ones(3, bool)
 LISTS = _planner.edge_lists(EDGES, LEVEL, INPUT, KEEP, LINEAR)
 NO = np.zeros(3, bool)
+SIZES = make_plan(fw.generators.mlp([1, 1])).sizes
 
 
 class TestRefusals:
-    """Whatever arrays come, the compiled code stays inside of them; `Graph` never passes such ones."""
+    """The compiled code stays inside any arrays that it is given; `Graph` never passes such ones."""
 
     @pytest.mark.parametrize(
         ("call", "said"),
         [
             (lambda: _planner.order(whole(0), whole(3), 3), "dst: expected node numbers, got one out of range"),
             (lambda: _planner.order(whole(-1), whole(0), 3), "src: expected node numbers, got one out of range"),
-            (lambda: _planner.order(whole(0, 1), whole(2), 3), "dst: expected as many as src"),
+            (lambda: _planner.order(whole(0, 1), whole(2), 3), "dst: expected as many entries as src"),
             (lambda: _planner.order(whole(), whole(), -1), r"num_nodes: expected 0 to 2\^31"),
             (lambda: _planner.order(whole(), whole(), 2**31 + 1), r"num_nodes: expected 0 to 2\^31"),
             (lambda: _planner.order(EDGES, whole(0), 3), "array: expected another number of dimensions"),
@@ -250,34 +252,57 @@ class TestRefusals:
             (lambda: _planner.reach(EDGES, whole(0), 2, False), "edges: expected node numbers"),
             (lambda: _planner.reach(EDGES, whole(0), -1, False), r"num_nodes: expected 0 to 2\^31"),
             (lambda: _planner.reach(EDGES.reshape(3, 2), whole(0), 3, False), "edge_index: expected two rows"),
-            (lambda: lists(keep=KEEP[:2]), "keep: expected one a node"),
-            (lambda: lists(linear=LINEAR[:2]), "linear: expected one a node"),
+            (lambda: lists(keep=KEEP[:2]), "keep: expected one entry per node"),
+            (lambda: lists(linear=LINEAR[:2]), "linear: expected one entry per node"),
             (lambda: lists(inputs=whole(3)), "inputs: expected node numbers"),
             (lambda: lists(inputs=whole(0, 0)), "inputs: expected each node once"),
             (lambda: lists(inputs=whole(1)), "inputs: expected nodes of level 0 that are not computed"),
             (lambda: lists(level=whole(0, 1, 3)), "level: expected numbers from 0 to below the number of nodes"),
             (lambda: lists(level=whole(0, -1, 2)), "level: expected numbers from 0 to below the number of nodes"),
-            (lambda: lists(level=whole(0, 0, 2)), "level: expected a slot on each, got a gap"),
+            (lambda: lists(level=whole(0, 0, 2)), "level: expected a slot on every level, got a gap"),
             (lambda: lists(edge_index=EDGES[:, ::-1].copy()), "dst: expected canonical order"),
             (lambda: lists(edge_index=np.array([[0], [3]])), "dst: expected canonical order"),
             (lambda: lists(edge_index=np.array([[3], [1]])), "src: expected node numbers"),
             (lambda: lists(edge_index=np.array([[2], [1]])), "edges: expected each into a later slot"),
             (lambda: lists(edge_index=np.array([[1], [0]])), "edges: expected each into a later slot"),
-            (lambda: rows(num_inputs=4), "num_inputs: expected at most one a slot"),
-            (lambda: rows(num_inputs=-1), "num_inputs: expected at most one a slot"),
+            (lambda: rows(num_inputs=4), "num_inputs: expected at most one per slot"),
+            (lambda: rows(num_inputs=-1), "num_inputs: expected at most one per slot"),
             (lambda: rows(level_ptr=whole(0, 1, 2)), "level_ptr: expected the inputs on level 0 and all slots"),
             (lambda: rows(level_ptr=whole(3)), "level_ptr: expected the inputs on level 0 and all slots"),
             (lambda: rows(level_ptr=whole(0, 4, 3)), "level_ptr: expected ascending numbers"),
-            (lambda: rows(out_ptr=whole(0, 2, 3)), "out_ptr: expected one a slot and one more"),
+            (lambda: rows(out_ptr=whole(0, 2, 3)), "out_ptr: expected one entry per slot and one more"),
             (lambda: rows(out_ptr=whole(0, 2, 3, 4)), "out_ptr: expected ascending numbers"),
-            (lambda: rows(out_split=whole(0, 3)), "out_split: expected one a slot"),
+            (lambda: rows(out_split=whole(0, 3)), "out_split: expected one entry per slot"),
             (lambda: rows(out_split=whole(3, 3, 3)), "out_ptr: expected ascending numbers"),
             (lambda: rows(out_dst=np.array([1, 9, 2], np.int32)), "out_dst: expected later slots"),
             (lambda: rows(out_dst=np.array([1, 0, 2], np.int32)), "out_dst: expected later slots"),
-            (lambda: twins(in_end=whole(1)), "in_end: expected as many as in_begin"),
+            (lambda: twins(in_end=whole(1)), "in_end: expected as many entries as in_begin"),
             (lambda: twins(in_end=whole(1, 4)), "in_begin: expected edges of in_src"),
             (lambda: twins(in_begin=whole(-1, 1)), "in_begin: expected edges of in_src"),
             (lambda: twins(level_ptr=whole(0, 1, 2)), "level_ptr: expected the slots of each level"),
+            (lambda: packed(num_inputs=4), "num_inputs: expected at most one per slot"),
+            (lambda: packed(num_inputs=-1), "num_inputs: expected at most one per slot"),
+            (lambda: packed(num_biases=1), "num_biases: expected at least one per computed slot"),
+            (lambda: packed(row_bytes=100), "row_bytes: expected 64, 128 or 256"),
+            (lambda: packed(inference_row=narrow(0, 1)), "inference_row: expected num_slots entries"),
+            (lambda: packed(inference_row=narrow(0, 3, 1)), "inference_row: expected at most one row per slot"),
+            (lambda: packed(inference_row=narrow(0, -1, 1)), "inference_row: expected at most one row per slot"),
+            (lambda: packed(in_begin=whole(0)), r"in_begin: expected num_computed\(\) entries"),
+            (lambda: packed(in_begin=whole(-1, 1)), "in_begin: expected edges of in_src"),
+            (lambda: packed(in_end=whole(1, 4)), "in_begin: expected edges of in_src"),
+            (lambda: packed(in_end=whole(1, 0)), "in_begin: expected edges of in_src"),
+            (lambda: packed(in_src=narrow(0, 3, 1), inference_row=narrow(0, 0, 0)), "in_src: expected slot numbers"),
+            (lambda: packed(out_ptr=whole(0, 2)), r"out_ptr: expected num_slots \+ 1 entries"),
+            (lambda: packed(out_edge=whole(0, 1)), "out_edge: expected num_live_edges entries"),
+            (lambda: packed(out_edge=whole(0, 1, 3), aggregation=narrow(0, 2)), "out_edge: expected edge numbers"),
+            (lambda: packed(out_edge=whole(0, 1, -1), aggregation=narrow(0, 2)), "out_edge: expected edge numbers"),
+            (lambda: packed(activation=narrow(0)), r"activation: expected num_computed\(\) entries"),
+            (lambda: packed(aggregation=narrow(0, 6)), "aggregation: expected codes of node_math.h"),
+            (lambda: packed(aggregation=narrow(-1, 0)), "aggregation: expected codes of node_math.h"),
+            (lambda: packed(output_slot=narrow(3)), "output_slot: expected slot numbers"),
+            (lambda: packed(output_slot=narrow(-1)), "output_slot: expected slot numbers"),
+            (lambda: packed(level_ptr=whole(0, 9)), "level_ptr: expected slot numbers"),
+            (lambda: _planner.cpu_call_bytes(SIZES, 1, 3, True, 1, True, True), "itemsize: expected 2, 4 or 8"),
         ],
     )
     def test_values(self, call: Any, said: str) -> None:
@@ -290,11 +315,17 @@ class TestRefusals:
         ids=["int32", "float", "strided", "big-endian", "list", "none"],
     )
     def test_types_are_not_converted(self, src: Any) -> None:
-        """A copy made on the way would cost memory that nobody sees."""
+        """A silent copy would cost memory."""
         with pytest.raises(TypeError, match="incompatible function arguments"):
             _planner.order(src, whole(1, 1), 2)
 
-    def test_numbers_that_are_not_aligned(self) -> None:
+    @pytest.mark.parametrize("in_src", [whole(0, 0, 1), [0, 0, 1], None], ids=["int64", "list", "none"])
+    def test_packed_types_are_not_converted(self, in_src: Any) -> None:
+        assert len(packed())
+        with pytest.raises(TypeError, match="in_src: expected a contiguous array of int32"):
+            packed(in_src=in_src)
+
+    def test_unaligned_numbers(self) -> None:
         odd = np.zeros(17, np.uint8)[1:].view(np.int64)
         with pytest.raises(ValueError, match="array: expected aligned numbers"):
             _planner.order(odd, whole(1, 1), 2)
@@ -307,7 +338,7 @@ class TestRefusals:
         assert_refused(lambda: fw.Graph.from_edges([0, 0, 0], [1, 1, 1]), r"src: expected at most 2 edges, got 3\. ")
 
     def test_too_many_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """2**31 slots are allowed, and rows kept beside them are not numbered past it."""
+        """2**31 rows are allowed, slots and kept rows together."""
         g = fw.Graph.from_edges([0, 0], [1, 2], activation="gelu", output_activation="gelu")
         assert plan_module._MAX_ROWS == 2**31
         monkeypatch.setattr(plan_module, "_MAX_ROWS", 5)
@@ -341,6 +372,19 @@ def twins(**changed: Any) -> Any:
     return _planner.twin_edges(**{**own, "num_inputs": 1, **changed})
 
 
+def narrow(*numbers: int) -> Any:
+    return np.array(numbers, np.int32)
+
+
+def packed(**changed: Any) -> Any:
+    own = {name: LISTS[name] for name in GIVEN if name in LISTS}
+    own |= {name: narrow(0, 0) for name in ("activation", "aggregation", "kept_row")}
+    own |= {"bias_index": narrow(0, 1), "output_slot": narrow(2), "inference_row": narrow(0, 1, 2)}
+    numbers = {"num_inputs": 1, "num_biases": 2, "row_bytes": 64}
+    numbers |= {name: changed.pop(name) for name in list(changed) if name in numbers}
+    return _planner.pack({**own, **changed}, **numbers)
+
+
 # ---------------------------------------------------------------------------------- size
 
 
@@ -350,8 +394,8 @@ class TestSize:
 
     @pytest.mark.parametrize("name", ["ordered", "shuffled", "power_law", "wide", "chain"])
     def test_time_and_memory(self, name: str) -> None:
-        """3 s and 1.5 GB. Memory as stated, torch and the caller's arrays included. Twice the time, since machines that
-        run tests are shared, and by the processor's clock, which other programs slow down too but do not stop."""
+        """3 s and 1.5 GB, torch and the caller's arrays included. The time may be doubled, since machines that run
+        tests are shared; it is processor time, which other programs also slow down, but less."""
         found = bench.measure(name)
         assert found["user"] + found["system"] < 2 * 3
         assert found["edges"] == (999_999 if name == "chain" else 10_000_000)
@@ -362,14 +406,14 @@ class TestSize:
             assert (found["levels"], found["rows"]) == (1_000_000, 2)
 
     def test_random_graph(self) -> None:
-        """5 s, planned and packed too; with the same allowance."""
+        """5 s, including plan and pack; with the same allowance."""
         found = bench.measure("random_graph(1000, 998_990, 10, 10)")
         assert found["user"] + found["system"] < 2 * 5
         assert found["edges"] == 9_990_000
         assert found["peak"] < 1.5e9
 
     def test_from_networkx_is_linear(self) -> None:
-        """Ten times the edges take about ten times the work; up to twenty, because the caches are left behind."""
+        """Ten times the edges take about ten times the work; up to twenty, because the caches are too small."""
         small, large = (bench.measure(f"from_networkx, {size} edges") for size in ("1e5", "1e6"))
         assert large["edges"] > 9.9 * small["edges"]
         assert large["user"] < 20 * small["user"]

@@ -20,7 +20,6 @@ from torch import Tensor
 
 import freewire as fw
 from freewire.ops.gated_sum import gated_sum, plain_gated_sum
-from freewire.plan.plan import plan_header
 from tests.support.graphs import CASES
 from tests.support.tensors import DTYPES, assert_within, batch_of, exact, gradients, network
 
@@ -110,8 +109,8 @@ def run_gated_sum(count: int, length: int, dtype: torch.dtype, device: str) -> N
 def inject(bug: str, device: str) -> None:
     """Call the operators wrongly, behind their checks."""
     net = network(CASES["random"], torch.float32)
-    plan, packed = net.plan, torch.from_numpy(net.plan.pack())
-    header = plan_header(packed.numpy())
+    plan, made = net.plan, net.plan.pack()
+    packed, header = torch.from_numpy(made.words), made.header
     x, grad_y = (tensor.to(device) for tensor in batch_of(net, 33))
     weight, bias = net.weight.detach().to(device), net.bias.detach().to(device)
     os.environ["FREEWIRE_CUDA_TILE"] = "0"

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 import freewire as fw
+from freewire._native.planner import planner
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
 from freewire.ops import network_reference
 from tests.support import native
@@ -75,7 +76,7 @@ class Case:
     name: str
     graph: fw.Graph
     dtype: torch.dtype
-    #: Of the plan; the kernels may halve them, see `row_bytes_used`.
+    #: Maximum bytes of a tape row; see `row_bytes_used`.
     row_bytes: int
     batch: int
     bias: bool = True
@@ -88,20 +89,16 @@ class Case:
 
     @property
     def row_bytes_used(self) -> int:
-        """As row_bytes() in csrc/cpu/network/kernels.h decides: halved while one tile would hold the batch."""
-        used = self.row_bytes
-        while used > 64 and self.batch * self.computed_bytes <= used:
-            used //= 2
-        return used
-
-    @property
-    def computed_bytes(self) -> int:
-        """Bytes of a number in the type that is computed in."""
-        return max(self.dtype.itemsize, 4)
+        """Bytes of a row in this batch: halved while one tile would hold the batch."""
+        return self._tiling["row_bytes"]
 
     @property
     def tiles(self) -> int:
-        return -(-self.batch * self.computed_bytes // self.row_bytes_used)
+        return self._tiling["tiles"]
+
+    @property
+    def _tiling(self) -> planner.Tiling:
+        return planner.cpu_tiling(self.plan.sizes, self.batch, self.dtype.itemsize)
 
     def write(self, path: Path) -> None:
         arguments = _arguments(self.graph, self.dtype, self.batch, self.bias, self.wild)
@@ -110,7 +107,7 @@ class Case:
         with path.open("wb") as file:
             file.write(b"fwcase02")
             file.write(struct.pack("<4q", DTYPES.index(self.dtype), self.batch, self.bias, not self.wild))
-            packed = torch.from_numpy(self.plan.pack())
+            packed = torch.from_numpy(self.plan.pack().words)
             for values in (packed, *(nothing if value is None else value for value in arguments)):
                 file.write(struct.pack("<q", values.numel()) + bytes(values.untyped_storage())[: values.nbytes])
             for tolerance, values in results or [(0.0, torch.empty(0))] * len(_RESULT_NAMES):

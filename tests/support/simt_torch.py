@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import freewire  # noqa: F401 (the operators' schemas)
-from freewire.plan.plan import plan_header
+from freewire.plan.packed import PackedPlan
 from tests.support import native, simt
 
 CUDA = native.ROOT / "csrc" / "cuda"
@@ -63,7 +63,7 @@ def played() -> Iterator[None]:
         def call(*arguments: Any) -> Any:
             first, plan, header, rest = arguments[:3], arguments[3], arguments[4], arguments[5:]
             if not header and plan.dtype == torch.int64 and plan.dim() == 1:
-                header = plan_header(plan.numpy())
+                header = PackedPlan(plan.numpy()).header
                 plan = plan.clone()
                 plan[: len(header)] = -1
             return op._op_dk(torch._C.DispatchKey.CUDA, *first, plan, header, *rest)

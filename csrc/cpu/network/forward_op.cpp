@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// freewire::forward on the CPU: one parallel region of torch's pool, a tile of the batch a task.
+// freewire::forward on the CPU: one parallel region of torch's pool, one task per tile of the batch.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& weight, co
   const Tensor x_rows = torch::stable::contiguous(x), weights = torch::stable::contiguous(weight);
   const Tensor biases = bias ? torch::stable::contiguous(*bias) : weights;
   Tensor y = torch::stable::new_empty(x, {batch, num_outputs});
-  Tensor kept = torch::stable::new_empty(x, {tape_rows * padded_batch(batch)});
+  Tensor kept = torch::stable::new_empty(x, {tape_rows ? kept_elements(plan, batch) : 0});
 
   with_float_type(x, [&](auto type) {
     using T = decltype(type);
@@ -34,7 +34,8 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& weight, co
                                    mutable_numbers<T>(y), batch};
     T* tape = tape_rows ? mutable_numbers<T>(kept) : nullptr;
     cpu::run_forward(plan, call, tape, cpu::TorchThreads{});
-    // Narrow tiles leave the end of the tape unused; an operator's result must not be garbage, even where nobody looks.
+    // Narrow tiles leave the end of the tape unused; an operator's result must not be garbage, even where it is not
+    // read.
     const cpu::Tiling<T> tiling(plan, batch);
     if (tape) std::fill(tape + tiling.tiles * tiling.columns * tape_rows, tape + kept.numel(), T{});
   });

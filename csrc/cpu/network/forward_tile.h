@@ -72,7 +72,9 @@ void forward_tile(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t 
 
   const bool moved = !keep && plan.reuses_rows();  // then rows are reused; inputs keep their own
   const int32_t* src = moved ? plan.row_src : plan.in_src;
-  const auto row_of = [&](int64_t slot) { return tape + (moved ? plan.slot_row[slot] : slot) * int64_t{G::kColumns}; };
+  const auto row_of = [&](int64_t slot) {
+    return tape + (moved ? plan.inference_row[slot] : slot) * int64_t{G::kColumns};
+  };
   for (int64_t node = 0; node < plan.num_computed(); ++node) {
     const int64_t first = plan.in_begin[node], last = plan.in_end[node];
     const auto activation = static_cast<Activation>(plan.activation[node]);

@@ -3,7 +3,7 @@
 //
 // A kernel runs one tile, a slice of the batch, through the whole network. Tiles are independent, so callers may
 // distribute them over threads in any way (cpu/network/*_op.cpp by torch's pool, csrc/testing by std::thread). A row of
-// a tile holds one node's values for the tile's samples; row_bytes() decides how many.
+// a tile holds one node's values for the tile's samples; row_bytes() of tiling.h decides how many.
 //
 // x, y, their gradients and the tape are stored in T. Parameters and the gradients of nodes are Compute<T>, so that
 // 16-bit types round a value once, and a gradient only when it is returned.
@@ -47,7 +47,7 @@ struct BackwardScratch {
 
 template <class T>
 struct Kernels {
-  // tape [rows, columns], where rows is plan.tape_rows if keep is set (for a backward) and plan.num_rows otherwise.
+  // tape [rows, columns], where rows is plan.tape_rows if keep is set (for a backward) and plan.scratch_rows otherwise.
   using Forward = void (*)(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t tile, bool keep, T* tape);
   // first: the tile is the first of its group, so the sums are written instead of added to.
   using Backward = void (*)(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t tile, bool first,
@@ -67,21 +67,5 @@ const Kernels<T>& kernel_table();
 template <class T>
 const Kernels<T>& kernels();
 const char* isa_name();
-
-// Bytes of a row for this batch, in the type that is computed in: the plan's choice, halved while the batch would be a
-// single tile. It depends on the plan and the batch alone, so that any number of threads splits the batch, and rounds
-// the sums, in the same way.
-inline int64_t row_bytes(const PlanView& plan, int64_t batch, int64_t itemsize) {
-  int64_t bytes = plan.row_bytes;
-  while (bytes > 64 && batch * itemsize <= bytes) bytes /= 2;
-  return bytes;
-}
-inline int row_variant(int64_t bytes) { return bytes == 64 ? 0 : bytes == 128 ? 1 : 2; }
-
-// Tiles of one group share the sums of weight gradients; the groups' sums are then added in order. The number is fixed,
-// so that the number of threads changes no bit.
-constexpr int64_t kMaxGroups = 16;
-inline int64_t num_groups(int64_t tiles) { return tiles < kMaxGroups ? tiles : kMaxGroups; }
-inline int64_t group_begin(int64_t group, int64_t groups, int64_t tiles) { return tiles * group / groups; }
 
 }  // namespace freewire::cpu

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-// freewire::backward on a GPU: launches on the caller's stream; nothing waits, so it may be captured into a graph.
+// freewire::backward on a GPU: launches on the caller's stream. Nothing waits, so it may be captured into a CUDA graph.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <algorithm>
 #include <tuple>
 #include <vector>
 
@@ -24,7 +23,7 @@ std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_y, const Ten
   const PlanView plan = checked_backward(grad_y, tape, weight, plan_words, header, num_inputs, num_biases);
   const cuda::DeviceGuard guard(grad_y);
   const cuda::Device device = cuda::usable_device();
-  const int64_t batch = grad_y.size(0), pitch = cuda::pitch_of(batch), slices = cuda::slices_of(batch);
+  const int64_t batch = grad_y.size(0);
   const Tensor grad_rows = cuda::aligned(grad_y), weights = cuda::aligned(weight);
   const Tensor tape_rows = cuda::aligned(tape);
   Tensor grad_x = cuda::empty(weights, {need_x ? batch : 0, num_inputs});
@@ -35,16 +34,12 @@ std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_y, const Ten
     using T = decltype(type);
     using C = Compute<T>;
     const int columns = cuda::chosen_tile(plan, batch, plan.num_slots, sizeof(C), device);
-    const bool streamed = columns == 0;
-    const cuda::Workspace<C> delta(weights, plan.num_computed() * pitch);
-    const cuda::Workspace<C> shares(weights, plan.gather_edges * pitch);
-    const cuda::Workspace<C> rows(weights, streamed ? plan.num_slots * pitch : 0);
-    const cuda::Workspace<cuda::Edge<C>> edges(weights, streamed ? 0 : cuda::backward_edges(plan));
-    const cuda::Workspace<cuda::BackwardSlot<C>> slots(weights, streamed ? 0 : plan.num_slots);
-    const cuda::Workspace<int32_t> begins(weights, streamed ? 0 : plan.num_slots);
-    const bool partly = need_parameters && cuda::adds_slices<T>(batch);
-    const cuda::Workspace<C> partial(weights,
-                                     partly ? std::max<int64_t>(slices, 1) * (plan.num_edges + plan.num_biases) : 0);
+    const cuda::BackwardWorkspace<T> workspace(plan, batch, need_parameters, columns);
+    const cuda::Workspace<C> delta(weights, workspace.delta.count), shares(weights, workspace.shares.count);
+    const cuda::Workspace<C> rows(weights, workspace.rows.count), partial(weights, workspace.partial.count);
+    const cuda::Workspace<cuda::Edge<C>> edges(weights, workspace.edges.count);
+    const cuda::Workspace<cuda::BackwardSlot<C>> slots(weights, workspace.slots.count);
+    const cuda::Workspace<int32_t> begins(weights, workspace.begins.count);
     const cuda::BackwardArrays<T> arrays{
         numbers<T>(grad_rows),
         numbers<T>(tape_rows),

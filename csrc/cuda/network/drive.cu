@@ -1,33 +1,13 @@
 // SPDX-License-Identifier: MIT
-// A whole batch through the kernels: which regime, how wide a tile.
+// A whole batch through the kernels of one regime.
 //
-// Enters: a plan and device arrays. Leaves: launches on a stream, in order; nothing waits, allocates or copies.
-#include <limits>
-
+// The functions take a plan and device arrays, and launch kernels on a stream, in order; nothing waits, allocates or
+// copies.
 #include "cuda/network/parameter_gradients.h"
 #include "cuda/network/resident.h"
 #include "cuda/network/streamed.h"
 
 namespace freewire::cuda {
-
-namespace {
-constexpr int kNarrowest = 2, kWidest = 32;
-}
-
-int widest_tile(const PlanView& plan, int64_t rows, int64_t itemsize, const Device& device) {
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // what packed nodes count edges in
-  if (forward_edges(plan) > kMost || backward_edges(plan) > kMost) return 0;
-  int columns = kWidest;
-  while (columns >= kNarrowest && resident_bytes(plan, rows, columns, itemsize) > device.shared_bytes) columns /= 2;
-  return columns < kNarrowest ? 0 : columns;
-}
-
-int tile_columns(const PlanView& plan, int64_t batch, int64_t rows, int64_t itemsize, const Device& device) {
-  int columns = widest_tile(plan, rows, itemsize, device);
-  // Narrow enough that every multiprocessor has a tile: a tile's time hardly depends on its width, the idle ones' does.
-  while (columns > kNarrowest && batch <= int64_t{columns / 2} * device.multiprocessors) columns /= 2;
-  return columns;
-}
 
 template <class T>
 void run_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// freewire::forward on a GPU: launches on the caller's stream; nothing waits, so it may be captured into a graph.
+// freewire::forward on a GPU: launches on the caller's stream. Nothing waits, so it may be captured into a CUDA graph.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -23,22 +23,22 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, const Tensor& weight, c
   const PlanView plan = checked_forward(x, weight, bias, plan_words, header, num_outputs, tape_rows);
   const cuda::DeviceGuard guard(x);
   const cuda::Device device = cuda::usable_device();
-  const int64_t batch = x.size(0), pitch = cuda::pitch_of(batch);
+  const int64_t batch = x.size(0);
   const Tensor x_rows = cuda::aligned(x), weights = cuda::aligned(weight);
   const Tensor biases = bias ? cuda::aligned(*bias) : weights;
   Tensor y = cuda::empty(x, {batch, num_outputs});
-  Tensor tape = cuda::empty(x, {tape_rows * pitch});
+  Tensor tape = cuda::empty(x, {tape_rows ? kept_elements(plan, batch) : 0});
 
   with_float_type(x, [&](auto type) {
     using T = decltype(type);
     using C = Compute<T>;
-    const int64_t num_rows = tape_rows ? plan.num_slots : plan.num_rows;
-    const int columns = cuda::chosen_tile(plan, batch, num_rows, sizeof(T), device);
-    const bool streamed = columns == 0;
-    const cuda::Workspace<T> rows(x, streamed && tape_rows == 0 ? num_rows * pitch : 0);
-    const cuda::Workspace<cuda::Edge<C>> edges(x, streamed ? 0 : cuda::forward_edges(plan));
-    const cuda::Workspace<cuda::ForwardNode<C>> nodes(x, streamed ? 0 : plan.num_computed());
-    const cuda::Workspace<int32_t> begins(x, streamed ? 0 : plan.num_computed());
+    const int64_t tile_rows = cuda::forward_rows(plan, tape_rows > 0);
+    const int columns = cuda::chosen_tile(plan, batch, tile_rows, sizeof(T), device);
+    const cuda::ForwardWorkspace<T> workspace(plan, batch, tape_rows > 0, columns);
+    const cuda::Workspace<T> rows(x, workspace.rows.count);
+    const cuda::Workspace<cuda::Edge<C>> edges(x, workspace.edges.count);
+    const cuda::Workspace<cuda::ForwardNode<C>> nodes(x, workspace.nodes.count);
+    const cuda::Workspace<int32_t> begins(x, workspace.begins.count);
     const cuda::ForwardArrays<T> arrays{
         numbers<T>(x_rows),
         numbers<T>(weights),

@@ -42,12 +42,12 @@ __global__ void __launch_bounds__(kThreads)
   const int32_t* src = moved ? plan.row_src : plan.in_src;
   const int64_t slot = plan.num_inputs + node;
   pack_edges(arrays.edges, begin, count, chunk,
-             edge_to(moved ? plan.num_rows : plan.num_slots, row_bytes, Compute<T>(0)),
+             edge_to(moved ? plan.scratch_rows : plan.num_slots, row_bytes, Compute<T>(0)),
              [&](int64_t k) { return edge_to(src[first + k], row_bytes, widened(arrays.weight[first + k])); });
   if (lane_in_warp() != 0) return;
   arrays.begins[node] = static_cast<int32_t>(begin);
   arrays.nodes[node] = {static_cast<int32_t>(count), kind_of(plan.activation[node], plan.aggregation[node]),
-                        moved ? plan.slot_row[slot] : static_cast<int32_t>(slot),
+                        moved ? plan.inference_row[slot] : static_cast<int32_t>(slot),
                         arrays.bias ? widened(arrays.bias[plan.bias_index[node]]) : Compute<T>(0)};
 }
 

@@ -6,8 +6,8 @@
 
 namespace freewire::cuda {
 
-// Into arrays.edges and arrays.nodes (forward) or arrays.slots (backward), for tiles of so many columns that are
-// read in chunks of so many edges.
+// Writes arrays.edges, arrays.begins, and arrays.nodes (forward) or arrays.slots (backward), for tiles of so many
+// columns. chunk: edges that a kernel reads at once.
 template <class T>
 void pack_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, int chunk, Stream stream);
 template <class T>

@@ -26,8 +26,8 @@ constexpr int64_t kListAlignment = 32;  // edges; the longest chunk
 
 // The start of the index-th list, which would start at ptr if there were no gaps between lists.
 constexpr int64_t packed_begin(int64_t ptr, int64_t index) { return (ptr / kListAlignment + index) * kListAlignment; }
-inline int64_t forward_edges(const PlanView& plan) { return packed_begin(plan.num_edges, plan.num_computed()); }
-inline int64_t backward_edges(const PlanView& plan) { return packed_begin(plan.num_live_edges, plan.num_slots); }
+inline int64_t forward_edges(const PlanSizes& plan) { return packed_begin(plan.num_edges, plan.num_computed()); }
+inline int64_t backward_edges(const PlanSizes& plan) { return packed_begin(plan.num_live_edges, plan.num_slots); }
 
 // A computed node in the forward. Networks with too many edges for 32 bits are streamed.
 template <class C>

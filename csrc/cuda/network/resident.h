@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The resident regime: a block a tile of the batch, its rows in shared memory.
+// The resident regime: one block per tile of the batch, its rows in shared memory.
 #pragma once
 
 #include <type_traits>
@@ -14,24 +14,18 @@ void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int 
 template <class T>
 void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream);
 
-// Of a block. Doubles take twice the registers.
+// Threads of a block. Doubles take twice the registers.
 template <class T>
 constexpr int kResidentThreads = sizeof(T) == 8 ? 256 : 512;
 
-// Shared memory of a block: so many rows and one of zeros, then a Path.
-inline int64_t resident_bytes(const PlanView& plan, int64_t rows, int64_t columns, int64_t itemsize) {
-  return (rows + 1) * columns * itemsize +
-         (plan.num_slots + plan.num_levels + 1) * static_cast<int64_t>(sizeof(int32_t));
-}
-
-// How lanes share out the work, by the edges a node has on average. Few lanes a node: what a node costs beside its
-// edges is shared by more nodes, and a level takes fewer rounds. Many: a node of many edges takes fewer steps.
+// How lanes divide the work, by the average number of edges per node. With few lanes per node more nodes share what a
+// node costs beside its edges, and a level takes fewer rounds; with many, a node of many edges takes fewer steps.
 constexpr int kSmallTeam = 8, kWholeWarp = 32;
 constexpr int kFewEdges = 8, kUsualEdges = 32;
 constexpr int64_t kManyEdges = 64;  // from here on a whole warp
 
-// Calls body(Lanes<T, columns, ...>{}). FREEWIRE_TWO_TILES, for the sanitizers' programs, which take minutes to
-// compile, knows the narrowest tile and a wide one.
+// Calls body(Lanes<T, columns, ...>{}). With FREEWIRE_TWO_TILES, which the sanitizers' programs set because they take
+// minutes to compile, only the narrowest tile and one wide tile exist.
 template <class T, class Body>
 void with_lanes(const PlanView& plan, int columns, Body&& body) {
   const auto with_columns = [&](auto width) {

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
   const Rows<T> tape{arrays.tape, pitch};
   const bool moved = arrays.moves(plan);
   const int num_inputs = static_cast<int>(plan.num_inputs);
-  const int num_rows = static_cast<int>(moved ? plan.num_rows : plan.num_slots);
+  const int num_rows = static_cast<int>(moved ? plan.scratch_rows : plan.num_slots);
   const int64_t first = int64_t{blockIdx.x} * kColumns;
   each_of_tile<kColumns>(num_inputs, [&](int i, int c) {
     const int64_t sample = first + c;
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
 
   const int num_outputs = static_cast<int>(plan.num_outputs);
   each_of_tile<kColumns>(num_outputs, [&](int o, int c) {
-    const int32_t slot = plan.output_slot[o], row = moved ? plan.slot_row[slot] : slot;
+    const int32_t slot = plan.output_slot[o], row = moved ? plan.inference_row[slot] : slot;
     if (first + c < arrays.batch) arrays.y[(first + c) * num_outputs + o] = tile[row * kColumns + c];
   });
 }
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
 
 template <class T>
 void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream) {
-  const int64_t pitch = pitch_of(arrays.batch), rows = arrays.moves(plan) ? plan.num_rows : plan.num_slots;
+  const int64_t pitch = pitch_of(arrays.batch), rows = arrays.moves(plan) ? plan.scratch_rows : plan.num_slots;
   // A kept tape is written to its last column, so that none of it is uninitialised.
   const int64_t tiles = blocks_of(arrays.tape ? pitch : arrays.batch, columns);
   with_lanes<T>(plan, columns, [&](auto lanes) {

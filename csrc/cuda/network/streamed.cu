@@ -51,11 +51,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// to[b][i] = rows[row(i)][b], transposed in the same way, where row(i) is slot_row[slots[i]]. A null slot_row or slots
-// stands for the identity.
+// to[b][i] = rows[row(i)][b], transposed in the same way, where row(i) is inference_row[slots[i]]. A null
+// inference_row or slots stands for the identity.
 template <class From, class To>
 __global__ void __launch_bounds__(kThreads)
-    write_kernel(Rows<From> rows, const int32_t* __restrict__ slots, const int32_t* __restrict__ slot_row,
+    write_kernel(Rows<From> rows, const int32_t* __restrict__ slots, const int32_t* __restrict__ inference_row,
                  int64_t width, int64_t batch, To* __restrict__ to) {
   FREEWIRE_SHARED(tile, From[kWarpSize][kWarpSize + 1]);
   const Place<kWarpSize> place(rows.stride);
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int r = warp_in_block(); r < kWarpSize; r += kNodes) {
     const int64_t i = column + r;
     if (i >= width) break;
-    const int64_t slot = slots ? slots[i] : i, row = slot_row ? slot_row[slot] : slot;
+    const int64_t slot = slots ? slots[i] : i, row = inference_row ? inference_row[slot] : slot;
     tile[r][lane_in_warp()] = rows.at(row, place.first_column + lane_in_warp());
   }
   __syncthreads();
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   for (int c = 0; c < kHeld; ++c) values.v[c] = c < live ? sums[c] * scale + bias : C(0);
   if (arrays.tape && plan.kept_row[node] >= 0) store_global(&rows.at(plan.kept_row[node], column), pack_as<T>(values));
   activate_all(static_cast<Activation>(plan.activation[node]), values.v, live);
-  store_global(&rows.at(moved ? plan.slot_row[slot] : slot, column), pack_as<T>(values));
+  store_global(&rows.at(moved ? plan.inference_row[slot] : slot, column), pack_as<T>(values));
 }
 
 template <int kHeld, class T>
@@ -213,7 +213,7 @@ void streamed_forward(const PlanView& plan, const ForwardArrays<T>& arrays, T* r
     }
   });
   launch<write_kernel<T, T>>(grid_of<kWarpSize>(blocks_of(plan.num_outputs, kWarpSize), rows.stride), kThreads, 0,
-                             stream, rows, plan.output_slot, arrays.moves(plan) ? plan.slot_row : nullptr,
+                             stream, rows, plan.output_slot, arrays.moves(plan) ? plan.inference_row : nullptr,
                              plan.num_outputs, arrays.batch, arrays.y);
 }
 

@@ -6,7 +6,7 @@
 
 namespace freewire::cuda {
 
-// rows are in global memory: the tape if one is kept, else [num_rows, pitch].
+// rows are in global memory: the tape if one is kept, else [scratch_rows, pitch].
 template <class T>
 void streamed_forward(const PlanView& plan, const ForwardArrays<T>& arrays, T* rows, Stream stream);
 template <class T>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A network, its arguments and what must come of them, read from a file that tests/support/sanitize.py wrote.
+// A network, its arguments and its expected results, read from a file that tests/support/sanitize.py wrote.
 //
-// Enters: a path. Leaves: Case<T>, or std::runtime_error in one sentence. The file is little-endian: the
+// with_case() reads a file into a Case<T>, or throws std::runtime_error of one sentence. The file is little-endian: the
 // eight letters "fwcase02"; int64 each: the numbers' type (its place in kTypeNames), the batch, 1 if there is a bias, 1
 // if results are given; then arrays, each after its length as int64: the packed plan (int64), x, weight, bias and
 // grad_y (numbers), and, each after its tolerance, y, grad_x, grad_weight and grad_bias (double). Nothing follows.
@@ -22,7 +22,7 @@
 
 namespace freewire::testing {
 
-// Hands out a file's content piece by piece, never beyond its end.
+// Reads a file's content piece by piece, never past its end.
 class CaseReader {
  public:
   explicit CaseReader(const std::string& path) {
@@ -44,7 +44,7 @@ class CaseReader {
     return value;
   }
 
-  // wanted: the length that the plan asks for, or -1 for any.
+  // wanted: the length that follows from the plan, or -1 for any.
   template <class V>
   Exact<V> array(const char* name, int64_t wanted) {
     const auto length = number<int64_t>(name);
@@ -83,30 +83,9 @@ class SplitPlan {
  public:
   explicit SplitPlan(const Exact<int64_t>& words) {
     if (!read_plan(words.data(), words.data(), words.size(), &view_)) {
-      throw std::runtime_error("plan: expected the words of Plan.pack(), got others.");
+      throw std::runtime_error("plan: expected a packed plan, got other words.");
     }
-    const int64_t computed = view_.num_computed(), slots = view_.num_slots;
-    own(view_.level_ptr, view_.num_levels + 1);
-    own(view_.in_begin, computed);
-    own(view_.in_end, computed);
-    own(view_.in_src, view_.num_edges);
-    own(view_.out_ptr, slots + 1);
-    own(view_.out_split, slots);
-    own(view_.out_dst, view_.num_live_edges);
-    own(view_.out_edge, view_.num_live_edges);
-    own(view_.out_position, view_.gather_edges ? view_.num_edges : 0);
-    own(view_.share_begin, view_.gather_edges ? computed : 0);
-    own(view_.activation, computed);
-    own(view_.aggregation, computed);
-    own(view_.bias_index, computed);
-    own(view_.kept_row, computed);
-    own(view_.output_slot, view_.num_outputs);
-    own(view_.preset_slot, view_.num_presets);
-    own(view_.output_of_slot, slots);
-    own(view_.group_node, view_.num_groups);
-    own(view_.group_edge, view_.num_groups);
-    own(view_.slot_row, view_.reuses_rows() ? slots : 0);
-    own(view_.row_src, view_.reuses_rows() ? view_.num_edges : 0);
+    view_.for_each_section([&](const char*, auto*& section, int64_t length) { own(section, length); });
   }
   const PlanView& view() const { return view_; }
 
@@ -126,12 +105,12 @@ constexpr int64_t kMaxBatch = 1 << 20;  // so that no product of sizes overflows
 
 struct Expected {
   double tolerance;      // absolute
-  Exact<double> values;  // empty where the case gives no results
+  Exact<double> values;  // empty if the case has no results
 };
 
 template <class T>
 struct Case {
-  // reader: after the type, which has told T.
+  // reader: just after the type.
   explicit Case(CaseReader& reader)
       : batch(reader.number<int64_t>("batch")),
         has_bias(reader.number<int64_t>("has_bias") != 0),

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-// One case through the CUDA kernels on the CPU, in every way that they can be asked for.
+// Runs one case through the CUDA kernels on the CPU, in every way that they can be called, for one width of tile.
 //
-// Enters: a Case and a width of tile. Leaves: its results. Every array has memory of its own, of exactly the size that
-// cuda/kernels.h gives it, so that AddressSanitizer sees a step too far.
+// Every array has memory of its own, of exactly the size that cuda/network/workspace.h gives it, so that
+// AddressSanitizer reports a step too far.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -28,10 +27,11 @@ template <class T>
 void cuda_forward(const Case<T>& given, int columns, const Exact<T>& y, const Exact<T>* tape) {
   const PlanView& plan = given.split_plan.view();
   using C = Compute<T>;
-  const Exact<T> rows(columns || tape ? 0 : plan.num_rows * cuda::pitch_of(given.batch));
-  const Exact<cuda::Edge<C>> edges(columns ? cuda::forward_edges(plan) : 0);
-  const Exact<cuda::ForwardNode<C>> nodes(columns ? plan.num_computed() : 0);
-  const Exact<int32_t> begins(columns ? plan.num_computed() : 0);
+  const cuda::ForwardWorkspace<T> workspace(plan, given.batch, tape != nullptr, columns);
+  const Exact<T> rows(workspace.rows.count);
+  const Exact<cuda::Edge<C>> edges(workspace.edges.count);
+  const Exact<cuda::ForwardNode<C>> nodes(workspace.nodes.count);
+  const Exact<int32_t> begins(workspace.begins.count);
   const cuda::ForwardArrays<T> arrays{
       given.x.data(), given.weight.data(), given.bias.data(), y.data(),      tape ? tape->data() : nullptr,
       rows.data(),    edges.data(),        nodes.data(),      begins.data(), given.batch};
@@ -44,15 +44,12 @@ void cuda_backward(const Case<T>& given, int columns, const Exact<T>& tape, cons
                    const Exact<T>& grad_weight, const Exact<T>& grad_bias) {
   using C = Compute<T>;
   const PlanView& plan = given.split_plan.view();
-  const int64_t pitch = cuda::pitch_of(given.batch), slices = cuda::slices_of(given.batch);
-  const Exact<C> delta(plan.num_computed() * pitch), shares(plan.gather_edges * pitch);
-  const Exact<C> rows(columns ? 0 : plan.num_slots * pitch);
-  const Exact<cuda::Edge<C>> edges(columns ? cuda::backward_edges(plan) : 0);
-  const Exact<cuda::BackwardSlot<C>> slots(columns ? plan.num_slots : 0);
-  const Exact<int32_t> begins(columns ? plan.num_slots : 0);
-  const Exact<C> partial(cuda::adds_slices<T>(given.batch) && grad_weight.size() + grad_bias.size() > 0
-                             ? std::max<int64_t>(slices, 1) * (plan.num_edges + plan.num_biases)
-                             : 0);
+  const cuda::BackwardWorkspace<T> workspace(plan, given.batch, grad_weight.size() + grad_bias.size() > 0, columns);
+  const Exact<C> delta(workspace.delta.count), shares(workspace.shares.count);
+  const Exact<C> rows(workspace.rows.count), partial(workspace.partial.count);
+  const Exact<cuda::Edge<C>> edges(workspace.edges.count);
+  const Exact<cuda::BackwardSlot<C>> slots(workspace.slots.count);
+  const Exact<int32_t> begins(workspace.begins.count);
   cuda::run_backward<T>(plan,
                         {given.grad_y.data(), tape.data(), given.weight.data(), grad_x.data(), grad_weight.data(),
                          grad_bias.data(), delta.data(), shares.data(), rows.data(), edges.data(), slots.data(),
@@ -61,7 +58,7 @@ void cuda_backward(const Case<T>& given, int columns, const Exact<T>& tape, cons
   expect_launched();
 }
 
-// columns 0: streamed.
+// columns: width of the tile, or 0 for the streamed regime.
 template <class T>
 std::vector<Result<T>> cuda_run(const Case<T>& given, int columns) {
   return run_every_way(

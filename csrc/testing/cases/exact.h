@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Memory in which a step too far is seen.
+// Memory in which an access out of bounds is detected.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a run of a case leaves, and whether it is right: shared by the CPU's and the CUDA kernels' programs.
+// The results of running a case, and whether they are right; shared by the programs of the CPU and the CUDA kernels.
 #pragma once
 
 #include <cmath>
@@ -24,8 +24,8 @@ struct Result {
   const Expected* expected;
 };
 
-// A case in every way that kernels can be asked for: y without and with a tape, then the gradients: none, x's, the
-// parameters', all. forward(y, tape or null); backward(tape, grad_x, grad_weight, grad_bias), empty where not wanted.
+// Runs a case in every way that kernels can be called: y without and with a tape, then no gradients, x's, the
+// parameters', and all. forward(y, tape or null); backward(tape, grad_x, grad_weight, grad_bias), empty if not wanted.
 template <class T, class Forward, class Backward>
 std::vector<Result<T>> run_every_way(const Case<T>& given, int64_t tape_size, const std::string& where,
                                      const Forward& forward, const Backward& backward) {
@@ -53,7 +53,7 @@ std::vector<Result<T>> run_every_way(const Case<T>& given, int64_t tape_size, co
   return results;
 }
 
-// Whether a result is infinite as it must be: the type holds no number so large.
+// Whether a result is rightly infinite, because the type holds no number so large.
 template <class T>
 bool overflows(double got, const Expected& expected, double wanted) {
   constexpr double kLargest = std::is_same_v<T, Half> ? 65504 : std::numeric_limits<Compute<T>>::max();

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// One case through the kernels, in every way that they can be asked for.
+// Runs one case through the CPU kernels, in every way that they can be called.
 //
-// Enters: a Case. Leaves: its results, or std::runtime_error that says where they are not what they must be.
-// The batch goes through cpu/drive.h as it does under torch, but on std::thread: the sanitizers do not know
-// OpenMP's barriers and would report races that are none.
+// The batch goes through cpu/network/drive.h as it does under torch, but on std::thread: the sanitizers do not know
+// OpenMP's barriers and would report false races.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +21,7 @@ namespace freewire::testing {
 constexpr int kManyThreads = 4;  // beside one
 constexpr const char* kThreadCounts = "1 and 4 threads";
 
-// parallel_for of cpu/drive.h. Cuts evenly, whatever grain says: small cases are to run in parallel as well.
+// The parallel_for of drive.h. It ignores grain and cuts evenly, so that small cases run in parallel as well.
 struct StdThreads {
   template <class Body>
   void operator()(int64_t begin, int64_t end, int64_t, const Body& body) const {
@@ -36,7 +35,7 @@ struct StdThreads {
   int64_t count;
 };
 
-// The tape's size is what the tiles take, without the padding that freewire::forward gives it.
+// Elements of the tape: whole tiles, without the padding that freewire::forward adds.
 template <class T>
 int64_t tape_size(const Case<T>& given) {
   const PlanView& plan = given.split_plan.view();

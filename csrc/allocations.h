@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// Sizes of what the network operators allocate on every device. No torch here: the planner adds them up for
+// Network.memory. {cpu,cuda}/network/workspace.h have those of one device.
+#pragma once
+
+#include <cstdint>
+
+#include "plan_view.h"
+
+namespace freewire {
+
+// A number of elements of one type that a call allocates.
+template <class V>
+struct Elements {
+  int64_t count;
+  constexpr int64_t bytes() const { return count * static_cast<int64_t>(sizeof(V)); }
+};
+
+// Samples that a kept tape has room for: whole tiles of the widest kind, so that its size does not depend on the tile.
+constexpr int64_t kTapePadding = 64;
+constexpr int64_t padded_batch(int64_t batch) { return (batch + kTapePadding - 1) / kTapePadding * kTapePadding; }
+
+// Elements of the tape that a forward keeps for its backward.
+constexpr int64_t kept_elements(const PlanSizes& plan, int64_t batch) { return plan.tape_rows * padded_batch(batch); }
+
+// Which gradients a training step computes.
+struct Wanted {
+  bool x, parameters;
+};
+
+// What an operator returns.
+template <class T>
+struct Results {
+  Results(const PlanSizes& plan, int64_t batch, Wanted wanted)
+      : y{batch * plan.num_outputs},
+        tape{kept_elements(plan, batch)},
+        grad_x{wanted.x ? batch * plan.num_inputs : 0},
+        grad_weight{wanted.parameters ? plan.num_edges : 0},
+        grad_bias{wanted.parameters ? plan.num_biases : 0} {}
+
+  // The most that a training step holds at once, given the bytes that its forward and its backward allocate beside
+  // their results. The gradient of y, which is as large as y, is held with it until the backward has read it.
+  int64_t training_bytes(int64_t forward, int64_t backward) const {
+    const int64_t gradients = grad_x.bytes() + grad_weight.bytes() + grad_bias.bytes();
+    return 2 * y.bytes() + tape.bytes() + (forward > gradients + backward ? forward : gradients + backward);
+  }
+
+  Elements<T> y, tape, grad_x, grad_weight, grad_bias;
+};
+
+}  // namespace freewire

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+// Packs a plan; see pack.h.
+#include "planner/pack.h"
+
+#include <algorithm>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "node_math.h"
+#include "planner/check.h"
+#include "planner/prefetch.h"
+
+namespace freewire::planner {
+
+namespace {
+
+bool gathers(const PlanArrays& plan, int64_t node) {
+  return !is_linear(static_cast<Aggregation>(plan.aggregation[node]));
+}
+
+int64_t fan_in(const PlanArrays& plan, int64_t node) { return plan.in_end[node] - plan.in_begin[node]; }
+
+// At least one: it also sums the gradient of the bias.
+int64_t groups_of(const PlanArrays& plan, int64_t node) {
+  return std::max<int64_t>((fan_in(plan, node) + kGroupEdges - 1) / kGroupEdges, 1);
+}
+
+// Whether each slot is an output.
+std::vector<bool> outputs_of(const PlanArrays& plan) {
+  std::vector<bool> is_output(plan.out_split.size());
+  for (const int32_t slot : plan.output_slot) {
+    require(static_cast<uint64_t>(slot) < is_output.size(),
+            "output_slot: expected slot numbers, got one out of range.");
+    is_output[slot] = true;
+  }
+  return is_output;
+}
+
+// Whether a slot's gradient starts from something other than zero.
+bool is_preset(const PlanArrays& plan, const std::vector<bool>& is_output, int64_t slot) {
+  return is_output[slot] || plan.out_split[slot] < plan.out_ptr[slot + 1];
+}
+
+// Entries of a derived section, one after the other.
+template <class T>
+class Appender {
+ public:
+  explicit Appender(std::span<T> to) : to_(to) {}
+  void append(int64_t value) {
+    require(count_ < to_.size(), "plan: expected no change while the planner reads it, got one.");
+    to_[count_++] = static_cast<T>(value);
+  }
+
+ private:
+  std::span<T> to_;
+  size_t count_ = 0;
+};
+
+// The derived sections of plan_layout.h, each written by the function of its name. to has the length stated there.
+namespace derived {
+
+void out_position(const PlanArrays& plan, std::span<int64_t> to) {
+  if (to.empty()) return;
+  std::fill(to.begin(), to.end(), 0);
+  for (size_t k = 0; k < plan.out_edge.size(); ++k) {
+    prefetch(plan.out_edge, k + kAhead, to);
+    const auto edge = static_cast<uint64_t>(plan.out_edge[k]);
+    require(edge < to.size(), "out_edge: expected edge numbers, got one out of range.");
+    to[edge] = static_cast<int64_t>(k);
+  }
+}
+
+void share_begin(const PlanArrays& plan, std::span<int64_t> to) {
+  int64_t row = 0;
+  for (size_t node = 0; node < to.size(); ++node) {
+    to[node] = row;
+    if (gathers(plan, node)) row += fan_in(plan, node);
+  }
+}
+
+void preset_slot(const PlanArrays& plan, std::span<int32_t> to) {
+  Appender<int32_t> slots(to);
+  const std::vector<bool> is_output = outputs_of(plan);
+  for (size_t slot = 0; slot < is_output.size(); ++slot) {
+    if (is_preset(plan, is_output, slot)) slots.append(slot);
+  }
+}
+
+void output_of_slot(const PlanArrays& plan, std::span<int32_t> to) {
+  std::fill(to.begin(), to.end(), -1);
+  for (size_t i = 0; i < plan.output_slot.size(); ++i) {
+    const auto slot = static_cast<uint64_t>(plan.output_slot[i]);
+    require(slot < to.size(), "output_slot: expected slot numbers, got one out of range.");
+    to[slot] = static_cast<int32_t>(i);
+  }
+}
+
+void group_node(const PlanArrays& plan, std::span<int32_t> to) {
+  Appender<int32_t> nodes(to);
+  for (size_t node = 0; node < plan.in_begin.size(); ++node) {
+    for (int64_t i = groups_of(plan, node); i > 0; --i) nodes.append(node);
+  }
+}
+
+void group_edge(const PlanArrays& plan, std::span<int64_t> to) {
+  Appender<int64_t> edges(to);
+  for (size_t node = 0; node < plan.in_begin.size(); ++node) {
+    const int64_t groups = groups_of(plan, node);
+    for (int64_t i = 0; i < groups; ++i) edges.append(plan.in_begin[node] + i * kGroupEdges);
+  }
+}
+
+void inference_row(const PlanArrays& plan, std::span<int32_t> to) {
+  std::copy_n(plan.inference_row.begin(), to.size(), to.begin());
+}
+
+void row_src(const PlanArrays& plan, std::span<int32_t> to) {
+  for (size_t e = 0; e < to.size(); ++e) {
+    const auto slot = static_cast<uint64_t>(plan.in_src[e]);
+    require(slot < plan.inference_row.size(), "in_src: expected slot numbers, got one out of range.");
+    to[e] = plan.inference_row[slot];
+  }
+}
+
+}  // namespace derived
+
+int64_t words_of(int64_t entries, size_t bytes) { return (entries * static_cast<int64_t>(bytes) + 7) / 8; }
+
+// The arrays' own lengths, and those that follow from them.
+PlanSizes checked_sizes(const PlanArrays& plan) {
+  PlanSizes sizes{};
+  sizes.num_inputs = plan.num_inputs;
+  sizes.num_slots = static_cast<int64_t>(plan.out_split.size());
+  sizes.num_outputs = static_cast<int64_t>(plan.output_slot.size());
+  sizes.num_edges = static_cast<int64_t>(plan.in_src.size());
+  sizes.num_live_edges = static_cast<int64_t>(plan.out_dst.size());
+  sizes.num_biases = plan.num_biases;
+  sizes.row_bytes = plan.row_bytes;
+  sizes.num_levels = static_cast<int64_t>(plan.level_ptr.size()) - 1;
+  require(plan.num_inputs >= 0 && plan.num_inputs <= sizes.num_slots,
+          "num_inputs: expected at most one per slot, got another number.");
+  require(plan.num_biases >= sizes.num_computed(), "num_biases: expected at least one per computed slot, got fewer.");
+  require(plan.row_bytes == 64 || plan.row_bytes == 128 || plan.row_bytes == 256,
+          "row_bytes: expected 64, 128 or 256, got another number.");
+  require(static_cast<int64_t>(plan.inference_row.size()) == sizes.num_slots,
+          "inference_row: expected num_slots entries, got another number.");
+#define FREEWIRE_GIVEN(type, name, length)                                 \
+  require(static_cast<int64_t>(plan.name.size()) == sizes.name##_length(), \
+          #name ": expected " #length " entries, got another number.");
+#define FREEWIRE_DERIVED(type, name, length)
+  FREEWIRE_PLAN_SECTIONS(FREEWIRE_GIVEN, FREEWIRE_DERIVED)
+#undef FREEWIRE_GIVEN
+#undef FREEWIRE_DERIVED
+  return sizes;
+}
+
+}  // namespace
+
+PlanSizes plan_sizes(const PlanArrays& plan) {
+  PlanSizes sizes = checked_sizes(plan);
+  sizes.tape_rows = sizes.num_slots;
+  for (int64_t node = 0; node < sizes.num_computed(); ++node) {
+    require(
+        0 <= plan.in_begin[node] && plan.in_begin[node] <= plan.in_end[node] && plan.in_end[node] <= sizes.num_edges,
+        "in_begin: expected edges of in_src, got others.");
+    require(plan.aggregation[node] >= 0 && plan.aggregation[node] <= static_cast<int32_t>(Aggregation::kMaxabs),
+            "aggregation: expected codes of node_math.h, got another.");
+    const int64_t edges = fan_in(plan, node);
+    if (plan.kept_row[node] >= 0) ++sizes.tape_rows;
+    if (gathers(plan, node)) sizes.gather_edges += edges;
+    if (static_cast<Aggregation>(plan.aggregation[node]) == Aggregation::kProduct) {
+      sizes.product_fan_in = std::max(sizes.product_fan_in, edges);
+    }
+    sizes.num_groups += groups_of(plan, node);
+  }
+  for (int64_t level = 0; level < sizes.num_levels; ++level) {
+    const int64_t first = std::max(plan.level_ptr[level], plan.num_inputs);
+    sizes.level_width = std::max(sizes.level_width, plan.level_ptr[level + 1] - first);
+  }
+  require(sizes.level_width <= sizes.num_computed(), "level_ptr: expected slot numbers, got others.");
+  const std::vector<bool> is_output = outputs_of(plan);
+  int64_t inference_rows = 0;
+  for (int64_t slot = 0; slot < sizes.num_slots; ++slot) {
+    if (is_preset(plan, is_output, slot)) ++sizes.num_presets;
+    require(0 <= plan.inference_row[slot] && plan.inference_row[slot] < sizes.num_slots,
+            "inference_row: expected at most one row per slot, got others.");
+    inference_rows = std::max<int64_t>(inference_rows, plan.inference_row[slot] + 1);
+  }
+  // Reusing rows must save a quarter of them, since every edge then has to name a second row.
+  sizes.scratch_rows = 4 * inference_rows <= 3 * sizes.num_slots ? inference_rows : sizes.num_slots;
+  return sizes;
+}
+
+int64_t packed_words(const PlanSizes& sizes) {
+  int64_t words = kPlanHeader;
+#define FREEWIRE_SECTION(type, name, length) words += words_of(sizes.name##_length(), sizeof(type));
+  FREEWIRE_PLAN_SECTIONS(FREEWIRE_SECTION, FREEWIRE_SECTION)
+#undef FREEWIRE_SECTION
+  return words;
+}
+
+void pack(const PlanArrays& plan, const PlanSizes& sizes, std::span<int64_t> words) {
+  require(static_cast<int64_t>(words.size()) == packed_words(sizes), "words: expected room for the plan.");
+  int64_t* header = words.data();
+  *header++ = kPlanMagic;
+  *header++ = static_cast<int64_t>(words.size());
+#define FREEWIRE_SIZE(name) *header++ = sizes.name;
+  FREEWIRE_PLAN_SIZES(FREEWIRE_SIZE)
+#undef FREEWIRE_SIZE
+  int64_t start = kPlanHeader;
+  const auto section = [&]<class V>(std::type_identity<V>, int64_t length, auto&& write) {
+    *header++ = start;
+    *header++ = length;
+    int64_t* const first = words.data() + start;
+    start += words_of(length, sizeof(V));
+    if (length) words[start - 1] = 0;  // the half word after a section of odd length
+    write(std::span(reinterpret_cast<V*>(first), length));
+  };
+#define FREEWIRE_GIVEN(type, name, length)                   \
+  section(std::type_identity<type>{}, sizes.name##_length(), \
+          [&](std::span<type> to) { std::copy_n(plan.name.begin(), to.size(), to.begin()); });
+#define FREEWIRE_DERIVED(type, name, length) \
+  section(std::type_identity<type>{}, sizes.name##_length(), [&](std::span<type> to) { derived::name(plan, to); });
+  FREEWIRE_PLAN_SECTIONS(FREEWIRE_GIVEN, FREEWIRE_DERIVED)
+#undef FREEWIRE_GIVEN
+#undef FREEWIRE_DERIVED
+}
+
+}  // namespace freewire::planner
