@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Sizes past 32 bits: the kernels' index arithmetic, and the plan's, on networks that no machine here could hold.
+"""Sizes past 32 bits: the index arithmetic of kernels and plans, on networks too large for the machine's memory.
 
-csrc/testing/large_main.cpp says how: far indices into memory that is never touched.
+csrc/testing/large_main.cpp says how: large indices into memory that is never touched.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from tests.support.simt_torch import KERNELS
 
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 STRICT = OVERCOMMIT.exists() and OVERCOMMIT.read_text().strip() == "2"
-NO_ADDRESSES = "this system gives out no addresses without memory behind them (vm.overcommit_memory is 2)"
+NO_ADDRESSES = "this system reserves no addresses without memory behind them (vm.overcommit_memory is 2)"
 CPU = ("csrc/cpu/isa/dispatch.cpp", *(f"csrc/cpu/isa/isa_{name}.cpp" for name in ("avx512", "avx2", "base")))
 SOURCES = ["csrc/testing/large_main.cpp", *CPU, *(str(path.relative_to(native.ROOT)) for path in KERNELS)]
-#: Kept rows, means, products and winners among them; every edge reaches an output.
+#: With kept rows, means, products and maxima; every edge reaches an output.
 GRAPHS = ("random", "mixed_aggregations", "all_activations", "fan_in_33", "mlp")
 
 
@@ -41,7 +41,7 @@ def written(folder: Path, name: str, dtype: torch.dtype) -> str:
     live = fw.Graph.from_edges(
         *graph.edge_index,
         num_nodes=graph.num_nodes,
-        inputs=graph.input_index,  # and every node that feeds nothing is an output
+        inputs=graph.input_index,  # every node of out-degree 0 is an output
         activation=[ACTIVATIONS[code] for code in graph.activation],
         aggregation=[AGGREGATIONS[code] for code in graph.aggregation],
     )
@@ -58,7 +58,7 @@ def test_far_indices_give_the_same_bits(program: native.Program, dtype: torch.dt
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
-#: A source, the header of it that is spoilt, what stands there and what an int makes of it, and who notices.
+#: A source, the header that is changed, its text and the text with a 32-bit index, and where the result differs.
 INTS = {
     "rows_on_the_cpu": (
         "cpu/isa/isa_base.cpp",
@@ -88,7 +88,7 @@ INTS = {
 @pytest.mark.skipif(STRICT, reason=NO_ADDRESSES)
 @pytest.mark.parametrize("name", INTS)
 def test_an_int_is_noticed(name: str, tmp_path: Path) -> None:
-    """One source built again with a 32-bit index in it: a wrong result, or a step out of the address range."""
+    """A source rebuilt with a 32-bit index gives a wrong result, or leaves the address range."""
     source, header, right, wrong, where = INTS[name]
     spoilt = simt.build_spoilt(SOURCES, f"csrc/{source}", header, right, wrong, tmp_path)
     case = written(tmp_path, "random", torch.float32)  # inputs are read on every level
@@ -97,7 +97,7 @@ def test_an_int_is_noticed(name: str, tmp_path: Path) -> None:
     assert done.returncode < 0 or where in done.stderr, done.stderr
 
 
-#: All that computes, without torch and Python: each compiled alone, its templates instantiated.
+#: All sources without torch and Python; each is compiled alone, its templates instantiated.
 RAW = sorted({*KERNELS, *native.ROOT.glob("csrc/cpu/isa/isa_*.cpp"), *native.ROOT.glob("csrc/planner/*.cpp")})
 
 
@@ -105,8 +105,8 @@ RAW = sorted({*KERNELS, *native.ROOT.glob("csrc/cpu/isa/isa_*.cpp"), *native.ROO
 @pytest.mark.parametrize(
     "source", [p for p in RAW if p.name != "module.cpp"], ids=lambda p: f"{p.parent.name}/{p.name}"
 )
-def test_no_number_is_cut_off_unasked(source: Path) -> None:
-    """No conversion to a narrower integer but by a cast that says so."""
+def test_no_implicit_narrowing_conversion(source: Path) -> None:
+    """Integers are narrowed by explicit casts only."""
     flags = "-fsyntax-only -Wconversion -Wno-sign-conversion -Wno-float-conversion -Werror -Wno-unknown-pragmas"
     command = [native.compiler(), *native.FLAGS.split(), *flags.split(), f"-I{native.ROOT / 'csrc'}", "-x", "c++"]
     done = subprocess.run([*command, str(source)], capture_output=True, text=True)
@@ -117,7 +117,7 @@ class TestPlan:
     PLAN = make_plan(fw.generators.random_graph(8, 50, 4, 6, "gelu", seed=0))
 
     def test_estimates(self) -> None:
-        """Batches past 32 bits, and so bytes past 40."""
+        """Batches past 32 bits, and so bytes past 40 bits."""
         few, many = (memory.call_bytes(self.PLAN, batch, 8, training=True, threads=2) for batch in (2**20, 2**40))
         assert many == pytest.approx(few * 2**20, rel=1e-2)
         few, many = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The sanitizers' cases cover the kernels; their reader refuses what is no case. ``make test-sanitize`` runs them."""
+"""The sanitizers' cases cover the kernels, and their reader refuses other files. ``make test-sanitize`` runs them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TestCases:
         assert np.isin(graph.output_index, graph.edge_index[0]).any(), "no output feeds"
 
     def test_answers_are_those_of_a_network(self) -> None:
-        """w * x + b by hand, so that a slip in calling the reference shows here and not as a kernel's fault."""
+        """w * x + b by hand, so that a mistake in calling the reference is not taken for a kernel's."""
         graph = CASES["single_edge"]
         x, weight, bias, grad_y = sanitize._arguments(graph, torch.float64, 5, True, False)
         assert bias is not None
@@ -130,7 +130,7 @@ class TestReader:
             assert message.endswith("expected more bytes, got the end of the file."), f"{length}: {message}"
 
     @pytest.mark.parametrize("content", [b"", b"fwcase", b"fwcase00" + bytes(100)])
-    def test_no_case(self, reader: Path, content: bytes) -> None:
+    def test_not_a_case(self, reader: Path, content: bytes) -> None:
         status, message = self.read(reader, content)
         assert (status, message[:38]) == (1, "expected a case file of this version, ")
 

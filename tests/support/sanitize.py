@@ -57,8 +57,8 @@ BUGS = {
 PLANNER_BUG = ("short_level", ("AddressSanitizer", "WRITE of size 8", "planner::order"))
 
 _RESULT_NAMES = ("y", "grad_x", "grad_weight", "grad_bias")
-# Rounding that a result may show, in units of its type's last place: inputs are moved by as much to see what it does.
-# Where 16 bits store the numbers each is rounded once.
+# Rounding errors that a result may have, in units in the last place; inputs are changed by as much to see the effect.
+# Numbers stored in 16 bits are rounded once.
 _ROUNDING, _NARROW_ROUNDING = 16, 4
 
 
@@ -71,7 +71,7 @@ class SanitizeError(native.NativeError):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One network with the arguments of one call; `write` lays it out as csrc/testing/cases/case_file.h reads it."""
+    """One network with the arguments of one call; csrc/testing/cases/case_file.h reads the file that `write` makes."""
 
     name: str
     graph: fw.Graph
@@ -80,7 +80,7 @@ class Case:
     row_bytes: int
     batch: int
     bias: bool = True
-    #: Infinities, NaN and huge numbers among x; results are then not compared with the reference.
+    #: Whether x has infinities, NaN and huge numbers; results are then not compared with the reference.
     wild: bool = False
     plan: fw.plan.Plan = field(init=False)
 
@@ -115,11 +115,11 @@ class Case:
 
 
 def every_kind(seed: int = 0) -> fw.Graph:
-    """Every activation with every aggregation, twice over: reading the inputs, and reading each other.
+    """Every activation with every aggregation, twice: reading the inputs, and reading each other.
 
-    Fan-in runs through 0, 1, 2, 3, 5, 31 and 33 (at most 5 where terms are multiplied deep inside), sources repeat, so
-    edges run parallel. 37 inputs (registers hold 2 to 16), one of which is an output too; 106 outputs, in and before
-    the last layer; some nodes reach none of them.
+    Fan-in is 0, 1, 2, 3, 5, 31 or 33 (at most 5 deep inside, where terms are multiplied); sources repeat, so there are
+    parallel edges. 37 inputs (registers hold 2 to 16), one of which is also an output; 106 outputs, in and before the
+    last layer; some nodes reach no output.
     """
     rng = np.random.default_rng(seed)
     num_inputs, kinds = 37, len(ACTIVATIONS) * len(AGGREGATIONS)
@@ -140,26 +140,26 @@ def every_kind(seed: int = 0) -> fw.Graph:
     )
 
 
-def left_out(dtype: torch.dtype, i: int) -> bool:
-    """The two types of 16 bits share the cases: they differ in how a number is read and written only."""
+def of_other_type(dtype: torch.dtype, i: int) -> bool:
+    """Whether the other type of 16 bits has the i-th case: the two differ only in how a number is read and written."""
     return dtype in NARROW and i % 2 != NARROW.index(dtype)
 
 
 def cases() -> Iterator[Case]:
-    """All cases: every kind of node in every kernel at every batch, and each graph of the shared list once a type."""
+    """All cases: every kind of node in every kernel at every batch, and each shared graph once per type."""
     kinds = every_kind()
     for dtype in DTYPES:
         for row_bytes in ROW_BYTES:
             name = f"every_kind-{str(dtype)[6:]}-{row_bytes}"
-            # 16 groups of tiles share the sums; only past 16 tiles does a group have a second one to add.
+            # 16 groups of tiles share the sums; a group has a second tile to add only if there are more than 16 tiles.
             batches = (*BATCHES, 16 * row_bytes // max(dtype.itemsize, 4) + 1)
             for i, batch in enumerate(batches):
-                if left_out(dtype, i) and i + 1 < len(batches):
+                if of_other_type(dtype, i) and i + 1 < len(batches):
                     continue
                 yield Case(f"{name}-{batch}", kinds, dtype, row_bytes, batch, bias=i % 3 > 0)
             yield Case(f"{name}-wild", kinds, dtype, row_bytes, 65, wild=True)
         for i, (name, graph) in enumerate(CASES.items()):
-            if left_out(dtype, i):
+            if of_other_type(dtype, i):
                 continue
             row_bytes, batch = ROW_BYTES[i % 3], BATCHES[-1 - i % 4]
             yield Case(f"{name}-{str(dtype)[6:]}", graph, dtype, row_bytes, batch, bias=i % 2 == 0)
@@ -169,7 +169,7 @@ def cases() -> Iterator[Case]:
 def _arguments(
     graph: fw.Graph, dtype: torch.dtype, batch: int, bias: bool, wild: bool
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """x, weight, bias and grad_y of a case; numbers of order one at every node whose aggregation allows it."""
+    """x, weight, bias and grad_y of a case; values are of order one at every node whose aggregation allows it."""
     rng = np.random.default_rng(batch)
     dst = graph.edge_index[1]
     fan_in = np.bincount(dst, minlength=graph.num_nodes)[dst]
@@ -188,9 +188,9 @@ def _arguments(
 
 @cache
 def _results(graph: fw.Graph, dtype: torch.dtype, batch: int, bias: bool) -> list[tuple[float, Tensor]]:
-    """The float64 results, each with its tolerance: what moving the arguments by some roundings does to it.
+    """The float64 results, each with its tolerance: how much it changes if the arguments change by some roundings.
 
-    That tells apart a kernel that is wrong from a network that is badly conditioned, or has a node so near a kink that
+    This distinguishes a wrong kernel from a network that is badly conditioned, or has a node so near a kink that
     rounding decides on which side it falls. Both directions are tried, so that no kink is missed.
     """
     x, weight, biases, grad_y = (

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Gated sums through the CUDA kernels on the CPU: right, and the same bits in any order of blocks and threads.
+// Gated sums through the CUDA kernels on the CPU: results are right, and have the same bits in any order of blocks and
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,7 @@ GatedSumResult<T> cuda_run(const GatedSumCase<T>& given, uint64_t seed, bool nee
 }
 
 inline void check_cuda_gated_sums(const std::vector<uint64_t>& seeds, bool quick) {
-  // Around 16 bytes, a block of the forward, one of the backward.
+  // Lengths around 16 bytes, a block of the forward, and a block of the backward.
   std::vector<int64_t> lengths = {0, 1, 9, 1025, cuda::kGradientElements<float> + 3};
   if (quick) lengths = {9, 1025};
   for_each_gated_sum(lengths, cuda::kLaunchInputs + 6, [&](const auto& given) {

@@ -10,9 +10,9 @@
 
 namespace freewire::testing {
 
-// An array that fills its heap allocation to the last element, so that AddressSanitizer sees an overrun by
-// one. Every byte starts as 0xff, a NaN in float and double, so that what is never written shows. Empty
-// arrays are null, as torch's are.
+// An array that fills its heap allocation to the last element, so that AddressSanitizer detects an overrun by one.
+// Every byte starts as 0xff, a NaN in float and double, so that elements that are never written show. Empty arrays are
+// null, as torch's are.
 template <class T>
 class Exact {
  public:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Gated sums with the depthwise convolution that hears them, through the CPU's kernels on std::thread: right against
-// the same in double, and the same bits from any number of threads.
+// Gated sums with the depthwise convolution that reads them, through the CPU's kernels on std::thread: the results are
+// compared with those in double, and their bits between numbers of threads.
 #pragma once
 
 #include <algorithm>
@@ -50,7 +50,7 @@ GatedDepthwiseResult<T> run(const GatedDepthwiseCase<T>& given, int threads, boo
   return result;
 }
 
-// Every pair of an entry of the sum and an entry of the result that hears it: use(entry, result, tap).
+// Calls use(entry, result, tap) for every pair of an entry of the sum and an entry of the result that reads it.
 template <class Use>
 void for_each_tap(const cpu::Maps& maps, const Use& use) {
   for (int64_t image = 0; image < maps.batch; ++image) {
@@ -120,10 +120,10 @@ void check_gated_depthwise(const GatedDepthwiseCase<T>& given) {
   expect_right(given, run(given, kManyThreads, false));
 }
 
-// Returns how many were run.
+// Returns the number of cases.
 inline int64_t check_gated_depthwise() {
-  // Fewer channels than a register holds, as many, some more; fewer pixels than go at a time, and more; one row, one
-  // band, several.
+  // Fewer channels than a register holds, as many, and more; fewer pixels than are computed at a time, and more; one
+  // row, one band, and several.
   const cpu::Maps shapes[] = {{0, 3, 3, 2}, {2, 0, 3, 2}, {1, 3, 0, 2},  {1, 3, 3, 0},   {1, 1, 1, 1},
                               {2, 3, 5, 3}, {1, 9, 4, 8}, {3, 2, 7, 16}, {1, 17, 6, 21}, {18, 5, 3, 33}};
   int64_t ran = 0;

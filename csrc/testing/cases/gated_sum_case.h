@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Gated sums for the raw kernels of either backend, with results to hold them to.
+// Gated sums for the raw kernels of both backends, and checks of their results.
 //
-// Enters: nothing. Leaves: for_each_gated_sum(run), which calls run(case) for lengths and numbers of arrays around
-// every edge that the kernels have, and expect_right(), which throws std::runtime_error with a sentence.
+// for_each_gated_sum(run) calls run(case) for lengths and numbers of arrays around every boundary that the kernels
+// have; expect_right() throws std::runtime_error of one sentence.
 #pragma once
 
 #include <cmath>
@@ -53,7 +53,7 @@ struct GatedSumCase {
   Exact<T> grad_y;
 };
 
-// What a run of one leaves. grad_weight: empty where nobody asked for it.
+// The results of one gated sum. grad_weight is empty if it is not wanted.
 template <class T>
 struct GatedSumResult {
   explicit GatedSumResult(const GatedSumCase<T>& given, bool need_weight)
@@ -76,7 +76,7 @@ inline void expect_near(double got, double wanted, double tolerance, const std::
                            std::to_string(got) + ".");
 }
 
-// Against the same in double. Where the sum is as good as 0 either side of the relu is right.
+// Compares with the same computation in double. Where the sum is nearly 0, both sides of the relu are right.
 template <class T>
 void expect_right(const GatedSumCase<T>& given, const GatedSumResult<T>& result) {
   const bool narrow = kNarrow<T>, wide = sizeof(T) == 8;
@@ -113,7 +113,7 @@ void expect_same_bits(const GatedSumCase<T>& given, const GatedSumResult<T>& one
   if (!same) throw std::runtime_error("gated sum of " + given.name() + ": expected the same bits again, got others.");
 }
 
-// run(case) over every type. many: arrays, more than one launch of CUDA's takes.
+// Calls run(case) for every type. many: a number of arrays, more than one CUDA launch takes.
 template <class Run>
 void for_each_gated_sum(const std::vector<int64_t>& lengths, int64_t many, const Run& run) {
   for_each_type([&](auto type) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Gated sums through the CPU's kernels, on std::thread: right, and the same bits from any number of threads.
+// Gated sums through the CPU's kernels on std::thread: results are right, and have the same bits from any number of
+// threads.
 #pragma once
 
 #include "cpu/blocks/gated_sum_drive.h"
@@ -18,10 +19,10 @@ GatedSumResult<T> run(const GatedSumCase<T>& given, int threads, bool need_weigh
   return result;
 }
 
-// Returns how many were run.
+// Returns the number of cases.
 inline int64_t check_gated_sums() {
   int64_t ran = 0;
-  // Around a register, a step of several, a block of the backward, and a span, which is a thread's.
+  // Lengths around a register, a step of several, a block of the backward, and a span, which one thread takes.
   for_each_gated_sum({0, 1, 9, 65, 513, cpu::kSpan + 13}, 70, [&](const auto& given) {
     const auto one = run(given, 1, given.gated), many = run(given, kManyThreads, given.gated);
     expect_right(given, one);

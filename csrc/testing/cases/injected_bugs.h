@@ -19,7 +19,7 @@
 
 namespace freewire::testing {
 
-// The backward of one tile by the kernel itself. The sums are the caller's.
+// The backward of one tile by the kernel itself, into the caller's sums.
 template <class T>
 void backward_tile(const Case<T>& given, const Exact<T>& tape, int64_t tile, Compute<T>* out_sums) {
   using C = Compute<T>;

@@ -19,7 +19,7 @@ class Sparse {
     if (found == MAP_FAILED) throw std::runtime_error("mmap: expected an address range, got none.");
     data_ = static_cast<T*>(found);
   }
-  // Others' elements, from an index on.
+  // A copy of another array's elements, from an index on.
   Sparse(int64_t size, int64_t at, const T* from, int64_t count) : Sparse(size) {
     if (count) std::memcpy(static_cast<void*>(data_ + at), from, static_cast<size_t>(count) * sizeof(T));
   }
