@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 import freewire.ops.library  # noqa: F401 (loading it registers the operators)
+from freewire._native.planner import planner
 from freewire.ops.autograd import forward_mode_active, gradients, per_sample, requires_gradient, transforms_active
 from freewire.ops.fake import check_devices, empty_gradient
 from freewire.ops.network_reference import reference_of_packed_plan
 
 __all__ = ["run_packed_plan"]
 
-_TAPE_PADDING = 64  # samples; kTapePadding in csrc/checks.h
+_TAPE_PADDING = planner.padded_batch(1)  # samples; a number, since the fake kernels see symbolic batches
 
 _forward = torch.ops.freewire.forward.default
 _backward = torch.ops.freewire.backward.default

@@ -8,16 +8,12 @@
 #include <cstdlib>
 #include <string>
 
-#include "checks.h"
-#include "cuda/network/kernels.h"
+#include "cuda/network/workspace.h"
 
 namespace freewire::cuda {
 
-static_assert(kPitchColumns == kTapePadding,
-              "the tape has the size that freewire/ops/network.py and its fake kernels give it");
-
 // tile_columns(), or the number in $FREEWIRE_CUDA_TILE (0 means streamed); raises if a tile of so many does not fit.
-inline int chosen_tile(const PlanView& plan, int64_t batch, int64_t rows, int64_t itemsize, const Device& device) {
+inline int chosen_tile(const PlanSizes& plan, int64_t batch, int64_t rows, int64_t itemsize, const Device& device) {
   const char* requested = std::getenv("FREEWIRE_CUDA_TILE");
   if (!requested) return tile_columns(plan, batch, rows, itemsize, device);
   const std::string text(requested);

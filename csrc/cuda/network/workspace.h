@@ -18,7 +18,6 @@ namespace freewire::cuda {
 constexpr int64_t kPitchColumns = kTapePadding;
 constexpr int64_t kSliceColumns = 2048;  // samples that one block sums for a weight gradient
 
-constexpr int64_t blocks_of(int64_t count, int64_t per_block) { return (count + per_block - 1) / per_block; }
 constexpr int64_t pitch_of(int64_t batch) { return blocks_of(batch, kPitchColumns) * kPitchColumns; }
 constexpr int64_t slices_of(int64_t batch) { return blocks_of(batch, kSliceColumns); }
 // Whether parameter gradients are sums of partial ones: of several slices, or computed in a wider type than stored.
