@@ -41,6 +41,10 @@ _SMALL = ("-Xfatbin", "-compress-all")  # a fraction of the size; a kernel is de
 _NVCC_FLAGS = ("-std=c++20", "-O3", "--expt-relaxed-constexpr", *_HOST_FLAGS, *_SMALL)
 _CXX_FLAGS = (*CXX_FLAGS, "-fPIC", "-DUSE_CUDA")
 
+#: Sources that take longest: an object for each number type of csrc/number.h, so that they are compiled side by side.
+_BY_TYPE = ("resident_backward.cu", "resident_forward.cu")
+_NUMBER_TYPE = re.compile(r"^#define FREEWIRE_(\w+)\(X\) X\(", re.MULTILINE)
+
 _STAMP = re.compile(rb"freewire_cuda_library sources=(\w+) cuda=(\d+)\.(\d+) architectures=([\w.+,]+);")
 
 
@@ -238,8 +242,8 @@ def build(csrc: Path, torch_folder: Path, work: Path, log: Path, nvcc: Nvcc, bui
     stamp = Stamp(source_hash(csrc), nvcc.version, tuple(built_for))
     exported = 'extern "C" __attribute__((visibility("default")))'
     _write_if_changed(work / "stamp.cpp", f'{exported} const char* freewire_cuda_stamp() {{ return "{stamp}"; }}\n')
-    sources = [*(path for path in source_files(csrc) if path.suffix in (".cu", ".cpp")), work / "stamp.cpp"]
-    objects = [f"{path.name}.o" for path in sources]
+    compiled = _compiled(csrc, work)
+    objects = [each.name for each in compiled]
 
     def rule(name: str, command: Sequence[str], end: str, *lines: str) -> list[str]:
         return [f"rule {name}", f"  command = {shlex.join(command).replace('$', '$$')} {end}", *lines]
@@ -252,13 +256,13 @@ def build(csrc: Path, torch_folder: Path, work: Path, log: Path, nvcc: Nvcc, bui
     depends = ("  depfile = $out.d", "  deps = gcc")
     lines = [
         *rule("cpp", cxx, "-MD -MF $out.d -c $in -o $out", *depends),
-        *rule("cu", kernels, "-MD -MF $out.d -c $in -o $out", *depends),
+        *rule("cu", kernels, "$only -MD -MF $out.d -c $in -o $out", *depends),
         *rule("stub", [compiler, "-shared", "-fPIC", f"-Wl,-soname,{STUB}"], "$in -o $out"),
         *rule("link", link, "$in -o $out -ltorch_cpu -ltorch_cuda"),
     ]
-    for source, name in zip(sources, objects, strict=True):
+    for name, source, only in compiled:
         escaped = re.sub(r"[$ :]", r"$\g<0>", str(source))
-        lines.append(f"build {name}: {source.suffix[1:]} {escaped}")
+        lines += [f"build {name}: {source.suffix[1:]} {escaped}", f"  only = {only}"]
     lines += [f"build objects: phony {' '.join(objects)}", f"build {STUB}: stub stub.cpp"]
     lines.append(f"build {LIBRARY}: link {' '.join(objects)}" + (f" | {STUB}" if has_stub else ""))
     _write_if_changed(work / "build.ninja", "\n".join(lines) + "\n")
@@ -272,6 +276,26 @@ def build(csrc: Path, torch_folder: Path, work: Path, log: Path, nvcc: Nvcc, bui
         _write_if_changed(work / "stub.cpp", "".join(f'extern "C" void {name}() {{}}\n' for name in stubs))
     _ninja(work, LIBRARY, log, tools)
     return work / LIBRARY
+
+
+class _Object(NamedTuple):
+    name: str
+    source: Path
+    only: str  # what restricts it to one number type, or ""
+
+
+def _compiled(csrc: Path, work: Path) -> list[_Object]:
+    """The objects of the library, those that take longest first."""
+    found = [_Object("stamp.cpp.o", work / "stamp.cpp", "")]
+    for path in source_files(csrc):
+        if path.name in _BY_TYPE:
+            types = _NUMBER_TYPE.findall((csrc / "number.h").read_text())
+            names = [f"{path.stem}.{each.lower()}.cu.o" for each in types]
+            only = [f"-DFREEWIRE_ONLY_TYPE=FREEWIRE_{each}" for each in types]
+            found[:0] = [_Object(name, path, define) for name, define in zip(names, only, strict=True)]
+        elif path.suffix in (".cu", ".cpp"):
+            found.append(_Object(f"{path.name}.o", path, ""))
+    return found
 
 
 def undefined_symbols(objects: Iterable[Path], compiler: str) -> set[str]:

@@ -51,6 +51,20 @@ class TestBuild:
         assert again()[1] == ["compile", "link"]
         assert again("8.0", "9.0")[1] == ["compile", "compile", "link"]
 
+    def test_heavy_sources_are_compiled_once_per_number_type(self, again, calls: Path, csrc: Path) -> None:
+        (csrc / "number.h").write_text(
+            '#define FREEWIRE_FLOAT(X) X(float, "float32")\n#define FREEWIRE_HALF(X) X(Half, "float16")\n'
+        )
+        (csrc / "cuda" / "resident_forward.cu").write_text(
+            '#include "number.h"\n#define NAME(type, name) run_##type\nint FREEWIRE_ONLY_TYPE(NAME)() { return 1; }\n'
+        )
+        again()
+        only = [re.search(r"-DFREEWIRE_ONLY_TYPE=(\w+) .* -o (\S+)$", line) for line in calls.read_text().splitlines()]
+        assert sorted(found.groups() for found in only if found) == [
+            ("FREEWIRE_FLOAT", "resident_forward.float.cu.o"),
+            ("FREEWIRE_HALF", "resident_forward.half.cu.o"),
+        ]
+
     def test_flags(self, again, calls: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("CXXFLAGS", "-DFROM_ENVIRONMENT")
         again("8.0", "9.0a", "12.0+PTX")
