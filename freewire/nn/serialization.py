@@ -189,7 +189,8 @@ def _array(tensors: dict[str, Tensor], name: str, dtype: torch.dtype, shape: tup
 
 
 def _names(text: Any, ends: Any) -> tuple[Hashable, ...]:
-    if np.any(np.diff(ends, prepend=0) < 0) or (ends[-1] if len(ends) else 0) != len(text):
+    bounds = np.array([0, *ends.tolist()])
+    if (bounds[1:] < bounds[:-1]).any() or bounds[-1] != len(text):  # not np.diff, which overflows
         raise ValueError("name_ends do not divide the names")
 
     whole = text.tobytes()

@@ -183,6 +183,10 @@ TAMPERED: dict[str, tuple[Callable[[Tensors, Metadata], None], str]] = {
         scattered(2**63 - 1, -(2**63), -(2**63), 19),
         "ValueError: name_ends do not divide the names",
     ),
+    "ends that overflow twice": (
+        scattered(5, 2**63 - 1, -2, 20),
+        "ValueError: name_ends do not divide the names",
+    ),
     "ends before the text's": (scattered(3, 3, 3, 3), "ValueError: name_ends do not divide the names"),
     "ends as floats": (replaced("name_ends", Tensor.float), "ValueError: name_ends is torch.float32 of shape"),
 }
