@@ -24,7 +24,7 @@ from benchmarks.suites import kernels
 from freewire import generators
 from freewire._native import cuda_build, toolchain
 from freewire.errors import BuildError
-from freewire.nn import network
+from freewire.nn import placement
 from freewire.ops import cuda_cache, library
 from freewire.plan import make_plan
 from tests.support import native, simt
@@ -298,6 +298,6 @@ class TestLoad:
     def test_moving_a_network_comes_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(library, "_cuda_is_loaded", False)
         monkeypatch.setattr(torch.version, "cuda", None)
-        plan = network._pack(make_plan(generators.mlp([1, 1])))
+        plan = placement.pack(make_plan(generators.mlp([1, 1])))
         with pytest.raises(BuildError, match="torch: expected one built for CUDA"):
-            network._place(plan, torch.device("cuda"))
+            placement.place(plan, torch.device("cuda"))

@@ -10,6 +10,7 @@
 #include "checks.h"
 #include "cuda/common/torch_stream.h"
 #include "cuda/network/chosen_tile.h"
+#include "cuda/network/kernels.h"
 
 namespace freewire {
 namespace {
