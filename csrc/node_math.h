@@ -98,7 +98,7 @@ FREEWIRE_INLINE V activate(V z) {
 }
 
 // The derivative is computed from v: the activation's value a if that determines it, and else the pre-activation z (for
-// which the plan then keeps a row: PREACTIVATION_KEPT in freewire/plan).
+// which the plan then keeps a row: freewire/graph/fields.py lists them).
 template <Activation A, class V>
 FREEWIRE_INLINE V derivative(V v) {
   const V zero(0), one(1);

@@ -33,7 +33,11 @@ LONG = (
     "native/test_large.py",
     "benchmarks/test_randwire_suite.py",
     "cuda/test_binding.py",
-    "benchmarks/test_run.py",
+    "models/test_randwire.py",
+    "examples/test_search_wiring.py",
+    "ops/test_gated_depthwise.py",
+    "ops/test_gated_sum.py",
+    "benchmarks/test_cpu_suite.py",
 )
 
 #: Where the operators run. "simt" and "streamed" are the CUDA operators on the CPU shim: the network resident in shared

@@ -19,28 +19,34 @@ from numpy.typing import ArrayLike, NDArray
 from freewire.errors import GraphError
 from freewire.graph.arguments import as_array
 
-#: Activation names by code. The codes are stored in files and defined again in csrc/node_math.h: append, never reorder.
-ACTIVATIONS = (
-    "linear",
-    "relu",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "gelu",
-    "silu",
-    "softplus",
-    "sigmoid",
-    "tanh",
-    "sin",
-    "cos",
-    "gaussian",
-    "abs",
-    "square",
-    "step",
-    "hard_tanh",
-    "hard_sigmoid",
-)
-#: Aggregation names by code, under the same rule.
+#: Activation -> whether its derivative needs the pre-activation, and not just the value; training then keeps both.
+#: Their order is that of their codes, which are stored in files and defined again in csrc/node_math.h: append, never
+#: reorder.
+_NEEDS_PREACTIVATION = {
+    "linear": False,
+    "relu": False,
+    "leaky_relu": False,
+    "elu": False,
+    "selu": False,
+    "gelu": True,
+    "silu": True,
+    "softplus": True,
+    "sigmoid": False,
+    "tanh": False,
+    "sin": True,
+    "cos": True,
+    "gaussian": True,
+    "abs": True,
+    "square": True,
+    "step": False,
+    "hard_tanh": False,
+    "hard_sigmoid": False,
+}
+#: Activation names by code.
+ACTIVATIONS = tuple(_NEEDS_PREACTIVATION)
+#: Activations for which the tape keeps a second row, the pre-activation.
+PREACTIVATION_KEPT = tuple(name for name, needed in _NEEDS_PREACTIVATION.items() if needed)
+#: Aggregation names by code; the same rules apply.
 AGGREGATIONS = ("sum", "mean", "product", "max", "min", "maxabs")
 
 Role = Literal["parameter", "wiring", "constraint"]

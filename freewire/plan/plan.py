@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from freewire._native.planner import planner
 from freewire.errors import GraphError, InputError
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
+from freewire.graph.fields import PREACTIVATION_KEPT
 from freewire.plan.packed import GIVEN, PackedPlan
 
-__all__ = ["PREACTIVATION_KEPT", "Plan", "make_plan"]
-
-#: Activations whose derivative does not follow from the value; the tape keeps a second row for their argument.
-PREACTIVATION_KEPT = ("gelu", "silu", "softplus", "sin", "cos", "gaussian", "abs", "square")
+__all__ = ["Plan", "make_plan"]
 
 # Row numbers are 32-bit.
 _MAX_ROWS = 2**31

@@ -40,7 +40,7 @@ def test_outputs_and_all_gradients_are_freewires(ways, name):
     x = torch.randn(9, 7, dtype=torch.float64)
     for got, expected in zip(ways.results(way, x), ways.results(net, x), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
-    row = torch.from_numpy(net.graph.level).argsort(stable=True)[7:]
+    row = torch.tensor(net.graph.level).argsort(stable=True)[7:]
     computed = torch.searchsorted(torch.from_numpy(net.graph.computed_index), row)
     torch.testing.assert_close(way.bias.grad[:, 0], net.bias.grad[computed], rtol=1e-10, atol=1e-12)
     if name == "SparseLevels":
