@@ -41,8 +41,10 @@ _SMALL = ("-Xfatbin", "-compress-all")  # a fraction of the size; a kernel is de
 _NVCC_FLAGS = ("-std=c++20", "-O3", "--expt-relaxed-constexpr", *_HOST_FLAGS, *_SMALL)
 _CXX_FLAGS = (*CXX_FLAGS, "-fPIC", "-DUSE_CUDA")
 
-#: Sources that take longest: an object for each number type of csrc/number.h, so that they are compiled side by side.
+#: Sources that take longest. Where there are cores for it, each is compiled once per number type of csrc/number.h, side
+#: by side; that is a third more work.
 _BY_TYPE = ("resident_backward.cu", "resident_forward.cu")
+_MANY_CORES = 8
 _NUMBER_TYPE = re.compile(r"^#define FREEWIRE_(\w+)\(X\) X\(", re.MULTILINE)
 
 _STAMP = re.compile(rb"freewire_cuda_library sources=(\w+) cuda=(\d+)\.(\d+) architectures=([\w.+,]+);")
@@ -286,9 +288,10 @@ class _Object(NamedTuple):
 
 def _compiled(csrc: Path, work: Path) -> list[_Object]:
     """The objects of the library, those that take longest first."""
+    by_type = _BY_TYPE if (os.cpu_count() or 1) >= _MANY_CORES else ()
     found = [_Object("stamp.cpp.o", work / "stamp.cpp", "")]
     for path in source_files(csrc):
-        if path.name in _BY_TYPE:
+        if path.name in by_type:
             types = _NUMBER_TYPE.findall((csrc / "number.h").read_text())
             names = [f"{path.stem}.{each.lower()}.cu.o" for each in types]
             only = [f"-DFREEWIRE_ONLY_TYPE=FREEWIRE_{each}" for each in types]

@@ -124,7 +124,7 @@ def build_spoilt(
         raise native.NativeError(f"{file}: expected {right!r} in it, got none. Name what stands there now.")
     (csrc / file).write_text(text.replace(right, wrong))
     language = KERNEL_FLAGS if source.endswith(".cu") else ""
-    flags = f"{native.FLAGS} {_PLAIN} {language} -w".split()
+    flags = f"{native.FLAGS} -fPIC {language} -w".split()
     made = str(folder / "spoilt.o")
     command = [native.compiler(), *flags, f"-I{csrc}", "-c", str(folder / source), "-o", made]
     subprocess.run(command, check=True)
