@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Accuracy of csrc/cpu/simd/vector_math.h, by the standalone program beside the kernels.
+"""Accuracy of csrc/cpu/simd/vector_math.h, by csrc/testing/vector_math_main.cpp, on each instruction set of this CPU.
 
-Enters: a C++ compiler ($CXX, else g++ or c++). Leaves: one verdict per instruction set that this CPU has.
-Without a compiler the test fails rather than skips, since the package could not be built either.
+The compiler is $CXX, else g++ or c++. Without one the test fails rather than skips, since the package could not be
+built either.
 """
 
 import os

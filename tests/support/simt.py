@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """CUDA sources on the CPU, by the SIMT shim (csrc/testing/simt/simt.h): programs of them, plain and under sanitizers.
 
-Enters: unedited .cu files beside host code. Leaves: build/simt/ and programs to run. A program that prints
-`simt::launches()` says what it `started`; what the sources define, `kernels`, and it did not start was never checked.
-Races: run the "thread" program twice, as it is and with FREEWIRE_SIMT_RACES=blocks (csrc/testing/simt/simt_fiber.h says
-why). No torch here.
+`build` compiles unedited .cu files together with host code into build/simt/, and `program` runs the result. `started`
+reads which kernels ran from what a program prints of `simt::launches()`; a kernel that the sources define (`kernels`)
+and that did not start was never checked. To find races, run the "thread" program twice, as it is and with
+FREEWIRE_SIMT_RACES=blocks (csrc/testing/simt/simt_fiber.h says why). Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tests.support import native
 
 BUILD = native.ROOT / "build" / "simt"
 
-# For a library as well: its symbols must not be those of another one in the same process.
+# Also used for a library, whose symbols must not replace those of another library in the same process.
 _PLAIN = "-O2 -fPIC -fvisibility=hidden -fvisibility-inlines-hidden"
-#: Kind of program to its flags. "fallback" switches fibers as a CPU other than x86-64 does.
+#: From a kind of program to its flags. "fallback" switches fibers as on CPUs other than x86-64.
 KINDS = {"plain": _PLAIN, "fallback": _PLAIN}
 KINDS |= {kind: f"{flags} -DFREEWIRE_TWO_TILES" for kind, flags in native.SANITIZERS.items()}
-# Never compiled for ThreadSanitizer, and without need of the others: one build serves every kind.
+# Must not be compiled for ThreadSanitizer and does not need the other sanitizers: one build serves every kind.
 RUNTIME = ("csrc/testing/simt/simt_runtime.cpp", "csrc/testing/simt/simt_launch.cpp")
 KERNEL_FLAGS = "-x c++ -Wpedantic -Wno-unknown-pragmas"
 
@@ -71,7 +71,7 @@ BUGS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def objects(sources: Iterable[str], kind: str) -> native.Objects:
-    """What sources and the shim become for a kind of program, in `BUILD`: compiled once for all that use them."""
+    """Return the objects of sources and of the shim for a kind of program; programs that share a source share them."""
     runtime = {"plain": _PLAIN, "fallback": f"{_PLAIN} -DFREEWIRE_SIMT_UCONTEXT"}
     of_runtime = kind if kind in runtime else "plain"
     found = {compiled(source, of_runtime): (source, runtime[of_runtime]) for source in RUNTIME}
@@ -82,12 +82,12 @@ def objects(sources: Iterable[str], kind: str) -> native.Objects:
 
 
 def compiled(source: str, kind: str) -> str:
-    """The name of a source's object, from `BUILD`."""
+    """The path of a source's object, relative to `BUILD`."""
     return f"{kind}/{Path(*Path(source).parts[1:])}.o"
 
 
 def build(programs: Mapping[str, Sequence[str]], kinds: Iterable[str]) -> None:
-    """Build programs (name to sources, from the repository's root) of the kinds named; see `program`."""
+    """Build programs, given by name and sources (relative to the repository), of some kinds; see `program`."""
     every: native.Objects = {}
     linked = {}
     for kind in kinds:
@@ -106,22 +106,22 @@ def program(name: str, kind: str) -> native.Program:
 def build_spoilt(
     sources: Sequence[str], source: str, file: str, right: str, wrong: str, folder: Path
 ) -> native.Program:
-    """A plain program with a mistake in it: one source compiled anew where a file of csrc/ has other words.
+    """Build a plain program with a bug injected: one source is compiled with other text in a file of csrc/.
 
     Args:
-        sources: The program's.
-        source: The one that reads the file, or is it.
-        file: From csrc/.
-        right: What stands there.
-        wrong: What takes its place.
-        folder: For the copy and the program.
+        sources: The program's sources.
+        source: The one to recompile, which includes the file or is it.
+        file: The file to change, relative to csrc/.
+        right: Its text.
+        wrong: What replaces that text.
+        folder: Where the copy of csrc/ and the program go.
     """
     right_objects = objects([each for each in sources if each != source], "plain")
     native.build(BUILD, right_objects, {})
     csrc = shutil.copytree(native.ROOT / "csrc", folder / "csrc")
     text = (csrc / file).read_text()
     if right not in text:
-        raise native.NativeError(f"{file}: expected {right!r} in it, got none. Name what stands there now.")
+        raise native.NativeError(f"{file}: expected {right!r} in it, got none. Name the present text.")
     (csrc / file).write_text(text.replace(right, wrong))
     language = KERNEL_FLAGS if source.endswith(".cu") else ""
     flags = f"{native.FLAGS} -fPIC {language} -w".split()
@@ -160,7 +160,7 @@ def instances(output: str) -> dict[str, int]:
 
 
 def started(output: str) -> dict[str, int]:
-    """Kernels, without namespace and template arguments, and how often: the lines of a program's `simt::launches()`."""
+    """Read `simt::launches()` of a program's output: how often each kernel ran, by name without template arguments."""
     counts: dict[str, int] = {}
     for line in output.splitlines():
         if found := re.fullmatch(r"(?:\w+::)*(\w+)(?:<.*>)? (\d+)", line):

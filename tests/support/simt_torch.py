@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The CUDA operators on a machine without a GPU: binding and kernels, unedited, on CPU tensors by the SIMT shim.
 
-Enters: a C++ compiler. Leaves: build/simt/torch/, a library that registers the operators' CUDA implementations, and
-`played`, within which `torch.ops.freewire.*` on CPU tensors run them.
+`library` compiles build/simt/torch/, a library that registers the operators' CUDA implementations. Within `played`,
+`torch.ops.freewire.*` on CPU tensors run them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LIBRARY = "torch/libfreewire_simt.so"
 
 @cache
 def library() -> ctypes.CDLL:
-    """The library, built where a source changed, and loaded into torch: once a process."""
+    """The library, rebuilt if a source changed, and loaded into torch once per process."""
     torch_folder = Path(torch.__file__).parent
     include = torch_folder / "include"
     speaks_torch = f"{simt.KINDS['plain']} -DUSE_CUDA -DTORCH_TARGET_VERSION=0x020b000000000000 -isystem {include}"
@@ -48,9 +48,9 @@ def library() -> ctypes.CDLL:
 
 @contextmanager
 def played() -> Iterator[None]:
-    """Operators of CPU tensors run the CUDA implementations.
+    """Within it, operators on CPU tensors run the CUDA implementations.
 
-    The plan reaches them as a GPU's would: what stands in its header's place is not to be read on the host.
+    As on a GPU, they get a packed plan whose header cannot be read where the words are, and a header beside it.
     """
     library()
     registered = torch.library.Library("freewire", "IMPL")
@@ -82,7 +82,7 @@ def played() -> Iterator[None]:
 
 @contextmanager
 def device(**options: int) -> Iterator[None]:
-    """A device unlike the H100 that is played: multiprocessors, shared_bytes, capability, driver, refuse, seed."""
+    """Within it, the shim is not an H100: multiprocessors, shared_bytes, capability, driver, refuse and seed may differ."""
     before = {name: library().simt_option(name.encode(), value) for name, value in options.items()}
     try:
         yield

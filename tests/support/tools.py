@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Programs that play the tools of a build, so that what is said of them can be tested without them.
+"""Stand-ins for the tools of a build, so that its messages about them can be tested without them.
 
-Enters: a folder to stand on PATH. Leaves: an nvcc that compiles what is plain C++ in .cu files, and notes its calls; a
-small csrc/ for it; an environment in which nothing else is found.
+They are written into a folder for PATH: an nvcc that compiles .cu files of plain C++ and records its calls, and a small
+csrc/ for it. `clear_environment` makes sure that no other tool is found.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-#: Variables that lead to tools, or change what they do.
+#: Variables that name tools, or change what they do.
 VARIABLES = ("CXX", "CXXFLAGS", "CUDACXX", "CUDA_HOME", "CUDA_PATH", "NVCC_CCBIN", "NVCC_PREPEND_FLAGS")
 VARIABLES += ("NVCC_APPEND_FLAGS", "TORCH_CUDA_ARCH_LIST", "MAX_JOBS", "FREEWIRE_CUDA")
 
@@ -56,16 +56,21 @@ extern "C" __attribute__((visibility("default"))) int freewire_answer(int device
 
 
 def write_program(path: Path, script: str) -> None:
-    """Write a shell script that can be run."""
+    """Write an executable shell script."""
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
 
 
 def write_nvcc(folder: Path, release: str = "13.0", then: str = "pass") -> Path:
-    """Write an nvcc of a release into the folder; before it compiles or links it does `then`, in Python.
+    """Write an nvcc into a folder.
+
+    Args:
+        folder: Where it goes.
+        release: Its version.
+        then: Python code that it runs before it compiles or links.
 
     Returns:
-        A file with a line a call: "compile" or "link", and the arguments.
+        A file with one line per call: "compile" or "link", and the arguments.
     """
     calls = folder / "nvcc.calls"
     path = folder / "nvcc"
@@ -76,7 +81,7 @@ def write_nvcc(folder: Path, release: str = "13.0", then: str = "pass") -> Path:
 
 
 def write_sources(csrc: Path) -> Path:
-    """Write sources of a library that the nvcc above compiles; returns the folder."""
+    """Write sources of a library that this nvcc compiles; return the folder."""
     for name, text in SOURCES.items():
         (csrc / name).parent.mkdir(parents=True, exist_ok=True)
         (csrc / name).write_text(text)
@@ -84,7 +89,7 @@ def write_sources(csrc: Path) -> Path:
 
 
 def clear_environment(monkeypatch: pytest.MonkeyPatch, path: Path | None = None) -> None:
-    """Unset what leads to tools; PATH becomes the folder, or stays."""
+    """Unset the variables that name tools, and set PATH to a folder if one is given."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     if path is not None:
@@ -92,7 +97,7 @@ def clear_environment(monkeypatch: pytest.MonkeyPatch, path: Path | None = None)
 
 
 def play_nvcc(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
-    """Make the nvcc above, in a folder of its own, the one that is found; returns what `write_nvcc` does."""
+    """Put `write_nvcc`'s nvcc into a new folder and make it the one that is found; return what `write_nvcc` returns."""
     clear_environment(monkeypatch)
     folder.mkdir()
     monkeypatch.setenv("CUDACXX", str(folder / "nvcc"))
