@@ -27,17 +27,13 @@ ON_REQUEST = ("cuda_all", "nightly", "sanitize")
 #: Files that take longest. They begin first, so that no core waits for the last of them.
 LONG = (
     "cuda/test_library.py",
-    "cuda/test_kernels.py",
     "ops/test_ops.py",
-    "native/test_build.py",
     "native/test_large.py",
+    "cuda/test_kernels.py",
+    "native/test_build.py",
+    "native/test_cuda_cache.py",
     "benchmarks/test_randwire_suite.py",
-    "cuda/test_binding.py",
-    "models/test_randwire.py",
     "examples/test_search_wiring.py",
-    "ops/test_gated_depthwise.py",
-    "ops/test_gated_sum.py",
-    "benchmarks/test_cpu_suite.py",
 )
 
 #: Where the operators run. "simt" and "streamed" are the CUDA operators on the CPU shim: the network resident in shared

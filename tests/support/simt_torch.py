@@ -82,7 +82,7 @@ def played() -> Iterator[None]:
 
 @contextmanager
 def device(**options: int) -> Iterator[None]:
-    """Within it, the shim is not an H100: multiprocessors, shared_bytes, capability, driver, refuse and seed may differ."""
+    """Within it, the shim differs from an H100 by multiprocessors, shared_bytes, capability, driver, refuse or seed."""
     before = {name: library().simt_option(name.encode(), value) for name, value in options.items()}
     try:
         yield
