@@ -24,6 +24,7 @@ from benchmarks.peers.dense_layers import DENSE
 from benchmarks.peers.layout import Layout
 from benchmarks.peers.loop import LoopPeer
 from benchmarks.suites import gpu, predict
+from tests.support import ROOT
 from tests.support.benchmark_networks import BATCH, layered_network, mixed_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -211,9 +212,6 @@ def task_of(what: str) -> Task:
         return results
 
     return Task(call, plain.x)
-
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_predictions_in_the_docs_are_printed_by_the_command() -> None:

@@ -16,9 +16,8 @@ from benchmarks.harness.command import spelled
 from benchmarks.peers import PEERS, checkouts
 from benchmarks.suites import cpu
 from tests.benchmarks.test_peers import INSTALL
+from tests.support import ROOT
 from tests.support.benchmark_networks import mixed_network
-
-ROOT = Path(__file__).resolve().parents[2]
 
 MACHINE = {
     "cpu": "Chip",

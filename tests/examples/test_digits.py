@@ -18,10 +18,8 @@ import pytest
 import torch
 
 import freewire as fw
+from tests.support import ROOT
 from tests.support.examples import imported
-
-ROOT = Path(__file__).resolve().parents[2]
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -28,9 +28,9 @@ from matplotlib.colors import to_rgb
 from torch.utils.flop_counter import FlopCounterMode
 
 import freewire as fw
+from tests.support import ROOT
 from tests.support.examples import imported
 
-ROOT = Path(__file__).resolve().parents[2]
 TRIALS, REPEATS = 8, 2
 
 

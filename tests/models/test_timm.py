@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 import freewire as fw
+from tests.support import ROOT
 from tests.support.messages import assert_refused
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -29,9 +29,8 @@ import freewire as fw
 from freewire._native import _planner, cuda_build, toolchain
 from freewire.errors import BuildError
 from freewire.ops import library
-from tests.support import tools
+from tests.support import ROOT, tools
 
-ROOT = Path(__file__).resolve().parents[2]
 MODULE = f"_planner{sysconfig.get_config_var('EXT_SUFFIX')}"
 MODULES = ("errors", "_native/__init__", "_native/toolchain", "_native/cuda_build")  # the modules that the build needs
 

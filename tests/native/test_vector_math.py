@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-CSRC = Path(__file__).resolve().parents[2] / "csrc"
+from tests.support import ROOT
+
+CSRC = ROOT / "csrc"
 FLAGS = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 FEATURES = {
     "base": [],

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +15,11 @@ from freewire._native.planner import planner
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
 from freewire.plan import make_plan
 from freewire.plan.packed import GIVEN, PackedPlan
+from tests.support import ROOT
 from tests.support.graphs import CASES, graphs
 from tests.support.plans import LINEAR, kind, live_edges
 
-CSRC = Path(__file__).resolve().parents[2] / "csrc"
+CSRC = ROOT / "csrc"
 LAYOUT = planner.plan_layout()
 
 either = st.booleans()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,8 @@ from freewire.graph import arguments
 from freewire.plan import make_plan
 from freewire.plan import plan as plan_module
 from freewire.plan.packed import GIVEN
+from tests.support import ROOT
 from tests.support.messages import assert_refused
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def whole(*numbers: int) -> Any:
