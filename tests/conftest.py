@@ -30,7 +30,7 @@ LONG = (
     "ops/test_ops.py",
     "native/test_large.py",
     "cuda/test_kernels.py",
-    "native/test_build.py",
+    "native/test_wheel.py",
     "native/test_cuda_cache.py",
     "benchmarks/test_randwire_suite.py",
     "examples/test_search_wiring.py",
