@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Every target does its own set-up, once: stamps in .venv/ say what is done, and what changed is done again.
+# Every target does its own set-up, once: stamps in .venv/ say what is done, and what has changed is redone.
 #   make demo | make test | make test PYTHON=python3.12 | make test ARGS='-k graph'
 
 ARGS ?=
@@ -55,13 +55,13 @@ test: $(INSTALLED) ## the test suite, on all cores, in minutes
 test-core: $(INSTALLED) ## graphs, files, plans, CPU operators, networks, models: no compiler, under a minute
 	$(PYTEST) -m 'not slow and not compiler and not gpu' $(CORE) $(ARGS)
 
-test-nightly: $(INSTALLED) ## time, memory, and accuracy over several seeds; nothing should run beside it
+test-nightly: $(INSTALLED) ## time, memory, and accuracy over several seeds; run nothing else meanwhile
 	$(BIN)/python -m pytest -m nightly $(ARGS)
 
 test-cuda-all: $(INSTALLED) ## the CUDA library built by nvcc for every architecture of docs/kernels.md
 	$(BIN)/python -m pytest -m cuda_all tests/cuda/test_library.py $(ARGS)
 
-test-vision: ## the tests beside torchvision and timm; downloads 5.6 GB, removed afterwards; takes minutes
+test-vision: ## the tests that need torchvision and timm; downloads 5.6 GB, removed afterwards; takes minutes
 	@$(CHECK_PYTHON)
 	@$(PYTHON) setup.py check_compiler
 	@trap 'rm -rf $(VISION)' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; set -ex; \
@@ -77,12 +77,12 @@ test-sanitize: $(INSTALLED) ## the raw kernels (CUDA's on the CPU shim) and the 
 	$(BIN)/python -m tests.support.sanitize
 	$(PYTEST) -m sanitize tests/cuda/test_kernels.py tests/native/test_simt.py $(ARGS)
 
-gpu-smoke: gpu ## on a GPU, with the python that holds torch: one small case of each kernel in each type
+gpu-smoke: gpu ## on a GPU, with the Python that has torch: one small case of each kernel in each type
 	$(PYTHON) -m tests.support.gpu --smoke $(ARGS)
 
 TOOLS ?= memcheck initcheck racecheck synccheck
 
-test-gpu: gpu ## on a GPU, with the python that holds torch: the tests marked gpu, then compute-sanitizer's TOOLS
+test-gpu: gpu ## on a GPU, with the Python that has torch: the tests marked gpu, then compute-sanitizer's TOOLS
 	$(PYTHON) -m tests.support.gpu --tools '$(TOOLS)' $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types and import rules
@@ -139,7 +139,7 @@ $(INSTALLED): $(PACKAGES) setup.py pyproject.toml $(CPP_SOURCES) $(CPP_FOLDERS) 
 GPU_CHECK := from importlib.util import find_spec; import sys; \
     has = find_spec("torch") and __import__("torch").cuda.is_available(); \
     sys.exit(not has and f"GPU: expected one that torch in {sys.executable} can use, got none. Run this where there is \
-    one, or name the python that holds such a torch: make ... PYTHON=python3.12")
+    one, or name the Python that has such a torch: make ... PYTHON=python3.12")
 
 gpu:
 	@$(PYTHON) -c '$(GPU_CHECK)'

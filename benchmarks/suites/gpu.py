@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Time freewire against its peers on a GPU: ``python -m benchmarks.suites.gpu [--out FOLDER] [--minutes N] [--quick]``.
 
-Enters: the workloads at several batches, and the peers that a GPU has (cuSPARSE a level, masked dense a level, dense
-layers). Leaves: FOLDER/<chip>.json and the same as a Markdown table, written again after every workload, so that what
-was measured stays whatever happens next. Candidates are checked, timed and counted as in `benchmarks.harness.measure`;
-a block of calls starts and ends with a synchronisation, so a time is a call's share of what the CPU and the GPU needed
-together.
+It runs the workloads at several batch sizes, against the peers that a GPU has (cuSPARSE per level, masked dense per
+level, dense layers), and writes FOLDER/<chip>.json and the same as a Markdown table. Both are rewritten after every
+workload, so that no measurement is lost if a later one fails. Candidates are checked, timed and counted as in
+`benchmarks.harness.measure`; a block of calls starts and ends with a synchronisation, so a time is a call's share of
+what the CPU and the GPU needed together.
 
 Each candidate runs twice: called from Python, and ("graph") with the same call captured into a CUDA graph, which
-leaves the GPU's time alone. The dense MLP is another network, of as many layers and neurons a layer as the wiring has
-levels and nodes: it shows what a dense network of that shape costs, and nothing of it is compared. Peers that fail, or
-need more memory or time than there is, get a dash and the reason.
+leaves only the GPU's time. The dense MLP is another network, with as many layers, and neurons per layer, as the wiring
+has levels and nodes: it shows what a dense network of that shape costs, and its results are not compared. Peers that
+fail, or need more memory or time than there is, get a dash and the reason.
 
 All numbers are drawn on the CPU: a capture that failed can leave torch's generator on the GPU refusing every draw.
 """
@@ -144,11 +144,11 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--cases", nargs="+", default=[f"{name}:{batch}" for name, batch in CASES], metavar="W1:256")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="FOLDER")
-    parser.add_argument("--minutes", type=float, default=5.0, help="start no further case after so many")
-    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="blocks a measurement")
+    parser.add_argument("--minutes", type=float, default=5.0, help="start no new case after this many")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="blocks per measurement")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a test of the benchmark")
     parser.add_argument("--quick", action="store_true", help="small networks, few rounds: a test of the benchmark")
-    parser.add_argument("--commit", help="of the sources, where they are a copy without git")
+    parser.add_argument("--commit", help="commit of the sources, if they are a copy without git")
     return parser.parse_args(arguments)
 
 
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for workload in workloads:
         minutes = (time.monotonic() - started) / 60
         if minutes > options.minutes:
-            print(f"{workload.name}, {workload.batch}: left out, {minutes:.1f} minutes have passed")
+            print(f"{workload.name}, {workload.batch}: skipped, {minutes:.1f} minutes have passed")
             continue
         content["rows"] += measure(
             workload,

@@ -169,7 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, help="their height and width (224)")
     parser.add_argument("--channels", type=int, help="C of the small regime (78)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--compiler", metavar="BACKEND", help="of torch.compile (inductor; with --quick, eager)")
+    parser.add_argument(
+        "--compiler", metavar="BACKEND", help="backend of torch.compile (inductor; with --quick, eager)"
+    )
     parser.add_argument(
         "--eager", action="store_true", help="skip the candidates of torch.compile, which take minutes to compile"
     )

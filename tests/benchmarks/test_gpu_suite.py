@@ -165,7 +165,7 @@ class TestGpu:
             with pytest.raises(SystemExit, match="expected a GPU that this torch can use, got none"):
                 gpu.main(["--out", str(tmp_path)])
         gpu.main(["--device", "cpu", "--quick", "--minutes", "0", "--out", str(tmp_path)])
-        assert "left out, 0.0 minutes have passed" in capsys.readouterr().out
+        assert "skipped, 0.0 minutes have passed" in capsys.readouterr().out
         assert not list(tmp_path.iterdir())
 
 
