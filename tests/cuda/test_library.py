@@ -165,9 +165,9 @@ class TestLibrary:
         "name", ["cudaMalloc", "cudaStreamSynchronize", "cuMemcpyDtoH_v2", "torch_cuda_stream_synchronize"]
     )
     def test_such_a_call_is_noticed(self, name: str, built: Built, tmp_path: Path) -> None:
-        planted, compiled = tmp_path / "planted.cpp", tmp_path / "planted.o"
-        planted.write_text(f'extern "C" int {name}(); int planted() {{ return {name}(); }}\n')
-        subprocess.run([toolchain.find_compiler(), "-c", planted, "-o", compiled], check=True)
+        caller, compiled = tmp_path / "caller.cpp", tmp_path / "caller.o"
+        caller.write_text(f'extern "C" int {name}(); int caller() {{ return {name}(); }}\n')
+        subprocess.run([toolchain.find_compiler(), "-c", caller, "-o", compiled], check=True)
         assert harmful([*built.work.glob("*.o"), compiled]) == {name}
 
     def test_needs_torch_and_the_system_only(self, built: Built) -> None:

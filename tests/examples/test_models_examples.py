@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The examples of convolutional networks, run like a user would, but shortened."""
+"""The examples of convolutional networks, run as a user would, but shortened."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_each_is_the_builtin_a_caller_expects_and_freewires():
 
 
 def messages(path: Path) -> list[tuple[int, str]]:
-    """(line, message) of every ``raise OurError(message)``; what is filled in stands as ``x``."""
+    """(line, message) of every ``raise OurError(message)``; what is filled in is shown as ``x``."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
@@ -51,7 +51,7 @@ def messages(path: Path) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_message_has_the_one_form(path):
     for line, message in messages(path):
-        # A remedy may be a constant that stands elsewhere: "x" ends it then.
+        # A remedy may be a constant that is defined elsewhere: the message then ends with "x".
         text = message if message.endswith(".") else message + "."
         assert FORM.fullmatch(text), f"{path.name}:{line}: {message}"
 

@@ -80,7 +80,7 @@ def declared(source: str) -> set[str]:
 def doors(root: Path) -> dict[str, set[str]]:
     """Every public module below freewire, with the names that it offers: its ``__all__``.
 
-    Public are the packages, and the modules beside them, whose name has no underscore; and the modules that
+    Packages, and modules next to them, are public if their name has no underscore; so are the modules that
     ``freewire/__init__.py`` re-exports, such as ``fw.metrics``.
     """
     package = root / "freewire"

@@ -151,7 +151,7 @@ void refusals() {
   const auto refused = [](Extent grid, Extent block, size_t bytes) {
     launch<index_kernel>(grid, block, bytes, nullptr, nullptr);
     std::printf("refused: %s\\n", take_error());
-    expect(take_error() == nullptr, "an error is told once");
+    expect(take_error() == nullptr, "an error is reported once");
   };
   refused(1, 1025, 0);
   refused(1, {64, 32}, 0);
@@ -301,7 +301,7 @@ class TestShim:
         assert counts == {
             "shuffle_kernel": 1, "shared_kernel": 1, "index_kernel": 2, "order_kernel": 4, "math_kernel": 2
         }  # fmt: skip
-        said = [line for line in done.stdout.splitlines() if not simt.started(line)]  # failed checks would stand here
+        said = [line for line in done.stdout.splitlines() if not simt.started(line)]  # failed checks would be here
         assert said == [f"refused: index_kernel: {line}" for line in REFUSALS.splitlines()]
 
 

@@ -29,7 +29,7 @@ from tests.support.native import ROOT
 from tests.support.processes import Finished, run_side_by_side
 
 TOOLS = ("memcheck", "initcheck", "racecheck", "synccheck")
-#: Files that fill the GPU's memory, or measure it: nothing runs beside them.
+#: Files that fill the GPU's memory, or measure it: nothing else runs meanwhile.
 ALONE = ("tests/cuda/test_gpu.py",)
 #: Seconds for the tests that run side by side, for each of `ALONE`, and for compute-sanitizer.
 TESTS_LIMIT, ALONE_LIMIT, SANITIZERS_LIMIT = 240, 120, 210
@@ -120,8 +120,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.support.gpu", allow_abbrev=False)
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--smoke", action="store_true", help="one small case of each kernel in each type, and no more")
-    only.add_argument("--sanitize", action="store_true", help="no tests, compute-sanitizer alone")
-    parser.add_argument("--tools", default=" ".join(TOOLS), help="of compute-sanitizer, separated by spaces")
+    only.add_argument("--sanitize", action="store_true", help="only compute-sanitizer, no tests")
+    parser.add_argument("--tools", default=" ".join(TOOLS), help="tools of compute-sanitizer, separated by spaces")
     options, for_pytest = parser.parse_known_args(arguments)
     tools = options.tools.split()
     if unknown := set(tools) - set(TOOLS):

@@ -3,7 +3,7 @@
 
 It needs a GPU and both built libraries, and prints a line that counts the cases, or fails at a result that is not the
 CPU's. ``--smoke`` runs every instance of every kernel once; the default is what tests/support/gpu.py runs under each
-tool of compute-sanitizer. Only copies from the host and kernels of freewire's touch the GPU, so that the tools have
+tool of compute-sanitizer. Only copies from the host and freewire's own kernels touch the GPU, so that the tools have
 nothing else to instrument and initcheck sees every write. An injected bug hands the operators something that no network
 does, to show that a tool reports it.
 """

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The raw kernels and the planner under ASan, UBSan and (kernels only) TSan: ``make test-sanitize``.
 
-Enters: a C++ compiler ($CXX, else c++, g++ or clang++) with its sanitizer runtimes. Leaves: one line a run, exit status
-0 or 1, and build/sanitize/ (the programs, built again only where a source changed, and the cases). Why not pytest
-under a sanitizer: Python, torch and OpenMP would drown a report, or raise false ones. So the cases are drawn here,
-answered by the float64 reference, and run by a program of the kernels alone (csrc/testing/sanitize_main.cpp), on every
-instruction set that this CPU has; the planner's program (csrc/testing/planner_main.cpp) draws its own. That a run can
-fail is shown by bugs injected into the same programs.
+It needs a C++ compiler ($CXX, else c++, g++ or clang++) with its sanitizer runtimes, prints one line per run, and exits
+with status 0 or 1. build/sanitize/ keeps the cases and the programs, which are rebuilt only where a source changed.
+
+pytest does not run under a sanitizer, since Python, torch and OpenMP would drown reports or cause false ones. Instead
+the cases are drawn here, answered by the float64 reference, and run by a program of the kernels alone
+(csrc/testing/sanitize_main.cpp), on every instruction set that this CPU has; the planner's program
+(csrc/testing/planner_main.cpp) draws its own. Bugs injected into the same programs show that a run can fail.
 """
 
 from __future__ import annotations

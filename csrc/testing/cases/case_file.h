@@ -30,7 +30,7 @@ class CaseReader {
     if (!file) throw std::runtime_error("expected a case file, got none that can be opened.");
     bytes_.assign(std::istreambuf_iterator<char>(file), {});
     if (bytes_.compare(0, kMagic.size(), kMagic) != 0) {
-      throw std::runtime_error("expected a case file of this version, got another. Write the cases again.");
+      throw std::runtime_error("expected a case file of this version, got another. Rewrite the cases.");
     }
     at_ = kMagic.size();
   }

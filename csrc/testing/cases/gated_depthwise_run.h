@@ -72,25 +72,25 @@ template <class T>
 void expect_right(const GatedDepthwiseCase<T>& given, const GatedDepthwiseResult<T>& result) {
   const GatedSumCase<T>& sum = given.sum;
   const double unit = kNarrow<T> ? 2e-2 : sizeof(T) == 8 ? 1e-13 : 1e-5;
-  std::vector<double> heard(sum.length), grad_heard(sum.length), y(sum.length), grad_kernel(given.kernel.size());
+  std::vector<double> input(sum.length), grad_input(sum.length), y(sum.length), grad_kernel(given.kernel.size());
   std::vector<double> kernel_size(given.kernel.size()), dot_size(sum.count);  // of the terms that are added
   for (int64_t k = 0; k < sum.length; ++k) {
-    for (int64_t i = 0; i < sum.count; ++i) heard[k] += sum.gate(i) * widened(sum.xs[i][k]);
+    for (int64_t i = 0; i < sum.count; ++i) input[k] += sum.gate(i) * widened(sum.xs[i][k]);
   }
-  const std::vector<double> sums = heard;
-  for (double& each : heard) each = sum.relu ? std::max(each, 0.0) : each;
+  const std::vector<double> sums = input;
+  for (double& each : input) each = sum.relu ? std::max(each, 0.0) : each;
   for_each_tap(given.maps, [&](int64_t from, int64_t to, int64_t tap) {
-    y[to] += given.kernel[tap] * heard[from];
-    grad_heard[from] += given.kernel[tap] * widened(sum.grad_y[to]);
-    grad_kernel[tap] += heard[from] * widened(sum.grad_y[to]);
-    kernel_size[tap] += std::abs(heard[from] * widened(sum.grad_y[to]));
+    y[to] += given.kernel[tap] * input[from];
+    grad_input[from] += given.kernel[tap] * widened(sum.grad_y[to]);
+    grad_kernel[tap] += input[from] * widened(sum.grad_y[to]);
+    kernel_size[tap] += std::abs(input[from] * widened(sum.grad_y[to]));
   });
   std::vector<double> dots(sum.count);
   for (int64_t k = 0; k < sum.length; ++k) {
     const std::string where = given.name() + ", entry " + std::to_string(k);
     expect_near(widened(result.sum.y[k]), y[k], unit * 10, where);
     if (sum.relu && std::abs(sums[k]) < 1e-5) continue;  // either side of the kink is right
-    const double grad = sum.relu && sums[k] <= 0 ? 0 : grad_heard[k];
+    const double grad = sum.relu && sums[k] <= 0 ? 0 : grad_input[k];
     for (int64_t i = 0; i < sum.count; ++i) {
       dots[i] += grad * widened(sum.xs[i][k]);
       dot_size[i] += std::abs(grad * widened(sum.xs[i][k]));

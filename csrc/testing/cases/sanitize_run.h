@@ -18,7 +18,7 @@
 
 namespace freewire::testing {
 
-constexpr int kManyThreads = 4;  // beside one
+constexpr int kManyThreads = 4;  // besides one
 constexpr const char* kThreadCounts = "1 and 4 threads";
 
 // The parallel_for of drive.h. It ignores grain and cuts evenly, so that small cases run in parallel as well.

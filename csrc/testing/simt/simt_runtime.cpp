@@ -231,7 +231,7 @@ uint64_t Worker::exchange(Collective what, unsigned mask, uint64_t bits, int sou
   self.source = source;
   self.site = site;
   if (!(mask >> lane & 1)) {
-    fail("lane %u is not in the mask 0x%08x that it gives at %s:%d.", lane, mask, site.file, site.line);
+    fail("lane %u is not in the mask 0x%08x that it passes at %s:%d.", lane, mask, site.file, site.line);
   }
   if (const unsigned missing = mask & block.gone[warp]) {
     const unsigned number = warp * kWarp + std::countr_zero(missing);
