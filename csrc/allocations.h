@@ -38,7 +38,7 @@ struct Results {
         grad_weight{wanted.parameters ? plan.num_edges : 0},
         grad_bias{wanted.parameters ? plan.num_biases : 0} {}
 
-  // The most that a training step holds at once, given the bytes that its forward and its backward allocate beside
+  // The most that a training step holds at once, given the bytes that its forward and its backward allocate besides
   // their results. The gradient of y, which is as large as y, is held with it until the backward has read it.
   int64_t training_bytes(int64_t forward, int64_t backward) const {
     const int64_t gradients = grad_x.bytes() + grad_weight.bytes() + grad_bias.bytes();

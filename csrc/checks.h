@@ -36,8 +36,8 @@ inline void check_vector(const torch::stable::Tensor& tensor, const torch::stabl
                          const char* name) {
   STD_TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == length, name, ": expected a vector of ", length,
                   " numbers, got ", tensor.numel(), " in ", tensor.dim(), " dimension(s).");
-  STD_TORCH_CHECK(tensor.scalar_type() == like.scalar_type(), name, ": expected the element type of x.");
-  STD_TORCH_CHECK(tensor.device() == like.device(), name, ": expected the device of x.");
+  STD_TORCH_CHECK(tensor.scalar_type() == like.scalar_type(), name, ": expected the element type of x, got another.");
+  STD_TORCH_CHECK(tensor.device() == like.device(), name, ": expected the device of x, got another.");
 }
 
 inline void check_matrix(const torch::stable::Tensor& tensor, int64_t width, const char* name) {
@@ -51,7 +51,7 @@ inline PlanView checked_forward(const torch::stable::Tensor& x, const torch::sta
                                 const torch::stable::Tensor& plan_words, const std::vector<int64_t>& header,
                                 int64_t num_outputs, int64_t tape_rows) {
   const PlanView plan = checked_plan(plan_words, header);
-  STD_TORCH_CHECK(plan_words.device() == x.device(), "plan: expected the device of x.");
+  STD_TORCH_CHECK(plan_words.device() == x.device(), "plan: expected the device of x, got another.");
   check_matrix(x, plan.num_inputs, "x");
   check_vector(weight, x, plan.num_edges, "weight");
   if (bias) check_vector(*bias, x, plan.num_biases, "bias");
@@ -67,7 +67,7 @@ inline PlanView checked_backward(const torch::stable::Tensor& grad_y, const torc
                                  const torch::stable::Tensor& weight, const torch::stable::Tensor& plan_words,
                                  const std::vector<int64_t>& header, int64_t num_inputs, int64_t num_biases) {
   const PlanView plan = checked_plan(plan_words, header);
-  STD_TORCH_CHECK(plan_words.device() == grad_y.device(), "plan: expected the device of grad_y.");
+  STD_TORCH_CHECK(plan_words.device() == grad_y.device(), "plan: expected the device of grad_y, got another.");
   check_matrix(grad_y, plan.num_outputs, "grad_y");
   check_vector(weight, grad_y, plan.num_edges, "weight");
   check_vector(tape, grad_y, kept_elements(plan, grad_y.size(0)), "tape");

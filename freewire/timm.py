@@ -109,11 +109,11 @@ class TimmRandWire(TimmMethods):
             if rate:
                 raise InputError(
                     f"{name}: expected 0, got {rate}. Randomly wired stages have no residual paths and no such blocks: "
-                    "give edge_drop, the probability that a batch runs without one edge."
+                    "pass edge_drop, the probability that a batch runs without one edge."
                 )
         if is_scriptable():
             raise InputError(
-                "scriptable: expected False, got True. TorchScript cannot take a wiring: use torch.compile or "
+                "scriptable: expected False, got True. TorchScript cannot express a wiring: use torch.compile or "
                 "torch.export."
             )
         super().__init__(
@@ -147,7 +147,7 @@ class TimmRandWire(TimmMethods):
         return "fc" if name_only else self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the linear layer by a new one.
+        """Replace the linear layer with a new one.
 
         Args:
             num_classes: Number of outputs; 0 removes the layer.
@@ -162,8 +162,8 @@ class TimmRandWire(TimmMethods):
         check_classes(num_classes)
         if num_classes and not pool:
             raise InputError(
-                f"global_pool: expected a pooling before {num_classes} classes, got ''. Give num_classes=0 for feature "
-                "maps, or pool."
+                f"global_pool: expected pooling before {num_classes} classes, got ''. Pass num_classes=0 for feature "
+                "maps, or choose a pooling."
             )
         self.num_classes = num_classes
         self.global_pool = SelectAdaptivePool2d(pool_type=pool, flatten=bool(pool)).train(self.training)
@@ -195,8 +195,8 @@ def _create(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
         )
         if not source.has_weights and not source.state_dict:
             raise InputError(
-                f"pretrained: expected False, got True. There are no weights of {name}: train it, or give "
-                "checkpoint_path a file of your own."
+                f"pretrained: expected False, got True. There are no pretrained weights of {name}: train it, "
+                "or set checkpoint_path to a file of your own."
             )
     # "getter": feature maps come from forward_intermediates
     return build_model_with_cfg(TimmRandWire, name, pretrained, feature_cfg={"feature_cls": "getter"}, **arguments)

@@ -79,10 +79,11 @@ int64_t EdgeLists::by_destination(std::span<const int64_t> src, std::span<const 
 void EdgeLists::by_source(std::span<const int64_t> in_begin, std::span<const int64_t> in_end,
                           std::span<const int32_t> in_src, std::span<int64_t> out_ptr, std::span<int64_t> out_split,
                           std::span<int32_t> out_dst, std::span<int64_t> out_edge) const {
-  require(linear_edges_.size() == slot_node_.size(), "edges: expected them by destination first, got none.");
+  require(linear_edges_.size() == slot_node_.size(), "edges: expected a call of by_destination() first, got none.");
   require(static_cast<int64_t>(out_ptr.size()) == num_slots() + 1,
-          "out_ptr: expected one entry per slot and one more.");
-  require(static_cast<int64_t>(out_split.size()) == num_slots(), "out_split: expected one entry per slot.");
+          "out_ptr: expected one entry per slot and one more, got another number.");
+  require(static_cast<int64_t>(out_split.size()) == num_slots(),
+          "out_split: expected one entry per slot, got another number.");
   require(static_cast<int64_t>(out_dst.size()) == num_live_edges_ && out_edge.size() == out_dst.size(),
           "out_dst: expected one entry per live edge, got another number.");
   // Where the next edge of each slot goes, for edges into linear nodes and for others.

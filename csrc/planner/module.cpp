@@ -37,7 +37,8 @@ using Array = py::array_t<T, py::array::c_style>;
 
 template <class T>
 std::span<const T> entries(const Array<T>& array, py::ssize_t dimensions = 1) {
-  require(array.ndim() == dimensions, "array: expected another number of dimensions.");
+  require(array.ndim() == dimensions, dimensions == 1 ? "array: expected one dimension, got another number."
+                                                      : "edge_index: expected two dimensions, got another number.");
   require(std::bit_cast<uintptr_t>(array.data()) % alignof(T) == 0, "array: expected aligned numbers, got others.");
   return {array.data(), static_cast<size_t>(array.size())};
 }
@@ -250,7 +251,7 @@ py::dict plan_layout() {
 
 // ---- what a call allocates, and the tiles it runs ----
 
-// Calls body(T{}), T being a type of numbers of so many bytes.
+// Calls body(T{}), T being a number type of that many bytes.
 template <class Body>
 auto with_itemsize(int64_t itemsize, Body&& body) {
   require(itemsize == 2 || itemsize == 4 || itemsize == 8, "itemsize: expected 2, 4 or 8, got another number.");

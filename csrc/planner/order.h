@@ -4,7 +4,7 @@
 // From the caller's edges: each node's level (the number of edges on the longest path that ends there), and the edges
 // ordered by their destination's (level, number), then by their source's, then as the caller has them; or which nodes
 // are on a cycle or behind one. No recursion and no sort: time is linear in nodes and edges for every graph. Memory
-// beside the results: 20 to 28 bytes per node and none per edge, because intermediate values are kept in the results.
+// besides the results: 20 to 28 bytes per node and none per edge, because intermediate values are kept in the results.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ constexpr int64_t kMaxEdges = int64_t{1} << 33;  // an edge and a node number sh
 struct Ordered {
   std::span<int64_t> level, in_degree, out_degree;  // [N]; the level is -1 for a node on a cycle or behind one
   std::span<int64_t> src, dst;                      // [E] in canonical order; undefined if there is a cycle
-  std::span<int64_t> position;  // [E] place of the caller's i-th edge; undefined if there is a cycle
+  std::span<int64_t> position;  // [E] column of the caller's i-th edge; undefined if there is a cycle
 };
 
 // src, dst: [E], from 0 to N - 1. The results may not overlap them. Returns the number of nodes on cycles or behind

@@ -201,7 +201,8 @@ int64_t packed_words(const PlanSizes& sizes) {
 }
 
 void pack(const PlanArrays& plan, const PlanSizes& sizes, std::span<int64_t> words) {
-  require(static_cast<int64_t>(words.size()) == packed_words(sizes), "words: expected room for the plan.");
+  require(static_cast<int64_t>(words.size()) == packed_words(sizes),
+          "words: expected room for the plan, got another length.");
   int64_t* header = words.data();
   *header++ = kPlanMagic;
   *header++ = static_cast<int64_t>(words.size());

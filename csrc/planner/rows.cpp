@@ -15,7 +15,8 @@ void assign_rows(std::span<const int64_t> level_ptr, int64_t num_inputs, std::sp
   const auto num_slots = static_cast<int64_t>(row.size()), num_edges = static_cast<int64_t>(out_dst.size());
   require(num_slots <= int64_t{1} << 31, "row: expected at most 2^31 slots, got more.");
   require(num_inputs >= 0 && num_inputs <= num_slots, "num_inputs: expected at most one per slot, got another number.");
-  require(static_cast<int64_t>(out_ptr.size()) == num_slots + 1, "out_ptr: expected one entry per slot and one more.");
+  require(static_cast<int64_t>(out_ptr.size()) == num_slots + 1,
+          "out_ptr: expected one entry per slot and one more, got another number.");
   require(out_split.size() == row.size(), "out_split: expected one entry per slot, got another number.");
   require(is_output.size() == row.size(), "is_output: expected one entry per slot, got another number.");
   require(

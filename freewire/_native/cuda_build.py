@@ -103,12 +103,12 @@ def source_hash(csrc: Path) -> str:
 
 
 def requested() -> bool | None:
-    """Whether FREEWIRE_CUDA requests the kernels (True) or forbids to build them (False); None where it is unset."""
+    """Whether FREEWIRE_CUDA requests the kernels (True) or forbids building them (False); None where it is unset."""
     asked = os.environ.get("FREEWIRE_CUDA", "")
     if asked not in ("", "0", "1"):
         raise BuildError(
-            f"FREEWIRE_CUDA: expected 1 (build the CUDA kernels) or 0 (never build them), got {asked!r}. Set one of "
-            "those, or unset it to build them where that is possible."
+            f"FREEWIRE_CUDA: expected 1 (build the CUDA kernels) or 0 (never build them), got {asked!r}. Set it to "
+            "one of these, or unset it to build them where that is possible."
         )
     return None if asked == "" else asked == "1"
 
@@ -148,8 +148,8 @@ def architectures(nvcc: Nvcc, gpus: Sequence[tuple[int, int]]) -> tuple[str, ...
         found = _parse(part)
         if found is None or found[0] not in known:
             raise BuildError(
-                f"TORCH_CUDA_ARCH_LIST: expected a list such as '8.0;9.0+PTX' of what {nvcc} compiles for "
-                f"({', '.join(map(capability, known))}), got {part!r}. Change it, or unset it."
+                f"TORCH_CUDA_ARCH_LIST: expected a list such as '8.0;9.0+PTX' of architectures that {nvcc} compiles "
+                f"for ({', '.join(map(capability, known))}), got {part!r}. Change it, or unset it."
             )
     if asked:
         return tuple(dict.fromkeys(asked))
@@ -179,7 +179,7 @@ def _architecture(gpu: tuple[int, int], nvcc: Nvcc) -> str:
     if not older:
         raise BuildError(
             f"nvcc: expected one that compiles for compute capability {capability(gpu)}, got {nvcc}, which compiles "
-            f"for {', '.join(map(capability, nvcc.gpus))}. Set CUDA_HOME to another CUDA."
+            f"for {', '.join(map(capability, nvcc.gpus))}. Set CUDA_HOME to another CUDA toolkit."
         )
     # The driver compiles PTX of the newest chip that nvcc knows for a GPU that is newer.
     return capability(older[-1]) + ("" if older[-1] == gpu else "+PTX")
@@ -322,6 +322,6 @@ def _ninja(work: Path, target: str, log: Path, tools: str) -> None:
         failures = r"\berror\b.*:|: error|\bfatal\b *:|undefined reference|not found"
         line = next((each for each in said if re.search(failures, each)), said[-1] if said else "no message").strip()
         raise BuildError(
-            f"CUDA kernels: expected {tools} to compile them, got {line!r}. Read all of it in {log}; another compiler "
-            "may do, named by CUDA_HOME or CXX."
+            f"CUDA kernels: expected {tools} to compile them, got {line!r}. The full output is in {log}; to "
+            "use another compiler, set CUDA_HOME or CXX."
         )

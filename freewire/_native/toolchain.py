@@ -131,7 +131,7 @@ class Nvcc:
 
 
 def find_nvcc() -> Nvcc:
-    """Return CUDACXX, else CUDA_HOME's nvcc, else the first on PATH, of pip's packages, or in /usr/local/cuda.
+    """Return CUDACXX, else CUDA_HOME's nvcc, else the first on PATH, in pip's packages or in /usr/local/cuda.
 
     Raises:
         BuildError: There is none, or one too old for C++20.
@@ -140,7 +140,9 @@ def find_nvcc() -> Nvcc:
         if found := shutil.which(path):
             return _checked_nvcc(found)
         if source:
-            raise BuildError(f"nvcc: expected {source} to lead to it, got no program {path}. {INSTALL_NVCC}")
+            raise BuildError(
+                f"nvcc: expected {source} to point to it, got {path}, which is not a program. {INSTALL_NVCC}"
+            )
     raise BuildError(
         "nvcc: expected CUDA's compiler in CUDA_HOME, on PATH, among this Python's packages or in /usr/local/cuda, got "
         f"none. {INSTALL_NVCC}"
@@ -175,7 +177,7 @@ def _ask(path: str, option: str, pattern: str) -> list[tuple[str, str]]:
     found = re.findall(pattern, done.stdout)
     if done.returncode or not found:
         said = (done.stderr or done.stdout).strip().partition("\n")[0]
-        raise BuildError(f"nvcc: expected an answer to `{path} {option}`, got {said!r}. {INSTALL_NVCC}")
+        raise BuildError(f"nvcc: expected the usual output of `{path} {option}`, got {said!r}. {INSTALL_NVCC}")
     return found
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Replace a file atomically: an error, or an interrupt, leaves the file that was there before.
+    """Replace a file atomically: after an error or an interrupt the old file is still there.
 
     Args:
         path: The file to replace or create.
@@ -25,7 +25,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
     partial = f"{path}.{os.getpid()}.partial"
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"path: expected an existing folder, got {folder!r}. Make it first.")
+        raise FileNotFoundError(f"path: expected an existing folder, got {folder!r}. Create it first.")
     try:
         with open(partial, "wb") as file:  # with the caller's umask; some writers make their files private
             mode = os.fstat(file.fileno()).st_mode

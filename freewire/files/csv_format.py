@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Graphs as edge lists in CSV: one edge per row, in the dialects that people have, with the columns of `EDGE_FIELDS`.
+"""Graphs as edge lists in CSV: one edge per row, in the dialects in common use, with the columns of `EDGE_FIELDS`.
 
 An edge list is all that CSV is read and written for. What belongs to nodes (functions, biases, inputs, outputs, nodes
-without edges) goes into .json; here it is refused, in both directions. Columns are converted whole, some hundred rows
-at a time.
+without edges) goes into .json; here it is refused, in both directions. Columns are converted whole, a few hundred
+rows at a time.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class _Table:
         if not head or len(head[0]) < 2:
             raise FileFormatError(
                 f"{path}, line 1: expected two columns or more with a comma, semicolon or tab between them, got "
-                f"{first.strip()[:60]!r}. Write source and target of an edge on each line."
+                f"{first.strip()[:60]!r}. Write the source and target of one edge on each line."
             )
         self.width = len(head[0])
         self.has_header = _is_header(head)
@@ -127,7 +127,7 @@ class _Table:
                 self.refuse(-1, "columns of edges", f"a column {field.name}", f"Rename that column. {_REMEDY}")
 
     def _rows(self, size: int, skip: int = 0) -> Iterator[list[list[str]]]:
-        """Rows that are not empty, but for the first ``skip``, in lists of ``size``."""
+        """Non-empty rows after the first ``skip``, in lists of ``size``."""
         # strict: else a quote that is never closed swallows the rest of the file.
         reader = csv.reader(
             io.StringIO(self.text, newline=""), delimiter=self.delimiter, strict=True, skipinitialspace=True
@@ -277,13 +277,13 @@ def write_csv(graph: Graph, path: str) -> None:
 
 
 def _cells(field: Field, values: NDArray[Any]) -> list[Any]:
-    """Cells that read back exactly, as csv writes a float's every digit; empty where there is no value."""
+    """Cells that read back exactly, since csv writes every digit of a float; empty where there is no value."""
     cells = field.to_list(values)  # csv writes None as an empty cell
     return ["true" if cell else cell for cell in cells] if field.dtype is np.bool_ else cells
 
 
 def _beyond_edges(graph: Graph, names: list[str], edge_index: IntArray) -> str:
-    """Something of a graph that a reader would not find in these edges; empty if it would find an equal graph."""
+    """What a reader could not restore from these edges, in words; empty if it would restore an equal graph."""
     src, dst = edge_index
     activation = np.full(graph.num_nodes, ACTIVATIONS.index("relu"), np.uint8)
     activation[graph.output_index] = activation[graph.input_index] = ACTIVATIONS.index("linear")
@@ -303,5 +303,5 @@ def _beyond_edges(graph: Graph, names: list[str], edge_index: IntArray) -> str:
     numbers = integers(names)
     order = first if numbers is None else numbers
     if not (order[1:] > order[:-1]).all():  # not np.diff, which overflows
-        return "nodes in an order that a reader would not find"
+        return "nodes in an order that a reader would not restore"
     return ""

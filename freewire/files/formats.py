@@ -29,7 +29,7 @@ class Format(NamedTuple):
     """How one format is read and written.
 
     Attributes:
-        read: Makes arrays of a path (for errors), the file's bytes, and the caller's inputs and outputs; raises
+        read: Makes arrays from a path (for errors), the file's bytes, and the caller's inputs and outputs; raises
             `FileFormatError` or `GraphError`.
         write: Writes a graph to a path; raises `GraphError` if the format cannot hold it.
     """
@@ -97,7 +97,7 @@ def read_graph(
 
 
 def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write a graph so that `read_graph` makes an equal one of the file; an interrupted write keeps any older file.
+    """Write a graph to a file from which `read_graph` makes an equal one; an interrupted write keeps any older file.
 
     - ``.json``: networkx's node-link format of `Graph.to_networkx`, with a list "edges". It holds every graph.
       Infinite weights are ``Infinity``, as Python's own JSON reader and writer have them.
@@ -105,7 +105,7 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
     - ``.csv``: a plain edge list, ``source,target`` and ``weight``, ``sign``, ``frozen`` where stored. A graph that is
       more than its edges raises: one with biases, isolated nodes, other inputs and outputs than the nodes of in-degree
       and out-degree 0, other functions than ``relu`` (``linear`` at outputs) and ``sum``, or nodes in an order that a
-      reader would not find again.
+      reader would not restore.
 
     Args:
         graph: The graph. In CSV and GraphML its names must be only strings (at least one of which does not look like

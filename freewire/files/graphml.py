@@ -52,7 +52,7 @@ def read_graphml(
 
 
 def write_graphml(graph: Graph, path: str) -> None:
-    """Write a graph; GraphError for node names that a reader would not find again."""
+    """Write a graph; GraphError for node names that a reader would not restore."""
     texts(graph.nodes)
     nx.write_graphml_xml(graph.to_networkx(), path)
 
@@ -134,7 +134,7 @@ class _Reader:
     def start_node(self, given: dict[str, str]) -> None:
         name = self.required(given, "id")
         if name in self.nodes:
-            self.refuse("each node once", f"{name!r} again", "Remove one of them.")
+            self.refuse("each node once", f"{name!r} twice", "Remove one of them.")
         self.nodes[name] = {}
         self.item = ("node", self.nodes[name])
 

@@ -46,7 +46,7 @@ def read_json(
     for k, item in enumerate(nodes):
         name = named(item, "id", "node", k)
         if name in G:
-            raise _error(path, "each node once", f"{name!r} again", "Remove one of the two.")
+            raise _error(path, "each node once", f"{name!r} twice", "Remove one of the two.")
         G.add_node(name, **_known(item, NODE_ATTRIBUTES))
     for k, item in enumerate(edges):
         ends = named(item, "source", "edge", k), named(item, "target", "edge", k)
@@ -58,13 +58,13 @@ def read_json(
 
 
 def write_json(graph: Graph, path: str) -> None:
-    """Write a graph; GraphError for node names that would not come back the same."""
+    """Write a graph; GraphError for node names that a reader would not restore."""
     G = graph.to_networkx()  # noqa: N806
     names = [encodable(name, GraphError) for name in graph.nodes]
     for name, again in zip(graph.nodes, json.loads(json.dumps(names)), strict=True):
         if decoded(again) != name:  # a NaN, which does not even equal itself
             raise GraphError(
-                f"node names: expected names that equal themselves when read back, got {name!r}. Rename it, for "
+                f"node names: expected names that are equal when read back, got {name!r}. Rename it, for "
                 "example with networkx.relabel_nodes."
             )
     text = dict(zip(graph.nodes, names, strict=True))

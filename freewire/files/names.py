@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Node names in files: as JSON holds them and as plain text does, so that a reader finds the same names again."""
+"""Node names in files, as JSON and as plain text, so that a reader restores the same names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def integers(texts: Sequence[str]) -> IntArray | None:
 
 
 def texts(names: Iterable[Hashable]) -> list[str]:
-    """Convert node names to text; GraphError if a reader would find other names in it."""
+    """Convert node names to text; GraphError if a reader would make other names of it."""
     names = list(names)
     remedy = "Write .json, which keeps them, or rename them with networkx.relabel_nodes."
     found = [str(name) for name in names]

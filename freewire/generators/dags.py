@@ -185,5 +185,5 @@ def _connected_dag(n: int, draw: Callable[[], Edges], connected: bool, tries: in
 
 def _probability(p: Any) -> float:
     if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= float(p) <= 1:
-        raise GraphError(f"p: expected a probability from 0 to 1, got {p!r}. Give the chance of each edge.")
+        raise GraphError(f"p: expected a probability from 0 to 1, got {p!r}. Choose one in that range.")
     return float(p)

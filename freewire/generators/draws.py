@@ -28,7 +28,7 @@ _GAPS = 1 << 12  # the most draws that `successes` makes at a time
 def count(name: str, value: Any, least: int, what: str) -> int:
     """Check that argument ``name`` is an integer of at least ``least``; an error asks for the ``what``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise GraphError(f"{name}: expected an integer of at least {least}, got {value!r}. Give the {what}.")
+        raise GraphError(f"{name}: expected an integer of at least {least}, got {value!r}. Pass the {what}.")
     return int(value)
 
 

@@ -73,16 +73,17 @@ def canonical(data: GraphData) -> Canonical:
 def _check_ends(inputs: IntArray, outputs: IntArray, in_degree: IntArray, names: Sequence[Hashable]) -> None:
     computed = inputs[in_degree[inputs] > 0]
     if len(computed):
+        whose = "in-degree of the first: " if len(computed) > 1 else "in-degree "
         raise GraphError(
-            f"inputs: expected nodes without in-edges, got {read.show(computed, names)} with "
-            f"{in_degree[computed[0]]} in-edge(s) at the first. Remove those edges, or add a separate input node."
+            f"inputs: expected nodes without in-edges, got {read.show(computed, names)} "
+            f"({whose}{in_degree[computed[0]]}). Remove those edges, or add a separate input node."
         )
     for what, index in (("inputs", inputs), ("outputs", outputs)):
         values, counts = np.unique(index, return_counts=True)
         if len(values) < len(index):
             raise GraphError(
                 f"{what}: expected each node once, got {read.show(values[counts > 1], names)} more than once. "
-                "Name it once; copy columns outside the network."
+                "List it once; copy columns outside the network."
             )
 
 

@@ -30,7 +30,9 @@ def read_edges(
     """Read an edge list; see `Graph.from_edges`. ``fields`` has its arguments that are edge and node fields."""
     src, dst = read.node_numbers(src, "src"), read.node_numbers(dst, "dst")
     if len(src) != len(dst):
-        raise GraphError(f"dst: expected {len(src)} entries, as many as src, got {len(dst)}. Give both per edge.")
+        raise GraphError(
+            f"dst: expected {len(src)} entries, as many as src, got {len(dst)}. Pass one of each per edge."
+        )
     if len(src) > MAX_EDGES:
         raise GraphError(f"src: expected at most {MAX_EDGES} edges, got {len(src)}. Split the network.")
     if num_nodes is None:

@@ -109,7 +109,7 @@ class Field(ABC):
         """
         array = as_array(given, self.name)
         if array.size and array.dtype.kind not in "biuf":
-            raise GraphError(f"{self.name}: expected numbers, got {given!r:.60}. Give one number per {self.element}.")
+            raise GraphError(f"{self.name}: expected numbers, got {given!r:.60}. Pass one number per {self.element}.")
         if array.shape != (length,):
             raise GraphError(
                 f"{self.name}: expected shape [{length}], one per {self.element}, got {list(array.shape)}. "
@@ -204,7 +204,7 @@ class Flag(Field):
 
 @dataclass(frozen=True)
 class Choice(Field):
-    """One of some names, held as its place among them.
+    """One of several names, stored as its index among them.
 
     Attributes:
         names: At most 255; the first is the default.

@@ -63,9 +63,10 @@ class Graph(GraphArrays):
         """Read a networkx ``DiGraph`` or ``MultiDiGraph``; time is linear in nodes and edges.
 
         Args:
-            G: Any hashable node names. Read are the node attributes ``activation``, ``aggregation`` and ``bias`` and
-                the edge attributes ``weight``, ``sign`` and ``frozen``; they take precedence over the arguments. An
-                input is not computed, so its ``activation`` and ``aggregation`` have no meaning and are not read.
+            G: A graph with any hashable node names. Its node attributes ``activation``, ``aggregation`` and ``bias``
+                and its edge attributes ``weight``, ``sign`` and ``frozen`` are read, and take precedence over the
+                arguments. An input is not computed, so its ``activation`` and ``aggregation`` have no meaning and
+                are not read.
             inputs: Node names in the order of the features. Default: the nodes with an attribute ``freewire_input``,
                 in the order of its values (`to_networkx` writes it), or if there is none the nodes of in-degree 0.
             outputs: Node names in the order of the results. Default: the nodes with an attribute ``freewire_output``,
@@ -258,7 +259,7 @@ class Graph(GraphArrays):
         Returns:
             A ``DiGraph``, or a ``MultiDiGraph`` if edges are parallel. Computed nodes carry ``activation``,
             ``aggregation`` and, where stored, ``bias``; edges carry ``weight``, ``sign`` and ``frozen`` where stored;
-            nodes carry ``freewire_input`` and ``freewire_output``, their place in `inputs` and `outputs`.
+            nodes carry ``freewire_input`` and ``freewire_output``, their position in `inputs` and `outputs`.
 
         Example:
             >>> import freewire as fw
@@ -282,7 +283,7 @@ class Graph(GraphArrays):
             values = None if given is None else np.array(given, np.float64)
             if values is not None and values.shape != (length,):
                 raise GraphError(
-                    f"{name}: expected {length} values, got shape {list(values.shape)}. Give one per "
+                    f"{name}: expected {length} values, got shape {list(values.shape)}. Pass one per "
                     f"{'edge' if name == 'weight' else 'node'}."
                 )
             state[f"_{name}"] = values

@@ -170,7 +170,7 @@ def clustering(g: Graph) -> float:
     """Mean clustering coefficient (Watts and Strogatz 1998) of the graph without directions and parallel edges.
 
     A node's coefficient is the share of pairs of its neighbours that are connected, 0 with fewer than two neighbours.
-    networkx computes it in time quadratic in a node's degree, so it is meant for graphs of some thousand nodes.
+    networkx computes it in time quadratic in a node's degree, so it is meant for graphs of a few thousand nodes.
 
     Args:
         g: The graph.
@@ -190,7 +190,7 @@ def path_length(g: Graph) -> float:
     """Mean shortest path, in edges, of the graph without directions, over all pairs of nodes that a path connects.
 
     Watts and Strogatz's (1998) characteristic path length, for graphs that need not be connected. networkx computes it
-    in time of nodes times edges, so it is meant for graphs of some thousand nodes.
+    in time proportional to nodes times edges, so it is meant for graphs of a few thousand nodes.
 
     Args:
         g: The graph.

@@ -16,7 +16,7 @@ from freewire.graph.arguments import FloatArray
 from freewire.graph.data import GraphData
 from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, Field
 
-#: Node attributes that hold a node's place among the inputs and outputs; nobody's data has these names by chance.
+#: Node attributes that hold a node's position among the inputs and outputs; nobody's data has these names by chance.
 INPUT_MARK, OUTPUT_MARK = "freewire_input", "freewire_output"
 #: The attributes that `read_networkx` reads.
 NODE_ATTRIBUTES = (*(field.name for field in NODE_FIELDS), INPUT_MARK, OUTPUT_MARK)
@@ -107,7 +107,7 @@ def _marked(G: Any, mark: str) -> list[Hashable] | None:  # noqa: N803
     for value, name in found:
         if not isinstance(value, int | float | np.number):
             raise GraphError(
-                f"{mark} of node {name!r}: expected a number, the place among the others, got {value!r}. "
+                f"{mark} of node {name!r}: expected a number that gives its position, got {value!r}. "
                 "Correct it, or remove the attribute and pass inputs= and outputs=."
             )
     return [name for _, name in sorted(found, key=lambda item: item[0])]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Edge drop, the regularisation of RandWire: a training batch runs without one edge, drawn among those of all stages.
+"""Edge drop, the regularisation of RandWire: a training batch runs without one edge, drawn from those of all stages.
 
 Only an edge whose target has other in-edges may be dropped. `drop_ranks` numbers those once; `kept_edges` draws one per
 call, on the device of the images.
@@ -37,7 +37,7 @@ def drop_ranks(graphs: Sequence[Graph]) -> list[list[int]]:
 
 
 def kept_edges(x: Tensor, ranks: Sequence[Sequence[int]], chance: float) -> list[Tensor]:
-    """Draw which edges count this time: all, or all but one.
+    """Draw which edges this call uses: all, or all but one.
 
     Args:
         x: A tensor on the device to draw on.

@@ -80,7 +80,7 @@ def draw_dags(
     dags = list(generator)
     if len(dags) != len(sizes):
         raise InputError(
-            f"generator: expected {len(sizes)} DAGs, one per stage, got {len(dags)}. Give one for each, or a single "
+            f"generator: expected {len(sizes)} DAGs, one per stage, got {len(dags)}. Pass one for each, or a single "
             "one for all."
         )
     return dags

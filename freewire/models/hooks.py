@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whether hooks on all modules are registered, which fused steps must not hide modules from.
+"""Whether hooks on all modules are registered, from which fused steps must not hide a module.
 
 Activation checkpointing runs a stage a second time in the backward, where it must save the same tensors as in the
 forward. Such hooks may have been registered or removed in between, so `global_hooks_fixed` repeats the first answer.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Randomly wired convolutional networks for image classification: `RandWire` and the three sizes of it in the paper.
+"""Randomly wired convolutional networks for image classification: `RandWire`, and the paper's three sizes of it.
 
 References:
     Xie, Kirillov, Girshick, He: Exploring randomly wired neural networks for image recognition, ICCV 2019. "The paper"
@@ -47,7 +47,7 @@ class RandWire(nn.Module):
         seed: Seed of the graphs; it determines the wiring. Weights come from torch's generator.
         num_classes: Number of outputs. 0: no linear layer, the result is its input, ``[B, 1280]``.
         in_channels: Number of channels of the images.
-        edge_drop: Probability that a training batch runs without one edge, drawn among all edges whose target has
+        edge_drop: Probability that a training batch runs without one edge, drawn from all edges whose target has
             other in-edges.
         dropout: Probability with which the linear layer's inputs are dropped in training.
         features_only: Return a list of feature maps, of strides 2, 4, 8, 16 and 32 (`feature_info`), and have no head.
@@ -193,7 +193,7 @@ class RandWire(nn.Module):
         return self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the linear layer by a new one.
+        """Replace the linear layer with a new one.
 
         Args:
             num_classes: Number of outputs; 0 removes the layer.
@@ -218,8 +218,8 @@ class RandWire(nn.Module):
     def _check_head(self) -> None:
         if self.features_only:
             raise InputError(
-                "features_only: expected False, got True. Such a network has no head; make one without, and load these "
-                "weights into it with strict=False."
+                "features_only: expected False, got True. Such a network has no head: build one with "
+                "features_only=False, and load these weights into it with strict=False."
             )
 
     def _new_classifier(self, in_features: int, num_classes: int) -> nn.Module:
@@ -231,7 +231,7 @@ class RandWire(nn.Module):
 def check_classes(num_classes: int) -> None:
     """Raise an `InputError` for a negative number of classes."""
     if num_classes < 0:
-        raise InputError(f"num_classes: expected at least 0, got {num_classes}. 0 is a network without a classifier.")
+        raise InputError(f"num_classes: expected at least 0, got {num_classes}. Use 0 for no classifier.")
 
 
 @torch.fx.wrap  # a tracer keeps the call, since it cannot follow a comparison of sizes
@@ -239,8 +239,8 @@ def _checked(x: Tensor, least: int) -> Tensor:
     """Images that are large enough for the last stage, or an `InputError`."""
     if x.dim() != 4 or min(x.shape[2:]) < least:
         raise InputError(
-            f"x: expected shape [batch, channels, height, width], height and width at least {least}, which is the "
-            f"stride of the last stage, got {list(x.shape)}. Resize the images."
+            f"x: expected shape [batch, channels, height, width], height and width at least {least} (the "
+            f"stride of the last stage), got {list(x.shape)}. Resize the images."
         )
     return x
 

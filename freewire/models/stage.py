@@ -129,7 +129,7 @@ class GraphStage(Wired):
 
         Args:
             x: Feature maps ``[B, in_channels, H, W]``.
-            kept: Bool ``[E]``, in the order of ``weight``: False takes an edge out. None keeps all.
+            kept: Bool ``[E]``, in the order of ``weight``: False removes an edge. None keeps all.
 
         Returns:
             ``[B, out_channels, ceil(H / stride), ceil(W / stride)]``, in x's memory format.
@@ -159,16 +159,15 @@ class GraphStage(Wired):
 
     @contextmanager
     def without(self, nodes: Collection[Hashable] = (), edges: Collection[int] = ()) -> Iterator[None]:
-        """Take out some nodes and edges for the time of a ``with`` block: the damage of Xie et al. (2019).
+        """Remove some nodes and edges for the duration of a ``with`` block: the damage of Xie et al. (2019).
 
-        A node that has lost all its inputs receives zeros. A node of out-degree 0 that is taken out does not count in
-        the mean, and a stage that has lost all of those returns zeros. Blocks may be nested; their losses add up. The
-        backward of a checkpointed stage belongs inside the block, since it runs the stage a second time. Not
-        thread-safe.
+        A node that has lost all its inputs receives zeros. A removed node of out-degree 0 does not count in the mean,
+        and a stage that has lost all of those returns zeros. Blocks may be nested; their removals add up. The backward
+        of a checkpointed stage belongs inside the block, since it runs the stage a second time. Not thread-safe.
 
         Args:
             nodes: Names of nodes.
-            edges: Places of edges in ``weight``.
+            edges: Indices of edges in ``weight``.
 
         Raises:
             InputError: There is no such node or edge.
@@ -182,7 +181,7 @@ class GraphStage(Wired):
             if not isinstance(edge, int | np.integer) or not 0 <= edge < self.graph.num_edges:
                 raise InputError(
                     f"edges: expected whole numbers from 0 to {self.graph.num_edges - 1}, got {edge!r}. They are "
-                    "places in graph.edge_index."
+                    "columns of graph.edge_index."
                 )
         before = self._removed_nodes, self._removed_edges
         removed = {names[name] for name in nodes}
@@ -207,8 +206,8 @@ def _checked(x: Tensor, in_channels: int) -> Tensor:
     """A stage's input, or an `InputError`."""
     if x.dim() != 4 or x.shape[1] != in_channels:
         raise InputError(
-            f"x: expected shape [batch, {in_channels}, height, width], got {list(x.shape)}. Make the stage with the "
-            "in_channels that x has."
+            f"x: expected shape [batch, {in_channels}, height, width], got {list(x.shape)}. Build the stage with "
+            "the in_channels that x has."
         )
     return x
 

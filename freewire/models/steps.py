@@ -7,7 +7,7 @@ it: a plain call of the node's module, a gated sum and then the module, or both 
 
 A fused step runs several modules in one operator. It holds the plain steps that it replaces, and runs those instead
 where the operator does not apply or where hooks would notice the difference. A kernel for a whole stage is to be one
-more subclass of `FusedStep`, which replaces all steps, and one more function in `FUSIONS` that puts it in their place.
+more subclass of `FusedStep`, which replaces all steps, and one more function in `FUSIONS` to put it there.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StageCall:
         relu: Whether a relu follows every sum.
         recompute_sums: Whether sums are recomputed in the backward instead of kept for it.
         hooked: Whether hooks on all modules are registered.
-        removed: Nodes that `GraphStage.without` has taken out.
+        removed: Nodes that `GraphStage.without` has removed.
         results: Results by node, as long as a later step reads them; finally the output, at `OUTPUT`.
     """
 
@@ -73,7 +73,7 @@ class StageCall:
 
 
 class Step(ABC):
-    """A part of a stage's forward. Nodes are places in ``graph.nodes``."""
+    """A part of a stage's forward. Nodes are indices into ``graph.nodes``."""
 
     @abstractmethod
     def run(self, call: StageCall) -> None:
@@ -99,7 +99,7 @@ class SumStep(Step):
         node: The node.
         sources: The nodes that it receives from, one entry per edge.
         last_read: The sources that no later step reads.
-        group: Its place in ``StageCall.weights``.
+        group: Its index in ``StageCall.weights``.
         name: What errors call it.
     """
 
@@ -130,7 +130,7 @@ class SumStep(Step):
 
 @dataclass(frozen=True)
 class MeanStep(Step):
-    """The stage's output: the mean of the nodes of out-degree 0 that have not been taken out."""
+    """The stage's output: the mean of the nodes of out-degree 0 that have not been removed."""
 
     sinks: tuple[int, ...]
 
@@ -203,7 +203,7 @@ Fusion = Callable[[list[Step]], list[Step]]
 
 
 def fuse_separable_convolutions(steps: list[Step]) -> list[Step]:
-    """Put a `OnePassStep` in the place of every `SumStep`."""
+    """Replace every `SumStep` with a `OnePassStep`."""
     return [OnePassStep(step) if isinstance(step, SumStep) else step for step in steps]
 
 
@@ -214,7 +214,7 @@ FUSIONS: tuple[Fusion, ...] = (fuse_separable_convolutions,)
 def compile_steps(graph: Graph, fusions: Sequence[Fusion] = FUSIONS) -> list[Step]:
     """Compile a graph into steps.
 
-    Nodes run in topological order, by level and then by place, which is the order of the edges they receive from.
+    Nodes run in topological order, by level and then by index, which is the order of the edges they receive from.
 
     Args:
         graph: The wiring.
@@ -251,8 +251,8 @@ def _sum(xs: list[Tensor], weight: Tensor | None, relu: bool, name: str) -> Tens
     if any(x.shape != xs[0].shape for x in xs):
         shapes = dict.fromkeys(x.shape for x in xs)
         raise InputError(
-            f"node: expected results of one shape where they are summed, at {name}, got "
-            f"{' and '.join(str(list(shape)) for shape in shapes)}. Make nodes that keep height and width at "
-            "stride 1, and halve them alike at stride 2."
+            f"node: expected results of one shape to be summed at {name}, got "
+            f"{' and '.join(str(list(shape)) for shape in shapes)}. Use nodes that keep height and width at "
+            "stride 1 and all halve them in the same way at stride 2."
         )
     return gated_sum(xs, weight, relu)

@@ -33,8 +33,8 @@ class TimmMethods(RandWire):
 
         Args:
             x: Images ``[B, in_channels, H, W]``, H and W at least 32.
-            indices: Places in `feature_info`, counted from the end if negative; or n for the last n maps; or None for
-                all.
+            indices: Indices into `feature_info`, counted from the end if negative; or n for the last n maps; or None
+                for all.
             norm: Has no effect: every map has been through its batch norms.
             stop_early: Whether to run no further than the last of these maps.
             output_fmt: "NCHW".
@@ -49,13 +49,13 @@ class TimmMethods(RandWire):
         """
         if output_fmt != "NCHW":
             raise InputError(f"output_fmt: expected 'NCHW', got {output_fmt!r}. Permute the maps yourself.")
-        places = self._places(indices)
-        count = max(places) + 1 if stop_early or intermediates_only else len(self.feature_info)
+        chosen = self._chosen(indices)
+        count = max(chosen) + 1 if stop_early or intermediates_only else len(self.feature_info)
         maps = self.forward_maps(x, count)
-        chosen = [maps[place] for place in places]
+        found = [maps[i] for i in chosen]
         if intermediates_only:
-            return chosen
-        return (self.head(maps[-1]) if count == len(self.feature_info) else maps[-1]), chosen
+            return found
+        return (self.head(maps[-1]) if count == len(self.feature_info) else maps[-1]), found
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -69,13 +69,13 @@ class TimmMethods(RandWire):
                 removed in any case.
 
         Returns:
-            The maps' places in `feature_info`, from 0.
+            The maps' indices into `feature_info`, from 0.
 
         Raises:
             InputError: There is no such map.
         """
-        places = self._places(indices)
-        count = max(places) + 1
+        chosen = self._chosen(indices)
+        count = max(chosen) + 1
         if prune_head or count < len(self.feature_info):
             self.head = nn.Sequential()
             self.num_features = self.feature_info[count - 1]["num_chs"]
@@ -83,7 +83,7 @@ class TimmMethods(RandWire):
         left = max(0, count - len(self.stem))
         self.stem, self.stages = self.stem[:count], self.stages[:left]
         self._drop_ranks, self.feature_info = self._drop_ranks[:left], self.feature_info[:count]
-        return places
+        return chosen
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str] | Callable[[str], tuple[float, ...]]:
         """Return how timm groups parameters by depth, for learning rates that decay from layer to layer.
@@ -111,8 +111,8 @@ class TimmMethods(RandWire):
 
         return depth
 
-    def _places(self, indices: int | Sequence[int] | None) -> list[int]:
-        """Places of feature maps, from 0."""
+    def _chosen(self, indices: int | Sequence[int] | None) -> list[int]:
+        """Indices of feature maps, from 0."""
         count = len(self.feature_info)
         if indices is None:
             indices = count
@@ -120,7 +120,7 @@ class TimmMethods(RandWire):
             return list(range(count - indices, count))
         if isinstance(indices, int) or not indices or not all(-count <= i < count for i in indices):
             raise InputError(
-                f"indices: expected a number from 1 to {count}, or places from {-count} to {count - 1}, got "
+                f"indices: expected a number from 1 to {count}, or indices from {-count} to {count - 1}, got "
                 f"{indices!r}. There are {count} feature maps."
             )
         return [i % count for i in indices]

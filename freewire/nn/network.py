@@ -96,7 +96,9 @@ class Network(Wired):
                     f"This version does not apply {name} yet: remove it."
                 )
         if not bias and graph.bias is not None and np.any(np.nan_to_num(graph.bias)):
-            raise InputError("bias: expected True, since the graph stores biases, got False. Remove one or the other.")
+            raise InputError(
+                "bias: expected True, since the graph stores biases, got False. Omit it, or remove the graph's biases."
+            )
         self._graph = graph
         self._init = init
         self.checkpoint = checkpoint
@@ -202,7 +204,7 @@ class Network(Wired):
         return y
 
     def memory(self, batch: int, training: bool = True) -> int:
-        """Peak memory of one call in bytes, beside x and the parameters; `forward` raises where it is not available.
+        """Peak memory of one call in bytes, besides x and the parameters; `forward` raises where it is not available.
 
         Args:
             batch: Number of samples.
@@ -219,7 +221,7 @@ class Network(Wired):
             True
         """
         if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:
-            raise InputError(f"batch: expected a number of samples, got {batch!r}. Give a whole number of at least 0.")
+            raise InputError(f"batch: expected a number of samples, got {batch!r}. Pass a whole number of at least 0.")
         return call_bytes(self._plan, batch, self.weight, training)
 
     def activations(self, x: Tensor) -> dict[Hashable, Tensor]:

@@ -16,7 +16,7 @@ from freewire.plan.packed import PackedPlan
 
 __all__ = ["PlacedPlan", "call_bytes", "check_memory", "pack", "place"]
 
-_LARGE = 1 << 28  # values on the tape and sums: a call of so many asks how much memory is available
+_LARGE = 1 << 28  # values on the tape and sums: a call with at least as many checks the available memory
 _SUMS_PER_EDGE = 16  # at most: one per group of tiles
 
 
@@ -29,7 +29,7 @@ class PlacedPlan(NamedTuple):
     num_outputs: int
     tape_rows: int
     plan: Plan
-    max_unchecked_batch: int  # a call of more samples asks how much memory is available
+    max_unchecked_batch: int  # a call with more samples checks the available memory
 
 
 def pack(plan: Plan) -> PlacedPlan:
@@ -73,7 +73,8 @@ def check_memory(plan: Plan, x: Tensor, need_parameters: bool) -> None:
         raise OutOfMemoryError(
             f"x: expected a batch that fits into the {available / 2**30:,.1f} GiB left on {x.device}, got "
             f"{x.shape[0]:,} samples, for which {what} takes {needed / 2**30:,.1f} GiB. "
-            "Use smaller batches, or torch.no_grad() where no gradient is wanted; net.memory(batch) tells more."
+            "Use smaller batches, or torch.no_grad() where no gradient is wanted; net.memory(batch) returns the bytes "
+            "that a call needs."
         )
 
 

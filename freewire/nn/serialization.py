@@ -197,5 +197,5 @@ def _names(text: Any, ends: Any) -> tuple[Hashable, ...]:
     begins = [0, *ends[:-1].tolist()]
     names = tuple(decoded(json.loads(whole[b:e])) for b, e in zip(begins, ends.tolist(), strict=True))
     if len(set(names)) < len(names):
-        raise ValueError("two nodes have one name")
+        raise ValueError("two nodes have the same name")
     return names

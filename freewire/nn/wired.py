@@ -40,7 +40,7 @@ class Wired(nn.Module):
         own = Wired.get_extra_state(self)
         if not isinstance(state, Tensor) or state.shape != own.shape or not torch.equal(state.cpu(), own):
             raise InputError(
-                f"state_dict: expected one of a {self._WHAT} with this wiring, got one of another. {self._REMEDY}"
+                f"state_dict: expected that of a {self._WHAT} with this wiring, got that of another. {self._REMEDY}"
             )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -5,8 +5,8 @@
 installed one, or one that an earlier build has put into the user's cache ($FREEWIRE_CACHE, else
 $XDG_CACHE_HOME/freewire, else ~/.cache/freewire), or a new one.
 
-Kernels are built at first use so that a wheel for the CPU is enough on a GPU too, where nvcc is. Any number of
-processes may ask at once: one builds, under a lock that ends with its process, and renames the finished library into
+Kernels are built at first use so that a CPU wheel is enough on a GPU machine too, if nvcc is installed. Any number
+of processes may ask at once: one builds, under a lock that ends with its process, and renames the finished library into
 place. Loaded code runs as this user, so a cache that belongs to somebody else, or that others may write to, is refused.
 """
 
@@ -82,7 +82,7 @@ def find_or_build(installed: Path) -> Path:
         return installed
     try:
         if csrc is None:
-            raise BuildError(f"sources: expected {installed.parent / 'csrc'}, got none. Install freewire again.")
+            raise BuildError(f"sources: expected {installed.parent / 'csrc'}, got none. Reinstall freewire.")
         folder = cache_folder() / "cuda" / _key(wanted)
         return _cached(folder, wanted) or _build(folder, csrc, wanted)
     except BuildError as error:
@@ -96,7 +96,7 @@ def cache_folder() -> Path:
     """The folder where this user's builds are kept.
 
     Raises:
-        BuildError: It is in a home folder, and there is none.
+        BuildError: It would be in the home folder, and there is none.
     """
     chosen, standard = os.environ.get("FREEWIRE_CACHE"), Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not chosen and standard.is_absolute():  # the XDG specification says to ignore a relative one
@@ -105,7 +105,7 @@ def cache_folder() -> Path:
     try:
         return folder.expanduser().absolute()
     except RuntimeError as error:
-        raise _unusable(folder, "for which no home is known") from error
+        raise _unusable(folder, "whose home folder is unknown") from error
 
 
 def driver_version() -> tuple[int, int] | None:
@@ -178,15 +178,15 @@ def _check_own(*paths: Path) -> None:
 def _build(folder: Path, csrc: Path, wanted: _Wanted) -> Path:
     """Build in the cache, unless another process has just done so."""
     if cuda_build.requested() is False:
-        raise BuildError("FREEWIRE_CUDA: expected it unset, or 1, for building at first use, got 0. Unset it.")
+        raise BuildError("FREEWIRE_CUDA: expected 1 or no value, to build at first use, got 0. Unset it.")
     nvcc = toolchain.find_nvcc()
     toolchain.check_compiler()
     toolchain.find_ninja()
     if nvcc.version[0] > wanted.newest_cuda:
         assert wanted.driver is not None
         raise BuildError(
-            f"nvcc: expected one of CUDA {wanted.driver[0]} or older, which is what this driver runs, got {nvcc} "
-            f"({nvcc.path}). Update the driver, or set CUDA_HOME to an older CUDA."
+            f"nvcc: expected CUDA {wanted.driver[0]} or older, the newest that this driver runs, got {nvcc} "
+            f"({nvcc.path}). Update the driver, or set CUDA_HOME to an older CUDA toolkit."
         )
     built_for = cuda_build.architectures(nvcc, wanted.gpus)
     with _locked(folder):

@@ -24,5 +24,5 @@ def check_dtype(dtype: torch.dtype, argument: str) -> None:
         *others, last = map(str, DTYPES)
         raise InputError(
             f"{argument}: expected {', '.join(others)} or {last}, got {dtype}. "
-            "There are kernels for those alone: convert with net.float()."
+            "There are kernels for these types only: convert with net.float()."
         )

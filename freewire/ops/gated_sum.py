@@ -146,13 +146,13 @@ def gated_sum(xs: Sequence[Tensor], weight: Tensor | None = None, relu: bool = F
     if isinstance(xs, Tensor):
         raise InputError("xs: expected a list of tensors, got one tensor. Put it into a list, or use unbind().")
     if not xs:
-        raise InputError("xs: expected at least one tensor, got none. Do not call it where there is nothing to add.")
+        raise InputError("xs: expected at least one tensor, got none. Skip the call where there is nothing to add.")
     tensors = _promoted(xs)
     if weight is not None:
         if weight.shape != (len(xs),):
             raise InputError(
-                f"weight: expected shape [{len(xs)}], one number per tensor, got {list(weight.shape)}. Give one for "
-                "each."
+                f"weight: expected shape [{len(xs)}], one number per tensor, got {list(weight.shape)}. Give each "
+                "tensor its weight."
             )
         weight = weight.to(compute_dtype(tensors[0].dtype))
     if transforms_active() or forward_mode_active():

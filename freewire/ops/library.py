@@ -2,7 +2,7 @@
 """Load the compiled kernels into torch.
 
 Loading a library registers its operators as `torch.ops.freewire.*`. `setup.py` builds `libfreewire_cpu.so` and, where
-nvcc is, `libfreewire_cuda.so`; they are in the folder of `freewire._native` in regular and editable installs alike.
+nvcc is found, `libfreewire_cuda.so` into the folder of `freewire._native`, in regular and editable installs alike.
 Importing this module loads the CPU library. The GPU library is loaded when a module first moves to a GPU.
 """
 
@@ -47,7 +47,7 @@ def load_library(path: Path) -> None:
 
 
 def load_cuda() -> None:
-    """Load the CUDA kernels, and build them first where there are none; once they are loaded, it does nothing.
+    """Load the CUDA kernels, building them first where there are none; does nothing once they are loaded.
 
     Raises:
         BuildError: There are none and they cannot be built, or this torch or machine cannot load them.

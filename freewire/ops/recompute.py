@@ -55,8 +55,8 @@ def recompute_in_backward(
             return packed
         if [x._version for x in (*arguments[0], arguments[1])] != versions:  # a detached tensor shares its counter
             raise RuntimeError(
-                "backward: expected the inputs of a node and the weights of its edges as they were in the forward, got "
-                "one that was modified in place since. Clone it first, or make the stage with recompute_sums=False."
+                "backward: expected a node's inputs and edge weights to be unchanged since the forward, got one that "
+                "was modified in place. Clone it first, or build the stage with recompute_sums=False."
             )
         return gated_sum(*packed)
 

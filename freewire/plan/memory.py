@@ -29,7 +29,7 @@ def call_bytes(
     need_x: bool = True,
     need_parameters: bool = True,
 ) -> int:
-    """The most bytes that one call on the CPU holds at once, beside the parameters and x.
+    """The most bytes that one call on the CPU holds at once, besides the parameters and x.
 
     Linear in edges + nodes x batch in training; without gradients in edges + (inputs + outputs) x batch and, per
     thread, the rows of one tile.
@@ -61,7 +61,7 @@ def gpu_call_bytes(
     need_x: bool = True,
     need_parameters: bool = True,
 ) -> int:
-    """As `call_bytes`, of a call on a GPU.
+    """`call_bytes` for a GPU.
 
     Args:
         plan: The plan to run.
@@ -100,7 +100,7 @@ def gpu_forward_tile(plan: Plan, batch: int, itemsize: int, *, shared_bytes: int
 
 
 def _scaled(count: Callable[[int], int], batch: int) -> int:
-    """count(batch); of a batch too large for 64 bits in proportion."""
+    """count(batch), scaled up from a smaller batch where the batch is too large for 64 bits."""
     parts = -(-batch // _MOST_COUNTED)
     return count(batch) if parts <= 1 else parts * count(-(-batch // parts))
 

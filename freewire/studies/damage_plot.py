@@ -20,7 +20,7 @@ class Panel(NamedTuple):
 
     Attributes:
         drops: Degree, ascending -> the accuracy drops of the networks of that degree, fractions.
-        title: What the networks are without.
+        title: What was removed from the networks.
         degree: Which degree it is.
         colour: Colour of the dots.
     """

@@ -50,8 +50,8 @@ def damage(
         model: A trained module that contains `GraphStage` stages, such as a `RandWire`.
         loader: An iterable of batches (images, labels): a tensor that the model accepts, and the classes. They are
             moved to the device of the model's parameters. Wrap it (``tqdm(loader)``) to see progress.
-        nodes: Whether to take out nodes.
-        edges: Whether to take out edges.
+        nodes: Whether to remove nodes.
+        edges: Whether to remove edges.
         metric: ``metric(outputs, labels)`` returns the number of correct images and the number of images of a batch,
             as numbers or one-element tensors. None: `top1`.
         progress: Called after each run of the network with the number of runs so far and in total; the total is None
@@ -62,7 +62,7 @@ def damage(
 
     Raises:
         InputError: The model has no `GraphStage`; the loader yields no images, or batches that are not images and
-            labels; `top1` rejects them; or there is nothing to take out.
+            labels; `top1` rejects them; or there is nothing to remove.
 
     Example:
         >>> import torch, freewire as fw
@@ -75,9 +75,9 @@ def damage(
         (8, 16)
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}. Give the trained network.")
+        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}. Pass the trained network.")
     if not nodes and not edges:
-        raise InputError("nodes: expected True where edges is False, got False. There would be nothing to take out.")
+        raise InputError("nodes: expected True where edges is False, got False. There would be nothing to remove.")
     while isinstance(model, DataParallel | DistributedDataParallel):
         model = model.module
     original = getattr(model, "_orig_mod", model)  # a compiled module would be compiled again
@@ -86,7 +86,7 @@ def damage(
     if not stages:
         raise InputError(
             f"model: expected a network with at least one GraphStage, got {type(model).__name__} without "
-            "one. Give a fw.models.RandWire, for instance."
+            "one. Pass a fw.models.RandWire, for instance."
         )
     damages: list[tuple[GraphStage, dict[str, Any]]] = []
     for stage in stages.values():

@@ -37,12 +37,12 @@ def top1(outputs: Any, labels: Tensor) -> tuple[Tensor, int]:
     """
     if not isinstance(outputs, Tensor) or outputs.dim() != 2:
         got = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise InputError(f"model: expected outputs of shape [batch, classes], got {got}. Give a metric for others.")
+        raise InputError(f"model: expected outputs of shape [batch, classes], got {got}. Pass a metric for others.")
     whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
     if labels.shape != outputs.shape[:1] or not whole:
         raise InputError(
-            f"loader: expected labels that are whole numbers, shape [{len(outputs)}] as there are outputs, got "
-            f"{labels.dtype} {list(labels.shape)}. Give a metric for others."
+            f"loader: expected integer labels of shape [{len(outputs)}], one per image, got "
+            f"{labels.dtype} {list(labels.shape)}. Pass a metric for others."
         )
     return (outputs.argmax(dim=1) == labels).sum(), len(labels)
 
@@ -64,7 +64,7 @@ def check_labels(outputs: Any, labels: Tensor) -> None:
     if low < 0 or high >= outputs.shape[1]:
         raise InputError(
             f"loader: expected labels from 0 to {outputs.shape[1] - 1}, as the network has {outputs.shape[1]} outputs, "
-            f"got {low if low < 0 else high}. Number the classes from 0, or give a metric."
+            f"got {low if low < 0 else high}. Number the classes from 0, or pass a metric."
         )
 
 

@@ -209,7 +209,7 @@ class TestDevice:
         with simt_torch.device(driver=12040):
             refused(
                 r"CUDA driver: expected one for CUDA 13, which freewire was built with, or newer, got one for CUDA "
-                r"12\.4\. Update the driver, or build freewire again with an older nvcc\."
+                r"12\.4\. Update the driver, or rebuild freewire with an older nvcc\."
             )
 
     @pytest.mark.parametrize("driver", [13000, 13010, 14020])

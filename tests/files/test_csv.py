@@ -193,10 +193,10 @@ class TestWrite:
                 fw.Graph.from_edges([0, 0], [1, 2], outputs=[2, 1]),
                 "outputs that are not the nodes of out-degree 0, in order",
             ),
-            (renamed(fw.Graph.from_edges([0], [1]), (7, 5)), "nodes in an order that a reader would not find"),
+            (renamed(fw.Graph.from_edges([0], [1]), (7, 5)), "nodes in an order that a reader would not restore"),
             (
                 renamed(fw.Graph.from_edges([0, 1], [2, 2]), ("x", "y", "z")),
-                "nodes in an order that a reader would not find",
+                "nodes in an order that a reader would not restore",
             ),
         ],
         ids=lambda value: value if isinstance(value, str) else "",

@@ -78,8 +78,8 @@ class TestBorder:
         ("names", "said"),
         [
             ((0, frozenset()), "node name: expected str, int, float, bool or a tuple of them, got frozenset"),
-            ((0, math.nan), "node names: expected names that equal themselves when read back, got nan"),
-            ((0, (1, math.nan)), "node names: expected names that equal themselves when read back, got "),
+            ((0, math.nan), "node names: expected names that are equal when read back, got nan"),
+            ((0, (1, math.nan)), "node names: expected names that are equal when read back, got "),
         ],
         ids=str,
     )

@@ -114,7 +114,7 @@ class TestGraphml:
             ("<edge", '<edge directed="false"', 'directed edges, got directed="false"'),
             ("</graph>", "</graph><graph/>", "one graph, got another one inside or after it"),
             ("<edge", "<hyperedge/><edge", "edges from one node to another, got a hyperedge"),
-            ('id="b"', 'id="a"', "each node once, got 'a' again"),
+            ('id="b"', 'id="a"', "each node once, got 'a' twice"),
             ('id="b"', "", "<node> with an attribute id, got none"),
             ('target="b"', "", "<edge> with an attribute target, got none"),
             ('target="b"', 'target="c"', "edges between nodes of the file, got 'c'"),

@@ -70,7 +70,7 @@ class TestJson:
             ({**PLAIN, "edges": [[0, 1]]}, ': expected a list of objects as "edges", got something else', None),
             ({**PLAIN, "nodes": [{}]}, ': expected a name as "id" of node 0, got none', None),
             ({**PLAIN, "nodes": [{"id": None}]}, ': expected a name as "id" of node 0, got none', None),
-            ({**PLAIN, "nodes": NODES * 2}, ": expected each node once, got 'a' again", None),
+            ({**PLAIN, "nodes": NODES * 2}, ": expected each node once, got 'a' twice", None),
             ({**PLAIN, "edges": [{"source": "a"}]}, ': expected a name as "target" of edge 0, got none', None),
             ({**PLAIN, "nodes": [{"id": "a"}]}, ": expected edges between nodes of the file, got 'b'", None),
         ],

@@ -202,7 +202,7 @@ class TestWattsStrogatzModel:
     [
         (
             lambda g: g.erdos_renyi_dag(0, 0.5),
-            r"n: expected an integer of at least 1, got 0\. Give the number of nodes",
+            r"n: expected an integer of at least 1, got 0\. Pass the number of nodes",
         ),
         (lambda g: g.erdos_renyi_dag(2.5, 0.5), r"n: expected an integer of at least 1, got 2\.5\. "),
         (lambda g: g.erdos_renyi_dag(5, 1.5), r"p: expected a probability from 0 to 1, got 1\.5\. "),

@@ -156,7 +156,7 @@ class TestLayers:
         (lambda g: g.mlp("55"), r"sizes: expected a list of at least two layer sizes, got '55'\. "),
         (
             lambda g: g.mlp([5, 0, 1]),
-            r"sizes: expected an integer of at least 1, got 0\. Give the number of nodes in",
+            r"sizes: expected an integer of at least 1, got 0\. Pass the number of nodes in",
         ),
     ],
 )

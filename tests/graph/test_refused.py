@@ -63,15 +63,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no output": (lambda: from_edges((0, 1), outputs=[]), r"outputs: expected at least one node, got none\. "),
     "input with in-edges": (
         lambda: from_edges((0, 1), (0, 2), (1, 2), inputs=[0, 2]),
-        r"inputs: expected nodes without in-edges, got 2 with 2 in-edge\(s\) at the first\. ",
+        r"inputs: expected nodes without in-edges, got 2 \(in-degree 2\)\. ",
     ),
     "named input with in-edges": (
         lambda: from_networkx(("a", "b"), ("b", "c"), inputs=["a", "b", "c"]),
-        r"inputs: expected nodes without in-edges, got 'b', 'c' with 1 ",
+        r"inputs: expected nodes without in-edges, got 'b', 'c' \(in-degree of the first: 1\)\. ",
     ),
     "many inputs with in-edges": (
         lambda: from_edges(*((0, i) for i in range(1, 21)), inputs=range(21)),
-        r"inputs: expected nodes without in-edges, got 1, 2, .*, 12, \.\.\. \(8 more\) with 1 ",
+        r"inputs: expected nodes without in-edges, got 1, 2, .*, 12, \.\.\. \(8 more\) \(in-degree of the first: 1\)",
     ),
     "repeated input": (
         lambda: from_edges((0, 1), inputs=[0, 0]),
@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "marks that are no numbers": (
         lambda: fw.Graph.from_networkx(marked_with("first")),
-        r"freewire_input of node 'a': expected a number, the place among the others, got 'first'\. ",
+        r"freewire_input of node 'a': expected a number that gives its position, got 'first'\. ",
     ),
     "input number too large": (
         lambda: from_edges((0, 1), inputs=[2]),

@@ -76,7 +76,7 @@ class TestTrace:
         for run in (stage, torch.fx.symbolic_trace(stage)):
             assert_refused(
                 lambda run=run: run(torch.rand(1, 3, 8, 8)),
-                "node: expected results of one shape where they are summed, at node 'c', got",
+                "node: expected results of one shape to be summed at node 'c', got",
                 InputError,
             )
 

@@ -339,7 +339,7 @@ class TestErrors:
 
     def test_of_images(self) -> None:
         model = small(generator=nx.path_graph(2, nx.DiGraph))
-        message = r"x: expected shape \[batch, channels, height, width\], height and width at least 32, .* got "
+        message = r"x: expected shape \[batch, channels, height, width\], height and width at least 32 \(.*\), got "
         for shape in ((3, 64, 64), (1, 3, 31, 64), (1, 3, 64, 8)):
             with pytest.raises(fw.InputError, match=message + str(list(shape)).replace("[", r"\[").replace("]", r"\]")):
                 model(torch.zeros(shape))

@@ -168,7 +168,7 @@ class TestModule:
         one, other = (GraphStage(BA(2)(8, seed), 4, 4) for seed in (0, 1))
         before = other.weight.clone()
         with pytest.raises(
-            fw.InputError, match=r"state_dict: expected one of a stage with this wiring, got .* Build the model"
+            fw.InputError, match=r"state_dict: expected that of a stage with this wiring, got .* Build the model"
         ):
             other.load_state_dict(one.state_dict())
         assert torch.equal(other.weight, before)
@@ -248,8 +248,8 @@ class TestErrors:
         def shrinking(in_channels: int, out_channels: int, stride: int) -> nn.Module:
             return nn.Conv2d(in_channels, out_channels, 3, stride)
 
-        message = r"node: expected results of one shape where they are summed, at node 'd', got \[1, 4, \d, \d\] and \["
-        with pytest.raises(fw.InputError, match=message + r".*Make nodes that keep height and width"):
+        message = r"node: expected results of one shape to be summed at node 'd', got \[1, 4, \d, \d\] and \["
+        with pytest.raises(fw.InputError, match=message + r".*Use nodes that keep height and width"):
             GraphStage(dag(), 3, 4, shrinking)(torch.zeros(1, 3, 15, 15))
         uneven = nx.DiGraph([("a", "b"), ("b", "c")])
         uneven.add_node("d")

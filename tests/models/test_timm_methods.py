@@ -70,7 +70,7 @@ def test_the_head_may_stay(model: Model) -> None:
 
 @pytest.mark.parametrize("indices", [0, 6, (), (5,), (-6,)])
 def test_no_such_map(model: Model, images: Tensor, indices: Any) -> None:
-    said = "indices: expected a number from 1 to 5, or places from -5 to 4, got "
+    said = "indices: expected a number from 1 to 5, or indices from -5 to 4, got "
     assert_refused(lambda: model.forward_intermediates(images, indices), said, fw.InputError)
     assert_refused(lambda: model.prune_intermediate_layers(indices), said, fw.InputError)
 

@@ -30,7 +30,7 @@ MODULE = f"_planner{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 @pytest.fixture(scope="module")
 def build() -> types.ModuleType:
-    """Give setup.py as a module; loading it runs nothing."""
+    """Return setup.py as a module; loading it runs nothing."""
     spec = importlib.util.spec_from_file_location("freewire_setup", ROOT / "setup.py")
     assert spec is not None
     assert spec.loader is not None
@@ -42,7 +42,7 @@ def build() -> types.ModuleType:
 class TestTools:
     @pytest.fixture
     def bare_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """Give an environment in which no program is found, and the one folder where it looks."""
+        """Create an environment in which no program is found, and the one folder where it looks."""
         folder = tmp_path / "bin"
         folder.mkdir()
         tools.clear_environment(monkeypatch, folder)
@@ -65,7 +65,7 @@ class TestTools:
         [
             (
                 {"FREEWIRE_CUDA": "1", "CUDA_HOME": "/gone"},
-                "nvcc: expected CUDA_HOME to lead to it, got no program /gone",
+                "nvcc: expected CUDA_HOME to point to it, got /gone",
             ),
             (
                 {"FREEWIRE_CUDA": "on"},
@@ -143,7 +143,7 @@ class TestLibrary:
     def test_pybind11_from_torch(
         self, build: types.ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Where nothing can be installed, torch's copy of the headers serves; a torch without is told of."""
+        """Where nothing can be installed, torch's copy of the headers is used; a torch without one is reported."""
         monkeypatch.setitem(sys.modules, "pybind11", None)
         assert Path(build.pybind11_include(), "pybind11", "numpy.h").is_file()
         assert "freewire: pybind11 is not installed: building the planner with" in capsys.readouterr().err
@@ -187,7 +187,7 @@ class TestCuda:
             ("", "12.8", "13.0", True, ""),
             ("", "13.0", "12.8", True, "the CUDA kernels will need a driver for CUDA 13, torch one for 12.8"),
             ("", "13.0", None, None, r"skipping the CUDA kernels: torch \d.* has none"),
-            ("", "", "13.0", None, "skipping the CUDA kernels: nvcc: expected CUDACXX to lead to it, .*"),
+            ("", "", "13.0", None, "skipping the CUDA kernels: nvcc: expected CUDACXX to point to it, .*"),
             ("", "11.8", "13.0", None, r"skipping the CUDA kernels: nvcc: expected 12\.0 or newer, .*"),
             ("0", "13.0", "13.0", None, ""),
             ("1", "13.0", "13.0", False, ""),

@@ -16,7 +16,7 @@ from tests.support.messages import assert_refused
 
 @pytest.fixture
 def bare_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give an environment in which no program is found, and the one folder where it looks."""
+    """Create an environment in which no program is found, and the one folder where it looks."""
     folder = tmp_path / "bin"
     folder.mkdir()
     tools.clear_environment(monkeypatch, folder)
@@ -79,7 +79,7 @@ class TestNvcc:
     ) -> None:
         tools.write_nvcc(bare_path)
         monkeypatch.setenv(variable, str(tmp_path / "gone"))
-        expected = f"nvcc: expected {variable} to lead to it, got no program {tmp_path / 'gone'}"
+        expected = f"nvcc: expected {variable} to point to it, got {tmp_path / 'gone'}"
         assert_refused(toolchain.find_nvcc, expected, BuildError)
 
     def test_too_old(self, bare_path: Path) -> None:
@@ -91,7 +91,7 @@ class TestNvcc:
         answer = "echo release 13.0, V13.0.88" if option != "--version" else ""
         script = f'case "$1" in {option}) echo "nvcc fatal: nothing" >&2; exit 1;; esac; {answer}'
         tools.write_program(bare_path / "nvcc", script)
-        expected = rf"nvcc: expected an answer to `.*/nvcc {option}`, got 'nvcc fatal: nothing'"
+        expected = rf"nvcc: expected the usual output of `.*/nvcc {option}`, got 'nvcc fatal: nothing'"
         assert_refused(toolchain.find_nvcc, expected, BuildError)
 
     def test_order(self, bare_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

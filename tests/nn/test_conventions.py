@@ -39,11 +39,11 @@ class TestConventions:
         assert net.weight.shape == other.weight.shape
         before = other.weight.detach().clone()
         with pytest.raises(
-            fw.InputError, match="state_dict: expected one of a network with this wiring, got one of another"
+            fw.InputError, match="state_dict: expected that of a network with this wiring, got that of another"
         ):
             other.load_state_dict(net.state_dict())
         outer = nn.Sequential(other)
-        with pytest.raises(fw.InputError, match="state_dict: expected one of a network with this wiring"):
+        with pytest.raises(fw.InputError, match="state_dict: expected that of a network with this wiring"):
             outer.load_state_dict({f"0.{k}": v for k, v in net.state_dict().items()})
         assert_same_bits([before], [other.weight.detach()])
 

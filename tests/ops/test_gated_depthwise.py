@@ -194,7 +194,7 @@ class TestOperator:
         refused = [
             (lambda: forward([x.contiguous() for x in xs], weight, True, kernel), "xs: expected channels_last tensors"),
             (lambda: forward([x[0] for x in xs], weight, True, kernel), "xs: expected "),
-            (lambda: forward(xs, weight[:1], True, kernel), "weight: expected a number for each of 2 tensors, got 1"),
+            (lambda: forward(xs, weight[:1], True, kernel), "weight: expected one number for each of 2 tensors, got 1"),
             (lambda: forward(xs, weight, True, kernel[:2]), r"kernel: expected shape \[3, 1, 3, 3\]"),
             (lambda: forward(xs, weight, True, kernel.double()), "kernel: expected the element type and the device"),
             (
@@ -365,12 +365,12 @@ class TestInAStage:
     def test_a_node_with_a_hook(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stage, x = self.stage(), self.images()
         inner = len(stage._fan_ins)
-        heard: list[Tensor] = []
+        received: list[Tensor] = []
         step = next(step for step in stage._steps if isinstance(step, steps_module.OnePassStep))
         module = stage.nodes[step.sum_step.node]
-        handle = module.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+        handle = module.register_forward_pre_hook(lambda _, given: received.append(given[0]))
         count, with_hook = self.passes(stage, x, monkeypatch)
-        assert (count, len(heard)) == (inner - 1, 1)
+        assert (count, len(received)) == (inner - 1, 1)
         handle.remove()
         for got, wanted in zip(with_hook, self.passes(stage, x, monkeypatch)[1], strict=True):
             torch.testing.assert_close(got, wanted)

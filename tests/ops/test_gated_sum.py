@@ -225,7 +225,7 @@ class TestLayouts:
 
 class TestMessages:
     def test_of_the_function(self) -> None:
-        with pytest.raises(fw.InputError, match=r"xs: expected at least one tensor, got none\. Do not call"):
+        with pytest.raises(fw.InputError, match=r"xs: expected at least one tensor, got none\. Skip the call"):
             gated_sum([])
         with pytest.raises(fw.InputError, match=r"xs: expected a list of tensors, got one tensor\. Put"):
             gated_sum(torch.zeros(2, 3))  # type: ignore[arg-type]
@@ -242,14 +242,17 @@ class TestMessages:
         x = torch.zeros(2, 3, device=device)
         refused = [
             (lambda: forward([], x[0], True), r"xs: expected at least one tensor, got none\."),
-            (lambda: forward([x[:, :2]], None, True), r"xs: expected tensors without gaps in memory\."),
+            (
+                lambda: forward([x[:, :2]], None, True),
+                r"xs: expected tensors without gaps in memory, got one with gaps\.",
+            ),
             (lambda: forward([x, x.T], None, True), r"xs: expected the shape and the strides of the first"),
             (lambda: forward([x, x.double()], None, True), r"xs: expected the element type and the device"),
             (lambda: forward([x.long()], None, True), r"x: expected one of float32, float64, bfloat16, float16, got"),
-            (lambda: forward([x], x[0], True), r"weight: expected a number for each of 1 tensors, got 3\."),
-            (lambda: forward([x], x[0, :1].double(), True), r"weight: expected float32, or float64 for tensors"),
+            (lambda: forward([x], x[0], True), r"weight: expected one number for each of 1 tensors, got 3\."),
+            (lambda: forward([x], x[0, :1].double(), True), r"weight: expected float32, or float64 for float64"),
             (lambda: backward(x[0], [x], None, True, False), r"grad_y: expected the shape and the strides"),
-            (lambda: backward(x, [x], None, True, True), r"need_weight: expected a weight to take the gradient of"),
+            (lambda: backward(x, [x], None, True, True), r"need_weight: expected a weight to compute the gradient of"),
         ]
         for call, message in refused:
             with pytest.raises(RuntimeError, match=message):

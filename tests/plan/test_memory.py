@@ -162,7 +162,7 @@ class TestTooLarge:
             fw.OutOfMemoryError,
             match=r"x: expected a batch that fits into the [\d,.]+ GiB left on cpu, got 1,000,000,000,000 samples, for "
             rf"which a training step takes {gib:,.1f} GiB\. Use smaller batches, or torch\.no_grad\(\) "
-            r"where no gradient is wanted; net\.memory\(batch\) tells more\.",
+            r"where no gradient is wanted; net\.memory\(batch\) returns the bytes that a call needs\.",
         ):
             net(x)
         with torch.no_grad(), pytest.raises(MemoryError, match="for which a forward takes"):
@@ -204,7 +204,7 @@ class TestTooLarge:
 
     @pytest.mark.parametrize("batch", [-1, 2.5, "8", True, None])
     def test_no_number_of_samples(self, batch: Any) -> None:
-        with pytest.raises(fw.InputError, match=r"batch: expected a number of samples, got .*\. Give a whole number"):
+        with pytest.raises(fw.InputError, match=r"batch: expected a number of samples, got .*\. Pass a whole number"):
             fw.Network(GRAPH).memory(batch)
 
 

@@ -42,7 +42,7 @@ class TestRefusals:
             (lambda: _planner.order(whole(0, 1), whole(2), 3), "dst: expected as many entries as src"),
             (lambda: _planner.order(whole(), whole(), -1), r"num_nodes: expected 0 to 2\^31"),
             (lambda: _planner.order(whole(), whole(), 2**31 + 1), r"num_nodes: expected 0 to 2\^31"),
-            (lambda: _planner.order(EDGES, whole(0), 3), "array: expected another number of dimensions"),
+            (lambda: _planner.order(EDGES, whole(0), 3), "array: expected one dimension"),
             (lambda: _planner.reach(EDGES, whole(3), 3, False), "start: expected node numbers"),
             (lambda: _planner.reach(EDGES, whole(0), 2, False), "edges: expected node numbers"),
             (lambda: _planner.reach(EDGES, whole(0), -1, False), r"num_nodes: expected 0 to 2\^31"),

@@ -44,11 +44,11 @@ class TestErrors:
             ),
             (
                 {"loader": [(data()[0], data()[1][1:])]},
-                r"loader: expected labels that are whole numbers, shape \[24\] as .*, got torch.int64 \[23\].",
+                r"loader: expected integer labels of shape \[24\], one per image, got torch.int64 \[23\].",
             ),
             (
                 {"loader": [(data()[0], data()[1].float())]},
-                "loader: expected labels that are whole numbers, .*, got torch.float32",
+                "loader: expected integer labels of shape .*, got torch.float32",
             ),
             (
                 {"model": GraphStage(DAG, 1, 4)},
@@ -56,7 +56,7 @@ class TestErrors:
             ),
             (
                 {"model": RandWire([DAG] * 3, 4, "small", in_channels=1, features_only=True), "loader": [data(2, 32)]},
-                r"model: expected outputs of shape \[batch, classes\], got list. Give a metric",
+                r"model: expected outputs of shape \[batch, classes\], got list. Pass a metric",
             ),
             ({"metric": lambda outputs, labels: 0.5}, "metric: expected a pair .correct images, images., got float."),
         ],

@@ -174,12 +174,12 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"pretrained": True}, "pretrained: expected False, got True. There are no weights of randwire_ws_small"),
-            ({"drop_path_rate": 0.1}, "drop_path_rate: expected 0, got 0.1. .* give edge_drop"),
+            ({"pretrained": True}, "pretrained: expected False, got True. There are no pretrained weights"),
+            ({"drop_path_rate": 0.1}, "drop_path_rate: expected 0, got 0.1. .* pass edge_drop"),
             ({"drop_block_rate": 0.1}, "drop_block_rate: expected 0, got 0.1"),
             ({"scriptable": True}, "scriptable: expected False, got True"),
             ({"global_pool": "sum"}, "global_pool: expected one of 'avg', .*, got 'sum'"),
-            ({"global_pool": ""}, "global_pool: expected a pooling before 1000 classes, got ''"),
+            ({"global_pool": ""}, "global_pool: expected pooling before 1000 classes, got ''"),
             ({"num_classes": -1}, "num_classes: expected at least 0, got -1"),
             ({"features_only": True, "out_indices": (0, 5)}, r"indices: expected .*, got \(0, 5\)"),
             ({"features_only": True, "out_indices": 6}, "indices: expected a number from 1 to 5, .*, got 6"),

@@ -21,7 +21,7 @@ cpu::Maps maps_of(const std::vector<Tensor>& xs, const Tensor& weight, const Ten
   check_gated_sum(xs, weight);
   const Tensor& x = xs[0];
   STD_TORCH_CHECK(x.dim() == 4, "xs: expected [batch, channels, height, width], got ", x.dim(),
-                  " axes. Use gated_sum for other shapes.");
+                  " dimension(s). Use gated_sum for other shapes.");
   const cpu::Maps maps{x.size(0), x.size(2), x.size(3), x.size(1)};
   const int64_t steps[] = {maps.height * maps.row(), 1, maps.row(), maps.channels};
   for (int axis = 0; axis < 4; ++axis) {
@@ -30,8 +30,8 @@ cpu::Maps maps_of(const std::vector<Tensor>& xs, const Tensor& weight, const Ten
   }
   STD_TORCH_CHECK(kernel.dim() == 4 && kernel.size(0) == maps.channels && kernel.size(1) == 1 && kernel.size(2) == 3 &&
                       kernel.size(3) == 3,
-                  "kernel: expected shape [", maps.channels, ", 1, 3, 3], got another one of ", kernel.numel(),
-                  " numbers. Give three rows of three numbers for each channel.");
+                  "kernel: expected shape [", maps.channels, ", 1, 3, 3], got another shape of ", kernel.numel(),
+                  " elements. Pass one 3x3 kernel per channel.");
   STD_TORCH_CHECK(kernel.scalar_type() == x.scalar_type() && kernel.device() == x.device(),
                   "kernel: expected the element type and the device of xs, got others. Use to(xs[0]).");
   return maps;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Sizes of what a call on the CPU allocates beside its results: drive.h allocates by them, and the planner adds them up
-// for Network.memory.
+// Sizes of what a call on the CPU allocates besides its results: drive.h allocates by them, and the planner adds them
+// up for Network.memory.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace freewire::cpu {
 
-// The copy in Compute<T> of so many parameters, which 16-bit types need.
+// The copy in Compute<T> of that many parameters, which 16-bit types need.
 template <class T>
 constexpr Elements<Compute<T>> widened_copy(int64_t count) {
   return {kNarrow<T> ? count : 0};
@@ -51,7 +51,7 @@ struct BackwardWorkspace {
   Elements<Compute<T>> grad, products;  // per thread
 };
 
-// The most that one call holds at once beside x and the parameters: a forward without gradients, or a training step.
+// The most that one call holds at once besides x and the parameters: a forward without gradients, or a training step.
 template <class T>
 int64_t call_bytes(const PlanSizes& plan, int64_t batch, bool training, int64_t threads, Wanted wanted) {
   const Tiling<T> tiling(plan, batch);

@@ -10,7 +10,7 @@ namespace freewire::cuda {
 
 using Stream = CUstream_st*;  // cudaStream_t
 
-// Blocks for so many elements.
+// Blocks for that many elements.
 constexpr int64_t blocks_of(int64_t count, int64_t per_block) { return (count + per_block - 1) / per_block; }
 
 // The properties of the current device that launches and error messages need.

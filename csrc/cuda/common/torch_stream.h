@@ -47,7 +47,7 @@ inline Device usable_device() {
   STD_TORCH_CHECK(device.driver / 1000 >= device.runtime / 1000, "CUDA driver: expected one for CUDA ",
                   device.runtime / 1000, ", which freewire was built with, or newer, got one for CUDA ",
                   device.driver / 1000, ".", device.driver % 1000 / 10,
-                  ". Update the driver, or build freewire again with an older nvcc.");
+                  ". Update the driver, or rebuild freewire with an older nvcc.");
   STD_TORCH_CHECK(device.capability >= kOldestCapability,
                   "GPU: expected compute capability 7.5 (Turing) or newer, got ", device.capability / 10, ".",
                   device.capability % 10, ". Use net.to(\"cpu\").");
@@ -59,7 +59,7 @@ inline void check_launches() {
   STD_TORCH_CHECK(!why, "CUDA: expected every kernel to start, got \"", why ? why : "", "\".");
 }
 
-// Returns make(), which allocates so many bytes on the GPU. The stable ABI does not distinguish failures, and running
+// Returns make(), which allocates that many bytes on the GPU. The stable ABI does not distinguish failures, and running
 // out of memory is the only one of an allocation.
 template <class Make>
 torch::stable::Tensor allocated(int64_t bytes, Make&& make) {

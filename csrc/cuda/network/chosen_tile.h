@@ -12,7 +12,7 @@
 
 namespace freewire::cuda {
 
-// tile_columns(), or the number in $FREEWIRE_CUDA_TILE (0 means streamed); raises if a tile of so many does not fit.
+// tile_columns(), or the number in $FREEWIRE_CUDA_TILE (0 means streamed); raises if a tile of that width does not fit.
 inline int chosen_tile(const PlanSizes& plan, int64_t batch, int64_t rows, int64_t itemsize, const Device& device) {
   const char* requested = std::getenv("FREEWIRE_CUDA_TILE");
   if (!requested) return tile_columns(plan, batch, rows, itemsize, device);

@@ -24,7 +24,7 @@ __device__ void pack_edges(Edge<C>* edges, int64_t begin, int64_t count, int chu
   for (int64_t k = lane_in_warp(); k < end; k += kWarpSize) edges[begin + k] = k < count ? edge(k) : idle;
 }
 
-// The edge that reads a row of a tile with rows of so many bytes; the row of zeros comes after the others.
+// The edge that reads a row of a tile with rows of that many bytes; the row of zeros comes after the others.
 template <class C>
 __device__ Edge<C> edge_to(int64_t row, int64_t row_bytes, C weight) {
   return {static_cast<int32_t>(row * row_bytes), weight};

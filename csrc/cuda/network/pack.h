@@ -6,7 +6,7 @@
 
 namespace freewire::cuda {
 
-// Writes arrays.edges, arrays.begins, and arrays.nodes (forward) or arrays.slots (backward), for tiles of so many
+// Writes arrays.edges, arrays.begins, and arrays.nodes (forward) or arrays.slots (backward), for tiles of `columns`
 // columns. chunk: edges that a kernel reads at once.
 template <class T>
 void pack_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, int chunk, Stream stream);

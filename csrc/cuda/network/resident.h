@@ -19,7 +19,7 @@ template <class T>
 constexpr int kResidentThreads = sizeof(T) == 8 ? 256 : 512;
 
 // How lanes divide the work, by the average number of edges per node. With few lanes per node more nodes share what a
-// node costs beside its edges, and a level takes fewer rounds; with many, a node of many edges takes fewer steps.
+// node costs besides its edges, and a level takes fewer rounds; with many, a node of many edges takes fewer steps.
 constexpr int kSmallTeam = 8, kWholeWarp = 32;
 constexpr int kFewEdges = 8, kUsualEdges = 32;
 constexpr int64_t kManyEdges = 64;  // from here on a whole warp

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which regime and which tile a call on a GPU takes, and the sizes of what it allocates beside its results: the
+// Which regime and which tile a call on a GPU takes, and the sizes of what it allocates besides its results: the
 // operators allocate by them, and the planner adds them up for Network.memory. No CUDA headers here.
 #pragma once
 
@@ -30,7 +30,7 @@ constexpr bool adds_slices(int64_t batch) {
 
 constexpr int kNarrowestTile = 2, kWidestTile = 32;  // columns
 
-// Shared memory of a resident block: a tile of so many rows and one of zeros, then a Path (walk.h).
+// Shared memory of a resident block: a tile of that many rows and one of zeros, then a Path (walk.h).
 constexpr int64_t resident_bytes(const PlanSizes& plan, int64_t rows, int64_t columns, int64_t itemsize) {
   return (rows + 1) * columns * itemsize +
          (plan.num_slots + plan.num_levels + 1) * static_cast<int64_t>(sizeof(int32_t));
@@ -45,7 +45,7 @@ inline int widest_tile(const PlanSizes& plan, int64_t rows, int64_t itemsize, co
   return columns < kNarrowestTile ? 0 : columns;
 }
 
-// Columns of the tile to run: about the batch over the multiprocessors, if so many fit; 0 to stream, where none fits.
+// Columns of the tile to run: about the batch over the multiprocessors, if that many fit; 0 to stream, where none fits.
 inline int tile_columns(const PlanSizes& plan, int64_t batch, int64_t rows, int64_t itemsize, const Device& device) {
   int columns = widest_tile(plan, rows, itemsize, device);
   // Narrow enough for every multiprocessor to have a tile: a tile's time hardly depends on its width, but idle
@@ -100,7 +100,7 @@ struct BackwardWorkspace {
   Elements<int32_t> begins;
 };
 
-// The most that one call holds at once beside x and the parameters: a forward without gradients, or a training step.
+// The most that one call holds at once besides x and the parameters: a forward without gradients, or a training step.
 template <class T>
 int64_t call_bytes(const PlanSizes& plan, int64_t batch, bool training, const Device& device, Wanted wanted) {
   const Results<T> results(plan, batch, wanted);
