@@ -96,7 +96,9 @@ class Built:
                     self.library = self.build()
                 finally:
                     self.keep_reports()
-        self.reports = kernels.read_reports("\n".join(path.read_text() for path in self.work.glob("*.report")))
+        objects = re.findall(r"^build (\S+\.cu\.o):", (self.work / "build.ninja").read_text(), re.MULTILINE)
+        reports = [(self.work / name).with_suffix(".report").read_text() for name in objects]
+        self.reports = kernels.read_reports("\n".join(reports))
 
     def refresh(self, folder: Path) -> None:
         """Bring the copy of the sources up to date; ninja compiles what was written, and what includes it.
