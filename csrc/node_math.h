@@ -162,6 +162,7 @@ FREEWIRE_INLINE V combine(V best, V term) {
 }
 
 constexpr int kNumActivations = static_cast<int>(Activation::kHardSigmoid) + 1;
+constexpr int kNumAggregations = static_cast<int>(Aggregation::kMaxabs) + 1;
 
 // Calls body(std::integral_constant<Activation, code>{}), which makes the code a template argument.
 template <class Body, int... kCodes>

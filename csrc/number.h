@@ -5,7 +5,7 @@
 // of nodes are float, and a number is rounded once, when it is stored, to nearest with ties to even. A NaN stays a NaN.
 //
 // To add a type: its struct, its line in the list and its conversions here; its registers in cpu/simd/narrow.h; its
-// largest number in testing/cases/results.h; the types that freewire/nn/network.py accepts; and the tests' DTYPES.
+// largest number in testing/cases/results.h; DTYPES in freewire/ops/dtypes.py; and the tests' DTYPES.
 #pragma once
 
 #include <cstdint>

@@ -324,6 +324,7 @@ PYBIND11_MODULE(_planner, m) {
   m.def("pack", own::packed, exact("arrays"), exact("num_inputs"), exact("num_biases"), exact("row_bytes"));
   m.def("sections", own::sections_of, exact("words"));
   m.def("plan_layout", own::plan_layout);
+  m.attr("MAX_GROUPS") = freewire::cpu::kMaxGroups;
   m.def("padded_batch", freewire::padded_batch, exact("batch"));
   m.def("cpu_call_bytes", own::cpu_call_bytes, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),
         exact("threads"), exact("need_x"), exact("need_parameters"));

@@ -164,7 +164,7 @@ PlanSizes plan_sizes(const PlanArrays& plan) {
     require(
         0 <= plan.in_begin[node] && plan.in_begin[node] <= plan.in_end[node] && plan.in_end[node] <= sizes.num_edges,
         "in_begin: expected edges of in_src, got others.");
-    require(plan.aggregation[node] >= 0 && plan.aggregation[node] <= static_cast<int32_t>(Aggregation::kMaxabs),
+    require(plan.aggregation[node] >= 0 && plan.aggregation[node] < kNumAggregations,
             "aggregation: expected codes of node_math.h, got another.");
     const int64_t edges = fan_in(plan, node);
     if (plan.kept_row[node] >= 0) ++sizes.tape_rows;

@@ -54,6 +54,9 @@ def twin_edges(
     in_src: NDArray[np.int32],
 ) -> int: ...
 
+# The most groups of tiles whose weight sums a backward on the CPU keeps apart: kMaxGroups in csrc/cpu/network/tiling.h.
+MAX_GROUPS: int
+
 class PlanSizes:
     # A number for each line of FREEWIRE_PLAN_SIZES in csrc/plan_layout.h.
     def __getattr__(self, name: str) -> int: ...

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The wiring: `Graph`, an immutable directed acyclic graph in numpy arrays, and `metrics` of it. No torch here."""
 
+from freewire.graph.data import GraphData as GraphData
 from freewire.graph.fields import ACTIVATIONS as ACTIVATIONS
 from freewire.graph.fields import AGGREGATIONS as AGGREGATIONS
 from freewire.graph.graph import Graph as Graph
 
-__all__ = ["ACTIVATIONS", "AGGREGATIONS", "Graph"]
+__all__ = ["ACTIVATIONS", "AGGREGATIONS", "Graph", "GraphData"]

@@ -44,10 +44,11 @@ def read_edges(
     default_activation = ("linear", output_activation)
     if isinstance(activation := fields["activation"], str):  # outputs have their own
         default_activation = (activation, output_activation)
-        fields = {**fields, "activation": None}
+        fields = {name: given for name, given in fields.items() if name != "activation"}
 
-    def read_field(field: Field, given: Any) -> NDArray[Any] | None:
-        if given is None:
+    def read_field(field: Field) -> NDArray[Any] | None:
+        given: Any = fields.get(field.name)
+        if given is None and (field.name not in fields or field.default is None):
             return None
         if field.element == "edge":
             return field.read_array(given, len(src), lambda e: f" ({src[e]} -> {dst[e]})")
@@ -59,7 +60,7 @@ def read_edges(
         dst=dst,
         inputs=None if inputs is None else read.lookup(inputs, names, None, "inputs"),
         outputs=None if outputs is None else read.lookup(outputs, names, None, "outputs"),
-        fields={field.name: read_field(field, fields.get(field.name)) for field in FIELDS},
+        fields={field.name: read_field(field) for field in FIELDS},
         default_activation=default_activation,
     )
 

@@ -48,6 +48,8 @@ ACTIVATIONS = tuple(_NEEDS_PREACTIVATION)
 PREACTIVATION_KEPT = tuple(name for name, needed in _NEEDS_PREACTIVATION.items() if needed)
 #: Aggregation names by code; the same rules apply.
 AGGREGATIONS = ("sum", "mean", "product", "max", "min", "maxabs")
+#: Aggregations whose gradient is the same for all in-edges, up to their weights: `is_linear` in csrc/node_math.h.
+LINEAR_AGGREGATIONS = ("sum", "mean")
 
 Role = Literal["parameter", "wiring", "constraint"]
 
@@ -73,7 +75,8 @@ class Field(ABC):
     dtype: ClassVar[Any]
     #: What that array holds where an element has no value.
     missing: ClassVar[Any]
-    #: The value of elements that have none, in every `Graph`; None: they simply have none.
+    #: The value of elements that have none, in every `Graph`; None: they simply have none. A field that is added later
+    #: must have None: a default would change every wiring hash, and older files do not hold it.
     default: ClassVar[Any] = None
 
     @property

@@ -113,6 +113,10 @@ def _marked(G: Any, mark: str) -> list[Hashable] | None:  # noqa: N803
     return [name for _, name in sorted(found, key=lambda item: item[0])]
 
 
+#: The fields that ``learnt`` replaces, in the order of its pairs.
+_LEARNT = (("edge", "weight"), ("node", "bias"))
+
+
 def write_networkx(
     data: GraphData, learnt: Mapping[str, tuple[FloatArray | None, FloatArray | None]] | None = None
 ) -> nx.DiGraph | nx.MultiDiGraph:
@@ -127,10 +131,10 @@ def write_networkx(
     names = data.names
     columns: dict[str, dict[str, list[Any]]] = {"edge": {}, "node": {}}
     for field, values in data.stored():
-        if learnt is None or field.role != "parameter":
+        if learnt is None or (field.element, field.name) not in _LEARNT:
             columns[field.element][field.name] = field.to_list(values)
     for kind, pair in ({} if learnt is None else learnt).items():
-        for (element, name), found in zip((("edge", "weight"), ("node", "bias")), pair, strict=True):
+        for (element, name), found in zip(_LEARNT, pair, strict=True):
             if found is not None:
                 columns[element]["grad" if kind == "grad" else name] = found.tolist()
 

@@ -89,11 +89,12 @@ class Network(Wired):
                 f"graph: expected a freewire Graph, got {type(graph).__name__}. "
                 "Convert it first, for example with Graph.from_networkx."
             )
-        for name, values in (("sign", graph.sign), ("frozen", graph.frozen)):
-            if values is not None:
+        for field, values in graph.to_data().stored():
+            if field.role == "constraint":
+                count = int(np.count_nonzero(~field.is_missing(values)))
                 raise GraphError(
-                    f"graph: expected no {name} attribute, got {int(np.count_nonzero(values))} edge(s) with one. "
-                    f"This version does not apply {name} yet: remove it."
+                    f"graph: expected no {field.name} attribute, got {count} {field.element}(s) with one. "
+                    f"This version does not apply {field.name} yet: remove it."
                 )
         if not bias and graph.bias is not None and np.any(np.nan_to_num(graph.bias)):
             raise InputError(

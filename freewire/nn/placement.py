@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from freewire._native.planner import planner
 from freewire.errors import OutOfMemoryError
 from freewire.ops import library
 from freewire.plan import Plan, memory
@@ -17,7 +18,6 @@ from freewire.plan.packed import PackedPlan
 __all__ = ["PlacedPlan", "call_bytes", "check_memory", "pack", "place"]
 
 _LARGE = 1 << 28  # values on the tape and sums: a call with at least as many checks the available memory
-_SUMS_PER_EDGE = 16  # at most: one per group of tiles
 
 
 class PlacedPlan(NamedTuple):
@@ -36,7 +36,7 @@ def pack(plan: Plan) -> PlacedPlan:
     """Pack a plan, on the CPU."""
     with torch.inference_mode(False):  # or no backward could keep it
         words = torch.from_numpy(plan.pack().words)
-    max_batch = (_LARGE - _SUMS_PER_EDGE * plan.num_edges) // max(plan.tape_rows, 1)
+    max_batch = (_LARGE - planner.MAX_GROUPS * plan.num_edges) // max(plan.tape_rows, 1)
     return PlacedPlan(words, (), plan.num_inputs, plan.num_outputs, plan.tape_rows, plan, max_batch)
 
 

@@ -28,6 +28,7 @@ from freewire.errors import FileFormatError, InputError
 from freewire.files.atomic import replacing
 from freewire.files.names import decoded, encodable
 from freewire.graph import Graph
+from freewire.graph.arguments import MAX_NODES
 from freewire.graph.data import GraphData
 from freewire.graph.fields import FIELDS
 from freewire.nn.network import Network
@@ -125,7 +126,7 @@ def load(path: str | os.PathLike[str], device: torch.device | str | None = None)
 def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) -> Network:
     """Check a file's contents and build the network; any inconsistency raises ValueError or another builtin error."""
     num_nodes = int(metadata["nodes"])
-    if not 0 <= num_nodes < 2**31:
+    if not 0 <= num_nodes < MAX_NODES:
         raise ValueError(f"nodes is {num_nodes}")
     edges = _array(tensors, "edge_index", torch.int64, (2, None))
     fields = {}

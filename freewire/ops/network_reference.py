@@ -209,16 +209,16 @@ def _aggregate(
         elif name == "product":
             best = torch.where(index(some[k, fan_in > 0]), best * term, best)
         else:  # a strict comparison, so that the first edge wins a tie; a NaN always wins
-            best = torch.where(_beats(name, term, best) | term.isnan(), term, best)
+            best = torch.where(_REPLACES[name](term, best) | term.isnan(), term, best)
     return total.index_copy(1, index(np.flatnonzero(fan_in)), best) if longest else total
 
 
-def _beats(name: str, term: Tensor, best: Tensor) -> Tensor:
-    if name == "max":
-        return term > best
-    if name == "min":
-        return term < best
-    return term.abs() > best.abs()
+#: Aggregation -> whether a term replaces the best one before it.
+_REPLACES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "max": lambda term, best: term > best,
+    "min": lambda term, best: term < best,
+    "maxabs": lambda term, best: term.abs() > best.abs(),
+}
 
 
 @torch.compiler.disable  # it reads the plan with numpy

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from freewire._native.planner import planner
 from freewire.errors import GraphError, InputError
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
-from freewire.graph.fields import PREACTIVATION_KEPT
+from freewire.graph.fields import LINEAR_AGGREGATIONS, PREACTIVATION_KEPT
 from freewire.plan.packed import GIVEN, PackedPlan
 
 __all__ = ["Plan", "make_plan"]
@@ -26,7 +26,7 @@ __all__ = ["Plan", "make_plan"]
 # Row numbers are 32-bit.
 _MAX_ROWS = 2**31
 
-_LINEAR = tuple(AGGREGATIONS.index(name) for name in ("sum", "mean"))
+_LINEAR = tuple(AGGREGATIONS.index(name) for name in LINEAR_AGGREGATIONS)
 # The widest row, which takes the fewest index reads per edge. It was the fastest on tapes from 35 kB to 25 MB
 # (docs/design.md has the figures).
 _ROW_BYTES = 256

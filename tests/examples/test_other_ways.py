@@ -41,7 +41,7 @@ def test_outputs_and_all_gradients_are_freewires(ways, name):
     for got, expected in zip(ways.results(way, x), ways.results(net, x), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
     row = torch.tensor(net.graph.level).argsort(stable=True)[7:]
-    computed = torch.searchsorted(torch.from_numpy(net.graph.computed_index), row)
+    computed = torch.searchsorted(torch.tensor(net.graph.computed_index), row)
     torch.testing.assert_close(way.bias.grad[:, 0], net.bias.grad[computed], rtol=1e-10, atol=1e-12)
     if name == "SparseLevels":
         grad_weight = way.weight.grad

@@ -333,6 +333,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: with_node(aggregation="median"),
         r"aggregation of node 'y': expected one of sum, .*, maxabs, got 'median'\. ",
     ),
+    "no activation": (
+        lambda: from_edges((0, 1), activation=None),
+        r"activation: expected .*, got None\. ",
+    ),
+    "no aggregation": (
+        lambda: fw.Graph.from_adjacency([[0, 1], [0, 0]], aggregation=None),
+        r"aggregation: expected .*, got None\. ",
+    ),
     "too few activations": (
         lambda: from_edges((0, 1), activation=["relu"]),
         r"activation: expected one name or 2, one per node, got 1\. ",

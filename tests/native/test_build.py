@@ -216,7 +216,7 @@ class TestCuda:
         assert re.fullmatch(f"freewire: {said}\n" if said else "", capsys.readouterr().err)
 
     @pytest.mark.parametrize(
-        ("nvcc", "said"), [("11.8", r"nvcc: expected 12\.0"), ("", "nvcc: expected CUDACXX to lead")]
+        ("nvcc", "said"), [("11.8", r"nvcc: expected 12\.0"), ("", "nvcc: expected CUDACXX to point")]
     )
     def test_insisted_on_without_nvcc(
         self, nvcc: str, said: str, calls: Path, build: types.ModuleType, monkeypatch: pytest.MonkeyPatch

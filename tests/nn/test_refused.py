@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import freewire as fw
+from freewire.graph.fields import EDGE_FIELDS
 from freewire.nn.checks import check_input
 from tests.support.graphs import CASES
 from tests.support.tensors import network
@@ -90,7 +91,7 @@ class TestRefused:
         with pytest.raises(fw.InputError, match=r"bias: expected True, since the graph stores biases, got False"):
             fw.Network(stored, bias=False)
 
-    @pytest.mark.parametrize("name", ["sign", "frozen"])
+    @pytest.mark.parametrize("name", [field.name for field in EDGE_FIELDS if field.role == "constraint"])
     def test_reserved_attributes(self, name: str) -> None:
         g = fw.Graph.from_edges([0], [1], **{name: [1]})
         with pytest.raises(fw.GraphError, match=rf"graph: expected no {name} attribute, got 1 edge\(s\) with one"):
