@@ -53,10 +53,10 @@ for threads in (1, 2):
 """
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the high-water mark is reset by Linux's /proc")
 @pytest.mark.parametrize("mode", ["training", "checkpoint", "inference"])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.nightly), "bfloat16"])
 def test_the_whole_process_takes_what_is_estimated(dtype: str, mode: str) -> None:
     nodes, batch = (1_000_000, 256) if mode == "inference" else (20_000, 4096)
     command = [sys.executable, "-c", MEASURE, str(nodes), str(batch), dtype, mode]
