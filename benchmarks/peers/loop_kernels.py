@@ -4,8 +4,8 @@
 All arguments are numpy arrays. A tile's tape and its gradient are ``[R, W]``, one row per node and one column per
 sample (R rows, of which I are inputs, W samples, M edges, O outputs). The last tile may have fewer samples than
 columns; its arrays are still passed whole, since a slice of columns would not be contiguous and its loops would not be
-vectorised. The arrays of a graph are those of `Layout`; they are separate arguments because numba takes 0.4 us longer
-to unpack a tuple of them, 4 % of a call with one sample. Importing this module needs numba; the compiled code is cached
+vectorised. The arrays of a graph are those of `Layout`; they are separate arguments because unpacking a tuple of them
+would slow a call with one sample. Importing this module needs numba; the compiled code is cached
 beside the file.
 """
 
