@@ -7,6 +7,36 @@ from the builtin exception that a caller would expect, so that ``except ValueErr
 
 from __future__ import annotations
 
+import reprlib
+
+__all__ = [
+    "BuildError",
+    "FileFormatError",
+    "FreewireError",
+    "GraphError",
+    "InputError",
+    "OutOfMemoryError",
+    "cut",
+    "shown",
+]
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 80
+
+
+def shown(value: object) -> str:
+    """The repr of a caller's value or of a file's, for an error: the middle of what is long is an ellipsis."""
+    try:
+        return _SHOWN.repr(value)
+    except ValueError:  # Python converts no number of more than 4,300 digits to text
+        return f"<{type(value).__name__}, too long to show>"
+
+
+def cut(text: object, length: int = 200) -> str:
+    """Text of others for an error, such as another library's message, cut to ``length`` characters."""
+    text = str(text)
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
 
 class FreewireError(Exception):
     """Base of every error that freewire raises on purpose."""

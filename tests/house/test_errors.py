@@ -61,3 +61,15 @@ def test_messages_are_found():
     for path in SOURCES:
         found[path.parent.name] += len(messages(path))
     assert min(found[name] for name in ("_native", "files", "graph", "models", "nn", "ops", "plan", "studies")) >= 2
+
+
+def test_values_are_cut_in_messages():
+    for value in ("x" * 10**6, ("x" * 10**6, 10**1000), 10**10_000, list(range(10**6)), b"x" * 10**6):
+        assert 3 <= len(errors.shown(value)) <= 200
+
+
+def test_short_values_are_shown_whole():
+    for value in ("a b", ("layer", 3), 7, 2.5, None, ["a"], {"k": 1}):
+        assert errors.shown(value) == repr(value)
+    assert errors.cut("short") == "short"
+    assert errors.cut(ValueError("x" * 500), 20) == "x" * 17 + "..."
