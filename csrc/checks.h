@@ -19,11 +19,11 @@
 
 namespace freewire {
 
-// header: the first words of the packed plan, where that is not in the host's memory; else empty.
+// header: the first words of the packed plan; it may be empty where the host can read those.
 inline PlanView checked_plan(const torch::stable::Tensor& plan, const std::vector<int64_t>& header) {
   STD_TORCH_CHECK(plan.scalar_type() == torch::headeronly::ScalarType::Long && plan.dim() == 1 && plan.is_contiguous(),
                   "plan: expected a contiguous int64 vector, the packed plan, got another tensor.");
-  STD_TORCH_CHECK(header.empty() ? plan.is_cpu() : header.size() == kPlanHeader, "header: expected the first ",
+  STD_TORCH_CHECK(header.size() == kPlanHeader || (header.empty() && plan.is_cpu()), "header: expected the first ",
                   kPlanHeader, " words of the packed plan, or none for a plan on the CPU, got ", header.size(), ".");
   const int64_t* words = plan.const_data_ptr<int64_t>();
   PlanView view;

@@ -2,7 +2,9 @@
 // The schemas of all operators: the table of contents. Each backend registers its implementation at the end of its
 // *_op.cpp; freewire/ops adds fake kernels and autograd.
 //
-// The operators themselves have no autograd: call them through freewire/ops, or gradients are silently missing.
+// freewire::network and freewire::gated_sum are differentiable where freewire/ops has been imported, which registers
+// their autograd; programs that torch.export and torch.jit.trace make call them. The others have no autograd of their
+// own: call them through freewire/ops, or gradients are silently missing.
 //
 // Networks of neurons: B samples, I inputs, O outputs, E edges, N computed nodes (biases), R tape rows; T is the type
 // of x, one of number.h's. plan is Plan.pack(), int64, on the device of x; header is its first kPlanHeader words on a
@@ -20,6 +22,12 @@ STABLE_TORCH_LIBRARY(freewire, m) {
   m.def(
       "backward(Tensor grad_y, Tensor tape, Tensor weight, Tensor plan, int[] header, int num_inputs, int num_biases, "
       "bool need_x, bool need_parameters) -> (Tensor, Tensor, Tensor)");
+
+  // The outputs y [B, O] of forward. A backward keeps the tape of R rows, or with checkpoint runs the forward once
+  // more; without one nothing is kept. The arguments are complete wherever the call runs later: header is never empty.
+  m.def(
+      "network(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int[] header, int num_outputs, int tape_rows, "
+      "bool checkpoint) -> Tensor");
 
   // Networks of blocks, the aggregation of a node: xs, F tensors of one shape, type T and layout without gaps; weight
   // [F] in the type that T is computed in, or None -> the sum of sigmoid(weight_i) xs_i, or without weight the mean;

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from freewire.errors import InputError
 from freewire.ops.dtypes import DTYPES, check_dtype
 
-__all__ = ["DEVICES", "check_features", "check_input"]
+__all__ = ["DEVICES", "check_device", "check_features", "check_input"]
 
 #: Types of devices that have kernels; those of meta are fake.
 DEVICES = ("cpu", "cuda", "meta")
@@ -38,8 +39,13 @@ def check_input(x: Tensor, weight: Tensor, num_inputs: int) -> None:
         raise InputError(
             f"x: expected device {weight.device}, the network's, got {x.device}. Move one of them with .to()."
         )
-    if x.device.type not in DEVICES:
+    check_device(x.device, "x")
+
+
+def check_device(device: torch.device, argument: str) -> None:
+    """Raise `InputError`, naming the argument, unless there are kernels for the device."""
+    if device.type not in DEVICES:
         raise InputError(
-            f"x: expected a tensor on the CPU or on a CUDA GPU, got one on {x.device}. This version has no kernels for "
-            f'{x.device.type}: use net.to("cpu") and x.to("cpu").'
+            f"{argument}: expected the CPU or a CUDA GPU, got {device}. This version has no kernels for {device.type}. "
+            "Move the network and x to the CPU."
         )

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from freewire.graph import Graph
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["INITIALISERS", "Initialiser", "draw_weights", "fill_stored"]
+__all__ = ["INITIALISERS", "Initialiser", "draw_weights", "fill_stored", "whole"]
 
 #: ``init(weight, graph)`` fills the weights ``[E]`` in place, or returns them.
 Initialiser = Callable[[Tensor, Graph], Any]
@@ -65,6 +67,23 @@ def draw_weights(weight: Tensor, graph: Graph, init: str | Initialiser) -> None:
     drawn = init(weight, graph)
     if isinstance(drawn, Tensor) and drawn is not weight:
         weight.copy_(drawn)
+
+
+@contextmanager
+def whole(parameter: Tensor) -> Iterator[Tensor]:
+    """A tensor of all of a parameter's elements, to be filled in place, without gradients.
+
+    Of a parameter that FSDP has divided, a process holds a part, while an initialiser fills all edges. Each process
+    then fills a whole tensor; the first one's is divided, so that all parts belong together.
+    """
+    distributed = sys.modules.get("torch.distributed.tensor")  # importing it takes half a second
+    with torch.no_grad():
+        if distributed is None or not isinstance(parameter, distributed.DTensor):
+            yield parameter
+        else:
+            filled = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
+            yield filled
+            parameter.copy_(distributed.distribute_tensor(filled, parameter.device_mesh, parameter.placements))
 
 
 def fill_stored(parameter: Tensor, stored: NDArray[np.float64] | None) -> None:

@@ -16,12 +16,13 @@ import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from freewire.errors import GraphError, InputError
 from freewire.graph import Graph
 from freewire.graph.networkx_conversion import write_networkx
-from freewire.nn.checks import DEVICES, check_features, check_input
-from freewire.nn.initialisers import Initialiser, draw_weights, fill_stored
+from freewire.nn.checks import DEVICES, check_device, check_features, check_input
+from freewire.nn.initialisers import Initialiser, draw_weights, fill_stored, whole
 from freewire.nn.placement import PlacedPlan, call_bytes, check_memory, pack, place
 from freewire.nn.wired import Wired
 from freewire.ops import library
@@ -104,8 +105,10 @@ class Network(Wired):
         self._init = init
         self.checkpoint = checkpoint
         self._set_plan(make_plan(graph))
-        if device is not None and torch.device(device).type == "cuda":
-            library.load_cuda()  # its error says more than torch's about what is missing
+        if device is not None:
+            check_device(torch.device(device), "device")
+            if torch.device(device).type == "cuda":
+                library.load_cuda()  # its error says more than torch's about what is missing
         dtype = torch.get_default_dtype() if dtype is None else dtype
         check_dtype(dtype, "dtype")
         self.weight = nn.Parameter(torch.empty(graph.num_edges, device=device, dtype=dtype))
@@ -133,8 +136,8 @@ class Network(Wired):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         try:
             super()._apply(fn, recurse)
-        except AssertionError:  # torch's way of saying that it was built without CUDA
-            if torch.version.cuda is None:
+        except AssertionError as error:  # torch's way of saying that it was built without CUDA, or without another
+            if torch.version.cuda is None and "CUDA" in str(error):
                 library.load_cuda()  # its error says how to get one
             raise
         self._placed = place(self._packed_plan, self.weight.device)
@@ -143,14 +146,15 @@ class Network(Wired):
     def reset_parameters(self) -> None:
         """Draw new weights from torch's generator, as ``init`` says, and reset biases to the stored values, else 0."""
         graph = self._graph
-        with torch.no_grad():
-            draw_weights(self.weight, graph, "he" if self._init is None else self._init)
-            if self.bias is not None:
-                self.bias.zero_()
+        with whole(self.weight) as weight:
+            draw_weights(weight, graph, "he" if self._init is None else self._init)
             if self._init is None:
-                fill_stored(self.weight, graph.weight)
-                if self.bias is not None and graph.bias is not None:
-                    fill_stored(self.bias, graph.bias[graph.computed_index])
+                fill_stored(weight, graph.weight)
+        if self.bias is not None:
+            with whole(self.bias) as bias:
+                bias.zero_()
+                if self._init is None and graph.bias is not None:
+                    fill_stored(bias, graph.bias[graph.computed_index])
 
     # ------------------------------------------------------------------ running it
 
@@ -169,6 +173,8 @@ class Network(Wired):
             InputError: The shape, type or device of x does not fit.
             OutOfMemoryError: The call needs more memory than is available; not checked inside ``torch.compile``.
         """
+        if not isinstance(x, Tensor):
+            return self._record_call(x)
         placed = self._placed
         if placed.words.device != self.weight.device:  # parameters were replaced without a call of `_apply`
             placed = self._placed = place(self._packed_plan, self.weight.device)
@@ -178,8 +184,6 @@ class Network(Wired):
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
         words, header, num_inputs, num_outputs, tape_rows, plan, max_unchecked_batch = placed
-        if not isinstance(x, Tensor):
-            check_features(x, num_inputs)
         original, device_type = x, x.device.type
         if device_type != "meta" and torch.is_autocast_enabled(device_type):  # here, so that autograd casts gradients
             target = torch.get_autocast_dtype(device_type)
@@ -203,6 +207,18 @@ class Network(Wired):
         if len(shape) != 2:
             y = y.reshape(*shape[:-1], num_outputs)
         return y
+
+    def _record_call(self, x: Any) -> Any:
+        """The call as one node of a ``torch.fx`` graph, as modules of torch.nn are; raises for what is no proxy."""
+        if not isinstance(x, Proxy):
+            check_features(x, len(self._graph.inputs))  # raises
+        path = x.tracer.path_of_module(self)
+        if not path:
+            raise InputError(
+                "net: expected a part of the module that torch.fx traces, where it becomes one call_module node, got "
+                "the module itself. Wrap it: torch.nn.Sequential(net)."
+            )
+        return x.tracer.create_proxy("call_module", path, (x,), {})
 
     def memory(self, batch: int, training: bool = True) -> int:
         """Peak memory of one call in bytes, besides x and the parameters; `forward` raises where it is not available.

@@ -13,7 +13,6 @@ from freewire._native.planner import planner
 from freewire.errors import OutOfMemoryError
 from freewire.ops import library
 from freewire.plan import Plan, memory
-from freewire.plan.packed import PackedPlan
 
 __all__ = ["PlacedPlan", "call_bytes", "check_memory", "pack", "place"]
 
@@ -24,7 +23,7 @@ class PlacedPlan(NamedTuple):
     """A packed plan on a device, and what a call needs to know of it on the host."""
 
     words: Tensor
-    header: tuple[int, ...]  # empty where the host can read the words
+    header: tuple[int, ...]
     num_inputs: int
     num_outputs: int
     tape_rows: int
@@ -35,9 +34,10 @@ class PlacedPlan(NamedTuple):
 def pack(plan: Plan) -> PlacedPlan:
     """Pack a plan, on the CPU."""
     with torch.inference_mode(False):  # or no backward could keep it
-        words = torch.from_numpy(plan.pack().words)
+        packed = plan.pack()
+        words = torch.from_numpy(packed.words)
     max_batch = (_LARGE - planner.MAX_GROUPS * plan.num_edges) // max(plan.tape_rows, 1)
-    return PlacedPlan(words, (), plan.num_inputs, plan.num_outputs, plan.tape_rows, plan, max_batch)
+    return PlacedPlan(words, packed.header, plan.num_inputs, plan.num_outputs, plan.tape_rows, plan, max_batch)
 
 
 def place(packed: PlacedPlan, device: torch.device) -> PlacedPlan:
@@ -46,8 +46,7 @@ def place(packed: PlacedPlan, device: torch.device) -> PlacedPlan:
         library.load_cuda()
     with torch.inference_mode(False):
         words = packed.words.to(device)
-    header = PackedPlan(packed.words.numpy()).header if device.type == "cuda" else ()
-    return packed._replace(words=words, header=header)
+    return packed._replace(words=words)
 
 
 def call_bytes(plan: Plan, batch: int, like: Tensor, training: bool, **needed: bool) -> int:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -38,7 +40,7 @@ def reference(net: Network, x: Tensor) -> Tensor:
     check_features(x, len(net.graph.inputs))
     wiring, row = Wiring.of_graph(net.graph)
     bias = None if net.bias is None else net.bias.to(x.dtype)
-    flat = x.reshape(x.shape[:-1].numel(), x.shape[-1])
+    flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # not numel(), which fixes a symbolic batch
     values = node_values(wiring, flat, net.weight.to(x.dtype), bias)
     outputs = torch.as_tensor(row[net.graph.output_index], device=x.device)
     return values.index_select(1, outputs).reshape(*x.shape[:-1], len(outputs))

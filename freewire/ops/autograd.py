@@ -2,19 +2,22 @@
 """Autograd that all operator families share.
 
 A family has a forward operator, a backward operator, and a reference that computes the same in plain torch operations.
-Its `torch.autograd.Function` has a ``setup_context`` and asks `gradients` for its backward. There are no
-``register_autograd`` formulas: those break ``torch.func`` and make forward-mode derivatives silently zero.
+Its `torch.autograd.Function` has a ``setup_context`` and asks `gradients` for its backward. torch's own
+``register_autograd`` is not used: it breaks ``torch.func`` and makes forward-mode derivatives silently zero.
 
 - Ordinary backward, eager or compiled: one call of the backward operator.
 - Derivatives of the backward: by ``torch.func.vjp`` of the reference's backward.
 - ``vmap`` over a backward: one call of the operator per sample.
 - Forward mode has no operator: where `forward_mode_active` or, for families without a vmap rule, `transforms_active`,
   the family runs its reference instead.
+- Programs that ``torch.export`` and ``torch.jit.trace`` make call an operator without the Python around it.
+  `register_autograd_kernel` lets such an operator call the family's Function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,9 +27,12 @@ from torch.autograd import forward_ad
 
 __all__ = [
     "Reference",
+    "below_autograd",
     "forward_mode_active",
     "gradients",
     "per_sample",
+    "program_is_recorded",
+    "register_autograd_kernel",
     "requires_gradient",
     "transforms_active",
 ]
@@ -45,9 +51,47 @@ def transforms_active() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def forward_mode_active() -> bool:
-    """Whether forward-mode derivatives are being taken, which a Function without ``jvp`` cannot carry."""
-    return forward_ad._current_level >= 0 or (transforms_active() and _inside_jvp())
+def forward_mode_active(*tensors: Tensor | None) -> bool:
+    """Whether forward-mode derivatives of this call are taken, which a Function without ``jvp`` cannot carry.
+
+    torch's dual level is one for all threads, so an open level says nothing about a call: its tensors do.
+    """
+    if forward_ad._current_level >= 0 and any(tensor is not None and _has_tangent(tensor) for tensor in tensors):
+        return True
+    return transforms_active() and _inside_jvp()
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    return torch._VF._unpack_dual(tensor, level=0)[1] is not None  # 0 is the only level
+
+
+def program_is_recorded() -> bool:
+    """Whether ``torch.export`` or ``torch.jit.trace`` records the operators of this call, to run them elsewhere."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+
+
+#: Holds the kernels: they would be removed with it.
+_LIBRARY = torch.library.Library("freewire", "IMPL")
+
+
+def register_autograd_kernel(name: str, differentiable: Callable[..., Tensor]) -> None:
+    """Make direct calls of the operator ``freewire::name`` differentiable, inside ``torch.func`` too.
+
+    Args:
+        name: The operator. It returns one tensor.
+        differentiable: Takes its arguments and calls the family's Function, or where no gradient is needed the
+            operator itself inside `below_autograd`.
+    """
+    _LIBRARY.impl(name, differentiable, "Autograd")
+    # A transform would unwrap the arguments first, one level at a time, where a Function cannot run.
+    _LIBRARY.impl(name, differentiable, "FuncTorchDynamicLayerFrontMode")
+
+
+def below_autograd() -> AbstractContextManager[object]:
+    """A context in which operators run their kernels without the autograd around them."""
+    if torch.compiler.is_dynamo_compiling():  # it cannot trace the guard; what it makes runs the autograd kernel
+        return nullcontext()
+    return torch._C._AutoDispatchBelowAutograd()
 
 
 @torch.compiler.disable  # Dynamo does not know the interpreter stack
@@ -82,7 +126,7 @@ def gradients(
         A gradient for each of the first ``len(need)`` tensors, None where it is not needed.
     """
     found: Sequence[Tensor]
-    if torch.compiler.is_compiling():  # Dynamo cannot trace a Function of any number of arguments inside another one
+    if torch.compiler.is_dynamo_compiling():  # it cannot trace a Function of any number of arguments inside another one
         found = backward(grad_y, *tensors, *tape)
     elif returns_list and is_legacy_batchedtensor(grad_y):
         return _reference_gradients(reference, need, grad_y, tensors)

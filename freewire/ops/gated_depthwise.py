@@ -18,7 +18,13 @@ from torch.nn import functional
 from torch.utils.flop_counter import register_flop_formula
 
 from freewire.ops import library  # noqa: F401 (loading it registers the operators)
-from freewire.ops.autograd import forward_mode_active, gradients, requires_gradient, transforms_active
+from freewire.ops.autograd import (
+    forward_mode_active,
+    gradients,
+    program_is_recorded,
+    requires_gradient,
+    transforms_active,
+)
 from freewire.ops.dtypes import DTYPES, compute_dtype
 from freewire.ops.fake import check_devices, empty_gradient
 from freewire.ops.gated_sum import plain_gated_sum, with_strides_of
@@ -71,10 +77,9 @@ def can_fuse(xs: Sequence[Tensor], convolution: nn.Module) -> bool:
     """
     if any(type(x) is not Tensor for x in xs):  # nor what torch.fx or torch.export has in its place
         return False
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
-    if tracing or torch.compiler.is_exporting():  # the result may be run with other layouts, on other devices
+    if program_is_recorded():  # it may be run with other layouts, on other devices
         return False
-    if transforms_active() or forward_mode_active() or torch.is_autocast_enabled("cpu"):
+    if transforms_active() or torch.is_autocast_enabled("cpu"):
         return False
     if type(convolution) is not nn.Conv2d or is_changed(convolution):
         return False
@@ -145,6 +150,8 @@ def gated_depthwise(xs: Sequence[Tensor], weight: Tensor, relu: bool, kernel: Te
         A tensor of the shape, type and layout of each of xs.
     """
     weight = weight.to(compute_dtype(xs[0].dtype))
+    if forward_mode_active(weight, kernel, *xs):
+        return _reference(relu, weight, kernel, *xs)
     if requires_gradient(weight, kernel, *xs):
         return _GatedDepthwise.apply(relu, weight, kernel, *xs)
     return _forward(xs, weight, relu, kernel)

@@ -2,7 +2,8 @@
 """The sum in front of a node of blocks: feature maps, each times a gate, added up in one differentiable call.
 
 `gated_sum` takes tensors of one shape and returns one more of it. The schemas are in csrc/library.cpp. Forward mode,
-transforms of ``torch.func`` and derivatives of the backward run in plain torch operations.
+transforms of ``torch.func`` and derivatives of the backward run in plain torch operations. ``freewire::gated_sum``,
+which programs of ``torch.export`` and ``torch.jit.trace`` call, is differentiable by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from torch import Tensor
 
 from freewire.errors import InputError
 from freewire.ops import library  # loading it registers the operators
-from freewire.ops.autograd import forward_mode_active, gradients, requires_gradient, transforms_active
+from freewire.ops.autograd import (
+    below_autograd,
+    forward_mode_active,
+    gradients,
+    program_is_recorded,
+    register_autograd_kernel,
+    requires_gradient,
+    transforms_active,
+)
 from freewire.ops.dtypes import compute_dtype
 from freewire.ops.fake import check_devices, empty_gradient
 
@@ -55,7 +64,8 @@ class _GatedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(relu: bool, weight: Tensor | None, *xs: Tensor) -> Tensor:
-        return _forward(xs, weight, relu)
+        with below_autograd():
+            return _forward(xs, weight, relu)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -155,11 +165,28 @@ def gated_sum(xs: Sequence[Tensor], weight: Tensor | None = None, relu: bool = F
                 "tensor its weight."
             )
         weight = weight.to(compute_dtype(tensors[0].dtype))
-    if transforms_active() or forward_mode_active():
+    if transforms_active() or forward_mode_active(weight, *tensors):
         return plain_gated_sum(tensors, weight, relu)
     tensors = _aligned(tensors)
+    if program_is_recorded():
+        return _forward(tensors, weight, relu)
     if tensors[0].is_cuda and not torch.compiler.is_compiling():
         library.load_cuda()
-    if requires_gradient(weight, *tensors):
-        return _GatedSum.apply(relu, weight, *tensors)
-    return _forward(tensors, weight, relu)
+    return _differentiable(tensors, weight, relu)
+
+
+def _differentiable(xs: Sequence[Tensor], weight: Tensor | None, relu: bool) -> Tensor:
+    if requires_gradient(weight, *xs):
+        return _GatedSum.apply(relu, weight, *xs)
+    with below_autograd():
+        return _forward(xs, weight, relu)
+
+
+def _run_recorded(xs: Sequence[Tensor], weight: Tensor | None, relu: bool) -> Tensor:
+    """``freewire::gated_sum``, in a program that is run or recorded once more."""
+    if transforms_active() or forward_mode_active(weight, *xs):
+        return plain_gated_sum(xs, weight, relu)
+    return _differentiable(xs, weight, relu)
+
+
+register_autograd_kernel("gated_sum", _run_recorded)

@@ -3,7 +3,8 @@
 
 `run_packed_plan` is a whole network as one differentiable call: it takes x, the parameters and a packed plan, and
 returns the outputs. The schemas are in csrc/library.cpp. Forward mode and derivatives of the backward run in the plain
-torch operations of freewire/ops/network_reference.py; everything else is one operator call per pass.
+torch operations of freewire/ops/network_reference.py; everything else is one operator call per pass. A program that
+``torch.export`` or ``torch.jit.trace`` makes calls ``freewire::network``, which is differentiable by itself.
 """
 
 from __future__ import annotations
@@ -14,10 +15,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 import freewire.ops.library  # noqa: F401 (loading it registers the operators)
 from freewire._native.planner import planner
-from freewire.ops.autograd import forward_mode_active, gradients, per_sample, requires_gradient, transforms_active
+from freewire.ops.autograd import (
+    below_autograd,
+    forward_mode_active,
+    gradients,
+    per_sample,
+    program_is_recorded,
+    register_autograd_kernel,
+    requires_gradient,
+    transforms_active,
+)
 from freewire.ops.fake import check_devices, empty_gradient
 from freewire.ops.network_reference import reference_of_packed_plan
 
@@ -27,6 +38,7 @@ _TAPE_PADDING = planner.padded_batch(1)  # samples; a number, since the fake ker
 
 _forward = torch.ops.freewire.forward.default
 _backward = torch.ops.freewire.backward.default
+_recorded = torch.ops.freewire.network.default
 
 
 @torch.library.register_fake("freewire::forward")
@@ -64,6 +76,32 @@ def _backward_fake(
     )
 
 
+@torch.library.register_fake("freewire::network")
+def _network_fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    plan: Tensor,
+    header: Sequence[int],
+    num_outputs: int,
+    tape_rows: int,
+    checkpoint: bool,
+) -> Tensor:
+    check_devices(x=x, weight=weight, bias=bias, plan=plan)
+    return x.new_empty(x.shape[0], num_outputs)
+
+
+@register_flop_formula([torch.ops.freewire.forward, torch.ops.freewire.network])
+def _forward_flops(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    """A multiplication and an addition per edge and sample; biases and activations count for nothing, as in torch."""
+    return 2 * x[0] * weight[0]
+
+
+@register_flop_formula(torch.ops.freewire.backward)
+def _backward_flops(grad_y: Sequence[int], tape: Any, weight: Sequence[int], *_: Any, **__: Any) -> int:
+    return 4 * grad_y[0] * weight[0]
+
+
 class _Network(torch.autograd.Function):
     """(x, weight, bias) -> (y, tape); the tape is for the backward and not differentiable."""
 
@@ -94,9 +132,11 @@ class _Network(torch.autograd.Function):
             return (None,) * 8
         x, weight, bias, packed_plan, tape = ctx.saved_tensors
         primals = (x, weight) if bias is None else (x, weight, bias)
-        need = ctx.needs_input_grad[: len(primals)]
+        need = list(ctx.needs_input_grad[: len(primals)])
+        need[1] = need[1] and weight.shape[0] > 0  # FSDP cannot divide an empty gradient
         backward = partial(_run_backward, need[0], any(need[1:]), *ctx.sizes)
-        found = gradients(backward, _reference, need, grad_y, (*primals, packed_plan), (tape,))
+        reference = partial(_reference, ctx.sizes[1])
+        found = gradients(backward, reference, need, grad_y, (*primals, packed_plan), (tape,))
         return *found, *(None,) * (8 - len(found))
 
     @staticmethod
@@ -138,10 +178,10 @@ def _run_backward(
     return found if biases else found[:2]
 
 
-def _reference(x: Tensor, weight: Tensor, *others: Tensor) -> Tensor:
+def _reference(num_outputs: int, x: Tensor, weight: Tensor, *others: Tensor) -> Tensor:
     """The outputs in plain torch operations; ``others``: bias if there is one, packed plan."""
     *biases, packed_plan = others
-    return reference_of_packed_plan(packed_plan)(x, weight, *biases)
+    return reference_of_packed_plan(packed_plan, num_outputs)(x, weight, *biases)
 
 
 def run_packed_plan(
@@ -161,13 +201,28 @@ def run_packed_plan(
         weight: ``[E]``, of x's type.
         bias: ``[computed nodes]``, of x's type, or None.
         packed_plan: The array of `Plan.pack` as a tensor, on x's device.
-        header: `PackedPlan.header`, as a tuple, where x is on a GPU, else empty.
+        header: `PackedPlan.header`, as a tuple.
         num_outputs: ``Plan.num_outputs``.
         tape_rows: ``Plan.tape_rows``.
         checkpoint: Keep no tape; the backward runs the forward once more.
     """
+    if program_is_recorded():
+        return _recorded(x, weight, bias, packed_plan, header, num_outputs, tape_rows, checkpoint)
+    return _run(x, weight, bias, packed_plan, header, num_outputs, tape_rows, checkpoint)
+
+
+def _run(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    packed_plan: Tensor,
+    header: Sequence[int],
+    num_outputs: int,
+    tape_rows: int,
+    checkpoint: bool,
+) -> Tensor:
     transformed = transforms_active()
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         if transformed:
             # Dynamo would lose the Function's gradient here, in silence. Where it may, it answers an exception by
             # running the whole frame eagerly, which is right; with fullgraph=True the caller reads this message.
@@ -175,9 +230,26 @@ def run_packed_plan(
                 "freewire: expected no torch.func transform inside torch.compile(fullgraph=True), got one. "
                 "Compile without fullgraph."
             )
-    elif forward_mode_active():
-        return reference_of_packed_plan(packed_plan)(x, weight, bias)
+    elif forward_mode_active(x, weight, bias):
+        return reference_of_packed_plan(packed_plan, num_outputs)(x, weight, bias)
+    header = _launch_header(x, header)
     # A Function costs more than a small network, and keeps a tape.
     if not transformed and not requires_gradient(x, weight, bias):
         return _forward(x, weight, bias, packed_plan, header, num_outputs, 0)[0]
     return _Network.apply(x, weight, bias, packed_plan, header, num_outputs, tape_rows, not checkpoint)[0]
+
+
+def _launch_header(x: Tensor, header: Sequence[int]) -> Sequence[int]:
+    """The header, where a launch needs it. On the CPU kernels read it from the plan, and the list would cost 1.4 us."""
+    return header if x.is_cuda else ()
+
+
+def _run_recorded(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    """``freewire::network``, in a program that is run or recorded once more."""
+    if not transforms_active() and not requires_gradient(x, weight, bias) and not forward_mode_active(x, weight, bias):
+        with below_autograd():
+            return _recorded(x, weight, bias, *rest)
+    return _run(x, weight, bias, *rest)
+
+
+register_autograd_kernel("network", _run_recorded)

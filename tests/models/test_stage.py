@@ -175,18 +175,31 @@ class TestModule:
         other.load_state_dict(other.state_dict())
 
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-    def test_jit_trace(self, layout: torch.memory_format) -> None:
-        stage, x = stage_of().eval(), torch.randn(1, 3, 8, 8, dtype=torch.float64).contiguous(memory_format=layout)
-        with torch.no_grad(), warnings.catch_warnings():
+    @pytest.mark.parametrize("make", ["jit.trace", "export", "strict export"])
+    def test_programs_made_of_a_stage_train_in_any_layout(self, make: str, layout: torch.memory_format) -> None:
+        torch.manual_seed(0)
+        torch._dynamo.reset()
+        whole = nn.Sequential(nn.Conv2d(3, 3, 1), stage_of(), nn.Conv2d(4, 2, 1)).double()
+        x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+        example = x.contiguous(memory_format=layout)
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the checks of shapes, which a trace omits
-            torch.testing.assert_close(torch.jit.trace(stage, x)(x), stage(x))
-
-    @pytest.mark.parametrize("strict", [False, True])
-    def test_an_exported_stage_accepts_any_layout(self, strict: bool) -> None:
-        stage, x = stage_of().eval(), torch.randn(1, 3, 8, 8, dtype=torch.float64)
-        with torch.no_grad():
-            exported = torch.export.export(stage, (x.contiguous(memory_format=torch.channels_last),), strict=strict)
-            torch.testing.assert_close(exported.module()(x), stage(x))
+            if make == "jit.trace":
+                program = torch.jit.trace(whole, example, check_trace=False)
+            else:
+                program = torch.export.export(whole, (example,), strict=make == "strict export").module()
+        results = []
+        for run in (whole, program):
+            run.zero_grad()
+            y = run(x)
+            y.square().sum().backward()
+            results.append((y.detach(), {name: p.grad for name, p in run.named_parameters()}))
+        (wanted, want_grads), (found, grads) = results
+        torch.testing.assert_close(found, wanted)
+        assert set(grads) == set(want_grads)
+        for name, grad in grads.items():
+            assert grad is not None, name
+            torch.testing.assert_close(grad, want_grads[name])
 
     def test_without_edges_the_weight_requires_no_gradient(self) -> None:
         lone = nx.DiGraph()

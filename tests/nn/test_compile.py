@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A network inside ``torch.compile`` and ``torch.export``."""
+"""A network inside ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -86,15 +86,6 @@ class TestCompile:
         torch.testing.assert_close(
             torch.compile(lambda x: net.activations(x)[20], backend="eager")(x), net.activations(x)[20]
         )
-
-    def test_export(self) -> None:
-        net = network(GRAPH)
-        batch = torch.export.Dim("batch")
-        program = torch.export.export(net, (x_of(net, 5),), dynamic_shapes=({0: batch},))
-        calls = [str(n.target) for n in program.graph.nodes if n.op == "call_function" and "freewire" in str(n.target)]
-        assert calls == ["freewire.forward.default"]
-        x = x_of(net, 77)
-        assert_same_bits([program.module()(x)], [net(x)])
 
     @pytest.mark.parametrize(("op", "first"), [("forward", "x"), ("backward", "grad_y")])
     def test_a_fake_kernel_refuses_real_tensors(self, op: str, first: str) -> None:

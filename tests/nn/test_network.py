@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import freewire as fw
 from tests.support.graphs import CASES
@@ -159,6 +160,30 @@ class TestOneCall:
         assert (forwards, backwards) == ({"checkpoint": 2}.get(mode, 1), int(backward))
         others = {name for name in calls if (name.startswith("aten::") and "index" in name) or "::mm" in name}
         assert not others, f"the reference's operators ran: {others}"
+
+    @pytest.mark.parametrize("shape", [(7,), (2, 3), ()])
+    def test_flops(self, shape: tuple[int, ...]) -> None:
+        """2 per edge and sample forward, 4 backward: a multiplication and an addition for each gradient."""
+        net = network(GRAPH)
+        samples, edges = torch.Size(shape).numel(), GRAPH.num_edges
+        with FlopCounterMode(display=False) as counter:
+            y = net(x_of(net, *shape))
+            assert counter.get_total_flops() == 2 * samples * edges
+            y.sum().backward()
+        assert counter.get_total_flops() == 6 * samples * edges
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            net(x_of(net, *shape))
+        assert counter.get_total_flops() == 2 * samples * edges
+
+    def test_flops_of_a_layered_network_are_those_of_its_layers(self) -> None:
+        net = fw.Network(fw.generators.mlp([8, 32, 4]))
+        layers = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+        totals = []
+        for run in (net, layers):
+            with FlopCounterMode(display=False) as counter:
+                run(torch.ones(5, 8, requires_grad=True)).sum().backward()
+            totals.append(counter.get_total_flops())
+        assert totals[0] == totals[1] == 6 * 5 * (8 * 32 + 32 * 4)
 
     def test_inference_uses_no_autograd_function(self) -> None:
         net = network(GRAPH, torch.float32)

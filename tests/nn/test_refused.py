@@ -78,9 +78,14 @@ class TestRefused:
             weight = nn.Parameter(torch.empty_like(net.weight, device="xpu"))
             with pytest.raises(
                 fw.InputError,
-                match=r"x: expected a tensor on the CPU or on a CUDA GPU, got one on xpu.*no kernels for xpu",
+                match=r"x: expected the CPU or a CUDA GPU, got xpu.*no kernels for xpu\. Move",
             ):
                 check_input(x, weight, 9)
+        with pytest.raises(fw.InputError, match=r"device: expected the CPU or a CUDA GPU, got xpu"):
+            fw.Network(GRAPH, device="xpu")
+        if not torch.xpu.is_available():
+            with pytest.raises(AssertionError, match="XPU"):  # torch's own error, which says what is missing
+                fw.Network(GRAPH).to("xpu")
 
     def test_arguments(self) -> None:
         with pytest.raises(fw.GraphError, match=r"graph: expected a freewire Graph, got DiGraph\. Convert it first"):

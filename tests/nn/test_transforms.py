@@ -8,6 +8,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import freewire as fw
 from tests.support.graphs import CASES
@@ -93,3 +94,16 @@ class TestTransforms:
         assert weight.dtype == dtype
         assert weight.isfinite().all()
         assert weight.any()
+
+    @pytest.mark.parametrize("kind", ["meta", "fake"])
+    def test_derivatives_without_memory(self, kind: str) -> None:
+        """Shapes only, as `torch.compile`, FSDP and memory estimates ask for them."""
+        with FakeTensorMode() if kind == "fake" else torch.device("meta"):
+            net = fw.Network(GRAPH)
+            x = torch.zeros(3, 9, requires_grad=True)
+            assert torch.func.jacfwd(net)(x).shape == (3, 5, 3, 9)
+            assert torch.func.hessian(lambda x: net(x).sum())(x).shape == (3, 9, 3, 9)
+            (grad,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
+            grad.sum().backward()
+        assert x.grad.shape == (3, 9)
+        assert net.weight.grad.shape == (GRAPH.num_edges,)

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
+from threading import Thread
 
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 import freewire as fw
 from freewire.ops.autograd import forward_mode_active, gradients, per_sample, requires_gradient, transforms_active
@@ -88,7 +92,7 @@ def test_what_is_active() -> None:
     seen: list[tuple[bool, bool]] = []
 
     def look(x: Tensor) -> Tensor:
-        seen.append((transforms_active(), forward_mode_active()))
+        seen.append((transforms_active(), forward_mode_active(None, x)))
         return x * 2
 
     x = torch.ones(3)
@@ -97,9 +101,37 @@ def test_what_is_active() -> None:
     torch.func.grad(lambda x: look(x).sum())(x)
     torch.func.jvp(look, (x,), (x,))
     torch.func.vmap(torch.func.jacfwd(look))(x)
-    with torch.autograd.forward_ad.dual_level():
-        look(x)
-    assert seen == [(False, False), (True, False), (True, False), (True, True), (True, True), (False, True)]
+    with forward_ad.dual_level():
+        look(x)  # another thread may have opened the level
+        look(forward_ad.make_dual(x, x))
+    assert seen == [*[(False, False)], *[(True, False)] * 2, *[(True, True)] * 2, (False, False), (False, True)]
+
+
+@families
+@pytest.mark.parametrize("other", ["nothing", "dual level", "export"])
+def test_what_another_thread_does_changes_nothing(family: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's dual level and its mark that a program is exported belong to the process."""
+    function, x = FAMILIES[family]
+    leaf = x.clone().requires_grad_()
+    seen: Counter[str] = Counter()
+
+    def work() -> None:
+        seen.update(op_calls(lambda: function(leaf).sum().backward()))
+
+    with ExitStack() as stack:
+        if other == "dual level":
+            stack.enter_context(forward_ad.dual_level())
+        elif other == "export":
+            monkeypatch.setattr(torch.compiler, "_is_exporting_flag", True)
+            monkeypatch.setattr(torch.compiler, "_is_compiling_flag", True)
+        thread = Thread(target=work)
+        thread.start()
+        thread.join()
+    # The operators run, not the reference. Where a program is exported, freewire::network calls freewire::forward.
+    ours = {name for name in seen if name.startswith("freewire::")} - {"freewire::network"}
+    assert len(ours) == 2, ours
+    want = torch.autograd.grad(function(leaf).sum(), leaf)[0]
+    torch.testing.assert_close(leaf.grad, want)
 
 
 def test_a_gradient_is_required() -> None:

@@ -113,8 +113,9 @@ class TestGatedSum:
 
     def test_opcheck(self, device: str) -> None:
         xs, weight, grad_y = draw((2, 3), 2, torch.float32, device)
-        xs, weight = [x.detach() for x in xs], weight.detach()
         ops = torch.ops.freewire
+        torch.library.opcheck(ops.gated_sum.default, (xs, weight, True))  # with its gradients
+        xs, weight = [x.detach() for x in xs], weight.detach()
         for gates in (weight, None):
             torch.library.opcheck(ops.gated_sum.default, (xs, gates, True))
             torch.library.opcheck(ops.gated_sum_backward.default, (grad_y, xs, gates, True, gates is not None))

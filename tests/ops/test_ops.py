@@ -161,6 +161,18 @@ class TestForward:
         arguments = (x, net.weight.detach(), net.bias.detach(), words, header, num_outputs, rows)
         torch.library.opcheck(torch.ops.freewire.forward.default, arguments)
 
+    @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "no_edges"])
+    @pytest.mark.parametrize("checkpoint", [False, True])
+    def test_opcheck_of_the_recorded_operator(self, device: str, case: str, checkpoint: bool) -> None:
+        """`freewire::network`, which exported programs call, has autograd of its own."""
+        net = network(CASES[case]).to(device)
+        x, _ = batch_of(net, 5)
+        words, header, _, num_outputs, tape_rows, *_ = net._placed
+        op = torch.ops.freewire.network.default
+        arguments = (x.requires_grad_(), net.weight, net.bias, words, header, num_outputs, tape_rows, checkpoint)
+        assert_same_bits([op(*arguments).detach()], [net(x).detach()])
+        torch.library.opcheck(op, arguments)
+
 
 class TestBackward:
     @everywhere

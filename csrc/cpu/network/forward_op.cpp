@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// freewire::forward on the CPU: one parallel region of torch's pool, one task per tile of the batch.
+// freewire::forward and freewire::network on the CPU: one parallel region of torch's pool, one task per tile of the
+// batch.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -42,7 +43,16 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& weight, co
   return {y, kept};
 }
 
+// No tape: the operator's autograd, where there is one, calls freewire::forward.
+Tensor network_cpu(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& plan_words,
+                   const std::vector<int64_t>& header, int64_t num_outputs, int64_t, bool) {
+  return std::get<0>(forward_cpu(x, weight, bias, plan_words, header, num_outputs, 0));
+}
+
 }  // namespace
 }  // namespace freewire
 
-STABLE_TORCH_LIBRARY_IMPL(freewire, CPU, m) { m.impl("forward", TORCH_BOX(&freewire::forward_cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(freewire, CPU, m) {
+  m.impl("forward", TORCH_BOX(&freewire::forward_cpu));
+  m.impl("network", TORCH_BOX(&freewire::network_cpu));
+}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// freewire::forward on a GPU: launches on the caller's stream. Nothing waits, so it may be captured into a CUDA graph.
+// freewire::forward and freewire::network on a GPU: launches on the caller's stream. Nothing waits, so it may be
+// captured into a CUDA graph.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -58,7 +59,16 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, const Tensor& weight, c
   return {y, tape};
 }
 
+// No tape: the operator's autograd, where there is one, calls freewire::forward.
+Tensor network_cuda(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& plan_words,
+                    const std::vector<int64_t>& header, int64_t num_outputs, int64_t, bool) {
+  return std::get<0>(forward_cuda(x, weight, bias, plan_words, header, num_outputs, 0));
+}
+
 }  // namespace
 }  // namespace freewire
 
-STABLE_TORCH_LIBRARY_IMPL(freewire, CUDA, m) { m.impl("forward", TORCH_BOX(&freewire::forward_cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(freewire, CUDA, m) {
+  m.impl("forward", TORCH_BOX(&freewire::forward_cuda));
+  m.impl("network", TORCH_BOX(&freewire::network_cuda));
+}
