@@ -208,19 +208,6 @@ def run_packed_plan(
     """
     if program_is_recorded():
         return _recorded(x, weight, bias, packed_plan, header, num_outputs, tape_rows, checkpoint)
-    return _run(x, weight, bias, packed_plan, header, num_outputs, tape_rows, checkpoint)
-
-
-def _run(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    packed_plan: Tensor,
-    header: Sequence[int],
-    num_outputs: int,
-    tape_rows: int,
-    checkpoint: bool,
-) -> Tensor:
     transformed = transforms_active()
     if torch.compiler.is_dynamo_compiling():
         if transformed:
@@ -244,12 +231,24 @@ def _launch_header(x: Tensor, header: Sequence[int]) -> Sequence[int]:
     return header if x.is_cuda else ()
 
 
-def _run_recorded(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+def _run_recorded(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    packed_plan: Tensor,
+    header: Sequence[int],
+    num_outputs: int,
+    tape_rows: int,
+    checkpoint: bool,
+) -> Tensor:
     """``freewire::network``, in a program that is run or recorded once more."""
-    if not transforms_active() and not requires_gradient(x, weight, bias) and not forward_mode_active(x, weight, bias):
+    if forward_mode_active(x, weight, bias):
+        return reference_of_packed_plan(packed_plan, num_outputs)(x, weight, bias)
+    if not transforms_active() and not requires_gradient(x, weight, bias):
         with below_autograd():
-            return _recorded(x, weight, bias, *rest)
-    return _run(x, weight, bias, *rest)
+            return _recorded(x, weight, bias, packed_plan, header, num_outputs, tape_rows, checkpoint)
+    header = _launch_header(x, header)
+    return _Network.apply(x, weight, bias, packed_plan, header, num_outputs, tape_rows, not checkpoint)[0]
 
 
 register_autograd_kernel("network", _run_recorded)
