@@ -1,37 +1,132 @@
 # SPDX-License-Identifier: MIT
-"""Writing files atomically: a reader finds the old file or the new one, never a part of one."""
+"""Writing files atomically: at any time a reader finds the whole old file or the whole new one.
+
+`replacing` writes to a partial file (`freewire.files.partial`) in the folder of the target and renames it at the end.
+Threads, processes, containers and machines may save to one path at once: each writes a partial file of its own, and
+the last to finish determines the contents.
+
+An existing file keeps its permissions, and its owner and group where the process may set them; a new one gets those
+that `open` would give it. Symbolic links are followed. Hard links to the old file keep the old contents; access control
+lists and extended attributes are not copied. A file that may not be written is not replaced, even where its folder
+would allow it. Where the folder allows no new file, a save raises, since writing in place could leave half a file.
+
+A device or a pipe is written to and not replaced, and so is an open file that a path such as /dev/stdout names.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import IO, NamedTuple
+
+from freewire.errors import shown
+from freewire.files.partial import BINARY, can_lock, create_partial, discard, no_folder, remove_stale
+from freewire.files.paths import path_name
+
+__all__ = ["replacing"]
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Replace a file atomically: after an error or an interrupt the old file is still there.
+def replacing(path: str | bytes | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Replace a file atomically: after an error, an interrupt or a crash the old file is still there.
 
     Args:
         path: The file to replace or create.
 
     Yields:
-        A path in the same folder to write to; at the end of the block it is renamed to ``path``.
+        A binary file to write to. At the end of the block it is written to the disk and renamed to ``path``.
 
     Raises:
         FileNotFoundError: The folder does not exist.
+        IsADirectoryError: ``path`` is a folder.
+        PermissionError: The file may not be written, or no file may be created in its folder.
+        OSError: The disk is full, or another error of the system; its ``errno`` says which.
+        InputError: ``path`` is not a path.
+
+    Example:
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "result.txt")
+        >>> with replacing(path) as file:
+        ...     _ = file.write(b"accuracy 0.97")
+        >>> os.listdir(os.path.dirname(path))
+        ['result.txt']
     """
-    path = os.fsdecode(path)
-    partial = f"{path}.{os.getpid()}.partial"
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"path: expected an existing folder, got {folder!r}. Create it first.")
+    target = _find(path_name(path))
+    if target.in_place:
+        with os.fdopen(os.open(target.path, os.O_WRONLY | os.O_TRUNC | BINARY), "wb") as stream:
+            yield stream
+        return
+    partial, file = create_partial(target.path, target.there)
     try:
-        with open(partial, "wb") as file:  # with the caller's umask; some writers make their files private
-            mode = os.fstat(file.fileno()).st_mode
-        yield partial
-        os.chmod(partial, mode)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+        remove_stale(target.path, partial, file)
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        if not can_lock():
+            file.close()  # Windows renames no open file; elsewhere it stays locked until it has been renamed
+        os.replace(partial, target.path)
+    except BaseException:
+        discard(partial, file)
+        raise
+    file.close()
+    _sync_folder(os.path.dirname(target.path) or os.curdir)
+
+
+class _Target(NamedTuple):
+    """Where to write.
+
+    Attributes:
+        path: The file at the end of all symbolic links.
+        there: What is there now; None if nothing is.
+        in_place: Whether it is written to instead of being replaced.
+    """
+
+    path: str
+    there: os.stat_result | None
+    in_place: bool
+
+
+def _find(given: str) -> _Target:
+    """Follow symbolic links, even to a file that does not exist yet, and check what is at their end."""
+    path, there = given, None
+    try:
+        there = os.stat(path)  # raises for a loop of links, and for links that the system does not let us follow
+    except NotADirectoryError:
+        raise no_folder(os.path.dirname(path)) from None
+    except FileNotFoundError:
+        pass
+    if there is not None and stat.S_ISDIR(there.st_mode):
+        raise IsADirectoryError(
+            errno.EISDIR, f"path: expected a file to write, got {shown(given)}, which is a folder. Name a file in it."
+        )
+    if there is not None and not stat.S_ISREG(there.st_mode):
+        return _Target(path, there, True)
+    for _ in range(100):
+        if not os.path.islink(path):
+            break
+        folder = os.path.dirname(path)
+        if os.path.realpath(folder).startswith("/proc/"):  # a file that is open, and may have no name any more
+            return _Target(path, there, True)
+        path = os.path.join(folder, os.readlink(path))
+    else:  # made since os.stat
+        raise OSError(errno.ELOOP, f"path: expected a file to write, got {shown(given)}, a loop of links. Remove it.")
+    if there is not None and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(
+            errno.EACCES,
+            f"path: expected a file that may be written, got {shown(given)}, which is read-only. Change its "
+            "permissions, or choose another name.",
+        )
+    return _Target(path, there, False)
+
+
+def _sync_folder(folder: str) -> None:
+    """Write the new name to the disk, where the system can."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

@@ -12,7 +12,7 @@ import csv
 import io
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -256,7 +256,7 @@ def _numbered(sources: _Ends, targets: _Ends) -> tuple[Sequence[Hashable], IntAr
 # ---------------------------------------------------------------------------------- writing
 
 
-def write_csv(graph: Graph, path: str) -> None:
+def write_csv(graph: Graph, file: IO[bytes]) -> None:
     """Write a graph's edges in the caller's order; GraphError if they do not determine the graph."""
     names = texts(graph.nodes)
     edge_index = graph.edge_index[:, graph.edge_position]
@@ -267,13 +267,14 @@ def write_csv(graph: Graph, path: str) -> None:
         )
     stored = graph.to_data().stored()
     columns = [(field, values[graph.edge_position]) for field, values in stored if field.element == "edge"]
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["source", "target", *(field.name for field, _ in columns)])
-        for begin in range(0, graph.num_edges, CHUNK):
-            part = slice(begin, begin + CHUNK)
-            ends = (map(names.__getitem__, end.tolist()) for end in edge_index[:, part])
-            writer.writerows(zip(*ends, *(_cells(field, values[part]) for field, values in columns), strict=True))
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["source", "target", *(field.name for field, _ in columns)])
+    for begin in range(0, graph.num_edges, CHUNK):
+        part = slice(begin, begin + CHUNK)
+        ends = (map(names.__getitem__, end.tolist()) for end in edge_index[:, part])
+        writer.writerows(zip(*ends, *(_cells(field, values[part]) for field, values in columns), strict=True))
+    text.detach()  # flushes, and leaves the file open
 
 
 def _cells(field: Field, values: NDArray[Any]) -> list[Any]:

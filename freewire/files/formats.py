@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-from freewire.errors import FileFormatError, GraphError
+from freewire.errors import FileFormatError, GraphError, shown
 from freewire.files.atomic import replacing
 from freewire.files.csv_format import read_csv, write_csv
 from freewire.files.graphml import read_graphml, write_graphml
 from freewire.files.json_format import read_json, write_json
+from freewire.files.paths import open_to_read, path_name
 from freewire.graph import Graph
 from freewire.graph.data import GraphData
 
@@ -31,11 +32,11 @@ class Format(NamedTuple):
     Attributes:
         read: Makes arrays from a path (for errors), the file's bytes, and the caller's inputs and outputs; raises
             `FileFormatError` or `GraphError`.
-        write: Writes a graph to a path; raises `GraphError` if the format cannot hold it.
+        write: Writes a graph to an open binary file; raises `GraphError` if the format cannot hold it.
     """
 
     read: Callable[[str, bytes, _Names, _Names], GraphData]
-    write: Callable[[Graph, str], None]
+    write: Callable[[Graph, IO[bytes]], None]
 
 
 #: By suffix in lower case.
@@ -47,7 +48,7 @@ FORMATS = {
 
 
 def read_graph(
-    path: str | os.PathLike[str],
+    path: str | bytes | os.PathLike[str],
     inputs: Iterable[Hashable] | None = None,
     outputs: Iterable[Hashable] | None = None,
     activation: str = "relu",
@@ -75,6 +76,8 @@ def read_graph(
 
     Raises:
         FileNotFoundError: The file does not exist.
+        OSError: The file cannot be read: a `PermissionError`, an `IsADirectoryError` for a folder, ...
+        InputError: ``path`` is not a path, but an open file, for example.
         FileFormatError: The suffix is unknown, or the file is damaged; the message says where.
         GraphError: An undirected graph, or as `Graph.from_networkx`: a cycle, an unknown node, a NaN weight.
 
@@ -86,18 +89,18 @@ def read_graph(
         >>> g.nodes, g.weight.tolist()
         (('x', 'h', 'y'), [0.5, -1.0, 2.0])
     """
-    path = os.fsdecode(path)
-    form = _format(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"path: expected a graph file, got {path!r}, which is not a file. Check the path.")
-    with open(path, "rb") as file:
+    name = path_name(path)
+    form = _format(name)
+    with open_to_read(name, "graph file") as file:
         content = file.read()
-    data = form.read(path, content, inputs, outputs)
+    data = form.read(name, content, inputs, outputs)
     return Graph.from_data(replace(data, default_activation=(activation, output_activation)))
 
 
-def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
+def write_graph(graph: Graph, path: str | bytes | os.PathLike[str]) -> None:
     """Write a graph to a file from which `read_graph` makes an equal one; an interrupted write keeps any older file.
+
+    Any number of threads and processes may write to one path at once, and read it: it is whole at all times.
 
     - ``.json``: networkx's node-link format of `Graph.to_networkx`, with a list "edges". It holds every graph.
       Infinite weights are ``Infinity``, as Python's own JSON reader and writer have them.
@@ -110,10 +113,12 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
     Args:
         graph: The graph. In CSV and GraphML its names must be only strings (at least one of which does not look like
             an integer) or only integers; in JSON str, int, float, bool or tuples of them.
-        path: The file. Its suffix, in lower or upper case, names the format.
+        path: The file. Its suffix, in lower or upper case, names the format. An existing file keeps its permissions.
 
     Raises:
         FileNotFoundError: The folder does not exist.
+        OSError: The file cannot be written: a `PermissionError`, an `IsADirectoryError`, a full disk, ...
+        InputError: ``path`` is not a path, but an open file, for example.
         FileFormatError: The suffix is unknown.
         GraphError: The format cannot hold the graph or its node names.
 
@@ -129,13 +134,13 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
             f"graph: expected a freewire Graph, got {type(graph).__name__}. Use Graph.from_networkx, or fw.save for a "
             "Network."
         )
-    form = _format(os.fsdecode(path))
-    with replacing(path) as partial:
-        form.write(graph, partial)
+    form = _format(path_name(path))
+    with replacing(path) as file:
+        form.write(graph, file)
 
 
-def _format(path: str) -> Format:
-    suffix = os.path.splitext(path)[1].lower()
+def _format(name: str) -> Format:
+    suffix = os.path.splitext(name)[1].lower()
     if suffix not in FORMATS:
-        raise FileFormatError(f"path: expected a name that ends in {', '.join(FORMATS)}, got {path!r}. Rename it.")
+        raise FileFormatError(f"path: expected a name that ends in {', '.join(FORMATS)}, got {shown(name)}. Rename it.")
     return FORMATS[suffix]

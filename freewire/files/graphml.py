@@ -11,7 +11,7 @@ entities, which expansion bombs and references to other files need.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 from xml.parsers import expat
 
 import networkx as nx
@@ -51,10 +51,10 @@ def read_graphml(
     return read_networkx(reader.graph(), inputs, outputs)
 
 
-def write_graphml(graph: Graph, path: str) -> None:
+def write_graphml(graph: Graph, file: IO[bytes]) -> None:
     """Write a graph; GraphError for node names that a reader would not restore."""
     texts(graph.nodes)
-    nx.write_graphml_xml(graph.to_networkx(), path)
+    nx.write_graphml_xml(graph.to_networkx(), file)
 
 
 class _Reader:

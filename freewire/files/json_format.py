@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable
-from typing import Any
+from typing import IO, Any
 
 import networkx as nx
 
@@ -57,7 +57,7 @@ def read_json(
     return read_networkx(G, inputs, outputs)
 
 
-def write_json(graph: Graph, path: str) -> None:
+def write_json(graph: Graph, file: IO[bytes]) -> None:
     """Write a graph; GraphError for node names that a reader would not restore."""
     G = graph.to_networkx()  # noqa: N806
     names = [encodable(name, GraphError) for name in graph.nodes]
@@ -79,8 +79,7 @@ def write_json(graph: Graph, path: str) -> None:
         "nodes": [{"id": text[name], **data} for name, data in G.nodes(data=True)],
         "edges": edges,
     }
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(json.dumps(document))  # json.dump is far slower
+    file.write(json.dumps(document).encode())  # json.dump is far slower
 
 
 def _parse(path: str, data: bytes) -> Any:

@@ -20,36 +20,44 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from freewire.errors import FileFormatError, InputError
+from freewire.errors import FileFormatError, InputError, cut, shown
 from freewire.files.atomic import replacing
 from freewire.files.names import decoded, encodable
+from freewire.files.paths import open_to_read, path_name
 from freewire.graph import Graph
 from freewire.graph.arguments import MAX_NODES
 from freewire.graph.data import GraphData
 from freewire.graph.fields import FIELDS
 from freewire.nn.network import Network
+from freewire.nn.tensor_file import read_header, read_tensors, write_tensors
 from freewire.ops.dtypes import check_dtype
 
 __all__ = ["load", "save"]
 
 _FORMAT = "freewire network 1"
+#: All that a file is read for.
+_TENSORS = {"weight", "bias", "edge_index", "inputs", "outputs", "names", "name_ends"} | {
+    field.name for field in FIELDS if field.role == "wiring"
+}
 
 
-def save(net: Network, path: str | os.PathLike[str]) -> None:
+def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
     """Write a network, wiring and weights, to one file; an interrupted write leaves any older file whole.
+
+    Any number of threads and processes may save to one path at once, and load from it: the file is whole at all times.
 
     Args:
         net: The network. Its node names must be str, int, float, bool or tuples of them.
-        path: The file to write; ``.fw.safetensors`` or ``.safetensors`` is the usual suffix.
+        path: The file to write; ``.fw.safetensors`` or ``.safetensors`` is the usual suffix. An existing file keeps
+            its permissions, a symbolic link is followed, and a device or a pipe is written to.
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        InputError: A node name of another type; or ``net`` is not a network, is on the meta device or has weights of
-            another type.
+        OSError: The file cannot be written: a `PermissionError`, an `IsADirectoryError`, a full disk, ...
+        InputError: A node name of another type; ``net`` is not a network, is on the meta device or has weights of
+            another type; or ``path`` is not a path, but an open file, for example.
 
     Example:
         >>> import freewire as fw, tempfile, os
@@ -66,25 +74,25 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     if net.weight.is_meta:
         raise InputError("net: expected weights, got a network on the meta device, which has none. Load them first.")
     graph = net.graph
-    tensors: dict[str, Tensor] = {
-        "weight": net.weight.detach(),
-        "edge_index": _tensor(graph.edge_index),
-        "inputs": _tensor(graph.input_index),
-        "outputs": _tensor(graph.output_index),
-        **{field.name: _tensor(array) for field, array in graph.to_data().stored() if field.role == "wiring"},
+    tensors: dict[str, Any] = {
+        "weight": net.weight,
+        "edge_index": graph.edge_index,
+        "inputs": graph.input_index,
+        "outputs": graph.output_index,
+        **{field.name: array for field, array in graph.to_data().stored() if field.role == "wiring"},
     }
     if net.bias is not None:
-        tensors["bias"] = net.bias.detach()
+        tensors["bias"] = net.bias
     if not isinstance(graph.nodes, range):
         texts = [json.dumps(encodable(name)).encode() for name in graph.nodes]
-        tensors["names"] = _tensor(np.frombuffer(b"".join(texts), np.uint8))
-        tensors["name_ends"] = _tensor(np.cumsum([len(text) for text in texts]))
+        tensors["names"] = np.frombuffer(b"".join(texts), np.uint8)
+        tensors["name_ends"] = np.cumsum([len(text) for text in texts], dtype=np.int64)
     metadata = {"format": _FORMAT, "nodes": str(graph.num_nodes), "checkpoint": str(int(net.checkpoint))}
-    with replacing(path) as partial:
-        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
+    with replacing(path) as file:
+        write_tensors(file, tensors, metadata)
 
 
-def load(path: str | os.PathLike[str], device: torch.device | str | None = None) -> Network:
+def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None = None) -> Network:
     """Read a network that `save` wrote. Nothing in the file is executed, whoever wrote it.
 
     Args:
@@ -93,33 +101,35 @@ def load(path: str | os.PathLike[str], device: torch.device | str | None = None)
 
     Raises:
         FileNotFoundError: The file does not exist.
+        OSError: The file cannot be read: a `PermissionError`, an `IsADirectoryError` for a folder, ...
+        InputError: ``path`` is not a path, but an open file, for example.
         FileFormatError: The file is cut short, changed, of a later version, or not freewire's.
     """
-    path = os.fsdecode(path)
+    name = path_name(path)
     device = torch.device("cpu" if device is None else device)  # raises here: a wrong one is not the file's fault
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"path: expected a freewire file, got {path!r}, which is not a file. Check the path.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            found = metadata.get("format", "no format of its own")
-            if found != _FORMAT:
-                raise FileFormatError(
-                    f"{path}: expected a {_FORMAT!r} file, got {found!r}. "
-                    "Load files that fw.save wrote, with the same or a newer freewire."
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, RuntimeError) as error:
+    with open_to_read(name, "freewire file") as file:
+        try:
+            header = read_header(file)
+            found = header.metadata.get("format", "no format of its own")
+            if found == _FORMAT:
+                tensors = read_tensors(file, header, _TENSORS)
+        except (ValueError, RecursionError) as error:
+            raise FileFormatError(
+                f"{name}: expected a whole safetensors file, got one that cannot be read ({cut(error)}). "
+                "It is cut short or not a freewire file: save it again."
+            ) from error
+    if found != _FORMAT:
         raise FileFormatError(
-            f"{path}: expected a whole safetensors file, got one that cannot be read ({error}). "
-            "It is cut short or not a freewire file: save it again."
-        ) from error
+            f"{name}: expected a {_FORMAT!r} file, got {shown(found)}. "
+            "Load files that fw.save wrote, with the same or a newer freewire."
+        )
+    metadata = header.metadata
     try:
         return _network(metadata, tensors, device)
     except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise FileFormatError(
-            f"{path}: expected the contents of a freewire network, got something else "
-            f"({type(error).__name__}: {error}). The file has been changed or damaged: save it again."
+            f"{name}: expected the contents of a freewire network, got something else "
+            f"({type(error).__name__}: {cut(error)}). The file has been changed or damaged: save it again."
         ) from error
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from freewire.ops import network as network_ops
+from tests.support.storage import no_fsync as no_fsync
 
 
 @pytest.fixture(params=["as_on_a_cpu", "as_on_a_gpu"])

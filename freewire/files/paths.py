@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Paths from callers: what counts as one, and opening a file that is to be read."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from typing import IO, Any
+
+from freewire.errors import InputError, shown
+
+
+def path_name(path: Any) -> str:
+    """Convert a caller's path to text, as `os.fsdecode` does.
+
+    Args:
+        path: A str, bytes or `os.PathLike`. Bytes that are not UTF-8 become lone surrogates, as everywhere in Python.
+
+    Raises:
+        InputError: It is of another type, such as an open file or None, or no file can have that name.
+    """
+    try:
+        name = os.fsdecode(path)
+        os.fsencode(name)
+    except TypeError:
+        if hasattr(path, "read") or hasattr(path, "write"):
+            got = "an open file"
+            remedy = "Pass its name. For one in memory, use a file in a tempfile.TemporaryDirectory."
+        else:
+            got, remedy = type(path).__name__, "Pass the name of a file."
+        raise InputError(f"path: expected a str, bytes or os.PathLike, got {got}. {remedy}") from None
+    except UnicodeError:
+        raise InputError(
+            f"path: expected a name that the file system can store, got {shown(path)}. Rename the file."
+        ) from None
+    if not name or "\0" in name:
+        raise InputError(f"path: expected a name without null characters, got {shown(path)}. Name a file.")
+    return name
+
+
+def open_to_read(name: str, kind: str) -> IO[bytes]:
+    """Open a regular file, unbuffered, or read a pipe to its end.
+
+    Nothing is mapped into memory: another program may shorten the file at any time, and a process that then touches a
+    map of it is killed.
+
+    Args:
+        name: Of the file.
+        kind: What the caller expects, for messages: "graph file".
+
+    Returns:
+        A file at its beginning, which can seek.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        IsADirectoryError: It is a folder.
+        PermissionError: It may not be read.
+        OSError: It is a device or a socket.
+    """
+    try:
+        file = open(name, "rb", buffering=0)  # noqa: SIM115 (returned open)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            errno.ENOENT, f"path: expected a {kind}, got {shown(name)}, which is not a file. Check the path."
+        ) from None
+    except IsADirectoryError:
+        raise IsADirectoryError(
+            errno.EISDIR, f"path: expected a {kind}, got {shown(name)}, which is a folder. Name a file in it."
+        ) from None
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISREG(mode):
+            return file
+        with file:
+            if stat.S_ISFIFO(mode):
+                return io.BytesIO(file.readall())
+        raise OSError(  # /dev/zero never ends
+            errno.EINVAL, f"path: expected a {kind}, got {shown(name)}, which is a device. Copy its contents to a file."
+        )
+    except BaseException:
+        file.close()
+        raise
