@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import IO, NamedTuple
 
 from freewire.errors import FileFormatError, GraphError, shown
 from freewire.files.atomic import replacing
+from freewire.files.compression import compressed, decompress
 from freewire.files.csv_format import read_csv, write_csv
 from freewire.files.graphml import read_graphml, write_graphml
 from freewire.files.json_format import read_json, write_json
@@ -39,12 +41,13 @@ class Format(NamedTuple):
     write: Callable[[Graph, IO[bytes]], None]
 
 
-#: By suffix in lower case.
+#: By suffix in lower case. Each may be followed by `GZIP`.
 FORMATS = {
     ".graphml": Format(read_graphml, write_graphml),
     ".csv": Format(read_csv, write_csv),
     ".json": Format(read_json, write_json),
 }
+GZIP = ".gz"
 
 
 def read_graph(
@@ -63,6 +66,8 @@ def read_graph(
       occurrence.
     - ``.graphml``: directed, as networkx, Gephi, igraph and yEd write it; a node's name is its id.
     - ``.json``: networkx's node-link format, with a list "edges" or "links".
+    - ``.csv.gz``, ``.graphml.gz``, ``.json.gz``: the same, compressed by gzip. A file that decompresses to more than
+      100 times its size (and more than 16 MiB), or to more than 2 GiB, is refused: decompress it first.
 
     In CSV and GraphML, names are integers if all of them are integers of 64 bits as Python writes them, else strings.
     Attributes mean what they do in `Graph.from_networkx`; others are ignored.
@@ -90,9 +95,11 @@ def read_graph(
         (('x', 'h', 'y'), [0.5, -1.0, 2.0])
     """
     name = path_name(path)
-    form = _format(name)
+    form, is_compressed = _format(name)
     with open_to_read(name, "graph file") as file:
         content = file.read()
+    if is_compressed:
+        content = decompress(name, content)
     data = form.read(name, content, inputs, outputs)
     return Graph.from_data(replace(data, default_activation=(activation, output_activation)))
 
@@ -109,6 +116,7 @@ def write_graph(graph: Graph, path: str | bytes | os.PathLike[str]) -> None:
       more than its edges raises: one with biases, isolated nodes, other inputs and outputs than the nodes of in-degree
       and out-degree 0, other functions than ``relu`` (``linear`` at outputs) and ``sum``, or nodes in an order that a
       reader would not restore.
+    - ``.csv.gz``, ``.graphml.gz``, ``.json.gz``: the same, compressed by gzip; equal graphs make equal files.
 
     Args:
         graph: The graph. In CSV and GraphML its names must be only strings (at least one of which does not look like
@@ -134,13 +142,20 @@ def write_graph(graph: Graph, path: str | bytes | os.PathLike[str]) -> None:
             f"graph: expected a freewire Graph, got {type(graph).__name__}. Use Graph.from_networkx, or fw.save for a "
             "Network."
         )
-    form = _format(path_name(path))
-    with replacing(path) as file:
-        form.write(graph, file)
+    form, is_compressed = _format(path_name(path))
+    with replacing(path) as file, compressed(file) if is_compressed else nullcontext(file) as stream:
+        form.write(graph, stream)
 
 
-def _format(name: str) -> Format:
-    suffix = os.path.splitext(name)[1].lower()
+def _format(name: str) -> tuple[Format, bool]:
+    """The format that a file's name ends in, and whether it is compressed."""
+    stem, suffix = os.path.splitext(name.lower())
+    is_compressed = suffix == GZIP
+    if is_compressed:
+        suffix = os.path.splitext(stem)[1]
     if suffix not in FORMATS:
-        raise FileFormatError(f"path: expected a name that ends in {', '.join(FORMATS)}, got {shown(name)}. Rename it.")
-    return FORMATS[suffix]
+        raise FileFormatError(
+            f"path: expected a name that ends in {', '.join(FORMATS)}, or one of these and {GZIP}, got {shown(name)}. "
+            "Rename it."
+        )
+    return FORMATS[suffix], is_compressed

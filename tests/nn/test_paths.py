@@ -147,7 +147,7 @@ class TestErrors:
 class TestPipes:
     """A pipe is written to, and read to its end."""
 
-    @pytest.mark.parametrize("name", ["g.json", "g.csv", "g.graphml"])
+    @pytest.mark.parametrize("name", ["g.json", "g.csv", "g.csv.gz", "g.graphml"])
     def test_graphs(self, name, tmp_path):
         os.mkfifo(tmp_path / name)
         g = fw.generators.mlp([2, 3, 2])

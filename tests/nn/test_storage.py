@@ -60,13 +60,13 @@ wirings = {net.graph.num_nodes: net.graph for net in nets}
 def check(k):
     net = fw.load(f"{folder}/net")
     assert (net.weight == len(net.graph.outputs)).all()
-    for ending in ("json", "csv"):
+    for ending in ("json", "csv.gz"):
         g = fw.read_graph(f"{folder}/g.{ending}")
         assert g.num_edges == wirings[g.num_nodes].num_edges
 
 def save(k):
     fw.save(nets[k], f"{folder}/net")
-    for ending in ("json", "csv"):
+    for ending in ("json", "csv.gz"):
         fw.write_graph(nets[k].graph, f"{folder}/g.{ending}")
 
 def repeat(function, k):
@@ -107,7 +107,7 @@ for k, net in enumerate(nets, 1):
 print("ready", flush=True)
 for net in itertools.cycle(nets):
     fw.save(net, f"{folder}/net")
-    for ending in ("json", "csv", "graphml"):
+    for ending in ("json", "csv", "graphml.gz"):
         fw.write_graph(net.graph, f"{folder}/g.{ending}")
 """
 
@@ -144,13 +144,13 @@ class TestOverwritten:
 @pytest.mark.slow
 def test_saving_and_reading_at_once(tmp_path):
     finish(start(AT_ONCE, tmp_path, 0.8))
-    assert sorted(os.listdir(tmp_path)) == ["g.csv", "g.json", "net"]
+    assert sorted(os.listdir(tmp_path)) == ["g.csv.gz", "g.json", "net"]
 
 
 @pytest.mark.nightly
 def test_saving_and_reading_at_once_for_long(tmp_path):
     finish(start(AT_ONCE, tmp_path, 30))
-    assert sorted(os.listdir(tmp_path)) == ["g.csv", "g.json", "net"]
+    assert sorted(os.listdir(tmp_path)) == ["g.csv.gz", "g.json", "net"]
 
 
 @pytest.mark.nightly
@@ -159,7 +159,7 @@ def test_killed_at_any_moment(tmp_path):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     moments = random.Random(seed)
-    names = ["g.csv", "g.graphml", "g.json", "net"]
+    names = ["g.csv", "g.graphml.gz", "g.json", "net"]
     left = 0
     for _ in range(20):
         with start(ENDLESS, tmp_path) as process:
