@@ -26,12 +26,13 @@ from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from progress import Progress
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 import freewire as fw
+from freewire.files import replacing
 
 CANVAS, SIDE, CLASSES = (
     64,
@@ -228,7 +229,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     images, labels = test_painter.named(test_count)
     accuracy = (predict(classifier, images) == labels).float().mean()
     weights = options.out / "classifier.safetensors"
-    save_file(classifier.state_dict(), weights)
+    with replacing(weights) as file:
+        file.write(save(classifier.state_dict()))
     print(f"The classifier is right about {accuracy:.1%} of {test_count} canvases of one digit.")
 
     from_file, from_scratch = (PixelClassifier(build(options.seed, features_only=True)) for _ in range(2))

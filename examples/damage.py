@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 import freewire as fw
+from freewire.files import replacing
 
 CLASSES, SIDE = 10, 64  # side of the enlarged digits in pixels; the network halves it five times
 NODES, CHANNELS = 16, 16  # nodes per stage; channels of the first stage (doubled twice)
@@ -115,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     figure = result.plot()
     figure.suptitle(f"Damage to a RandWire that reads {result.baseline:.1%} of {result.count:.0f} digits")
     figure.savefig(options.out / "damage.png", dpi=130)
-    (options.out / "damage.json").write_text(json.dumps(result.to_dict(), indent=1) + "\n")
+    with replacing(options.out / "damage.json") as file:
+        file.write(json.dumps(result.to_dict(), indent=1).encode() + b"\n")
     print(f"\nWritten to {options.out}/: damage.png, and every measurement as damage.json")
 
 

@@ -10,7 +10,18 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_checkouts", "add_destinations", "checkout", "destinations", "header", "spelled", "write_json"]
+from freewire.files import replacing
+
+__all__ = [
+    "add_checkouts",
+    "add_destinations",
+    "checkout",
+    "destinations",
+    "header",
+    "spelled",
+    "write_json",
+    "write_text",
+]
 
 
 def spelled(module: str, arguments: Sequence[str] | None, names: Collection[str] = ()) -> str:
@@ -40,8 +51,14 @@ def header(machine: dict[str, Any]) -> str:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write results, creating the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=1) + "\n")
     print(f"\nwritten to {path}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file; if the command is killed meanwhile, any older file is still there."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def add_destinations(parser: argparse.ArgumentParser) -> None:

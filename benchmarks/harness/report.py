@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import randwire_table
+from benchmarks.harness.command import write_text
 from benchmarks.harness.plots import density_plot, scaling_plot
 from benchmarks.harness.table import cell, place
 
@@ -199,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name in results:
             draw(results[name], options.docs / "img")
     path = options.docs / "benchmarks.md"
-    path.write_text(page(results))
+    write_text(path, page(results))
     print(f"written to {path}")
 
 

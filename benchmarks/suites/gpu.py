@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 import freewire as fw
-from benchmarks.harness.command import write_json
+from benchmarks.harness.command import write_json, write_text
 from benchmarks.harness.correctness import WrongResultError
 from benchmarks.harness.health import conclude
 from benchmarks.harness.machine import describe, describe_gpu
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             machine["gpu_at_end"] = describe_gpu()
             torch.cuda.empty_cache()
         write_json(options.out / f"{chip}.json", content)
-        (options.out / f"{chip}.md").write_text(markdown(content))
+        write_text(options.out / f"{chip}.md", markdown(content))
         minutes = (time.monotonic() - started) / 60
         print(f"{workload.name}, {workload.batch}: {minutes:.1f} minutes", flush=True)
     print(markdown(content))

@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.harness.command import write_text
+
 __all__ = [
     "ARCHITECTURES",
     "PAGE",
@@ -173,7 +175,7 @@ def main() -> None:
     spilling = {name for report in reports.values() for name, each in report.items() if each.spilled}
     if spilling:
         sys.exit(f"kernels: expected none to spill registers, got {', '.join(sorted(spilling))}.")
-    PAGE.write_text(page(reports, nvcc_version()))
+    write_text(PAGE, page(reports, nvcc_version()))
 
 
 if __name__ == "__main__":
