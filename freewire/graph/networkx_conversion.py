@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Graphs from and to networkx, whose attributes of nodes and edges become arrays and back; time is linear in both."""
+"""Graphs from and to networkx, whose attributes of nodes and edges become arrays and back; time is linear in both.
+
+`write_networkx` marks every node: inputs and outputs with their position, all nodes with whether they are hidden. So
+`read_networkx` can tell a node that was added to such a graph since from one that was a constant or dead before.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +14,27 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from freewire.errors import GraphError
+from freewire.errors import GraphError, cut, shown
 from freewire.graph import arguments as read
-from freewire.graph.arguments import FloatArray
+from freewire.graph.arguments import NAMES_SHOWN, FloatArray
 from freewire.graph.data import GraphData
 from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, Field
 
 #: Node attributes that hold a node's position among the inputs and outputs; nobody's data has these names by chance.
 INPUT_MARK, OUTPUT_MARK = "freewire_input", "freewire_output"
+#: Node attribute of all nodes of an exported graph: whether a node is neither input nor output.
+HIDDEN_MARK = "freewire_hidden"
 #: The attributes that `read_networkx` reads.
-NODE_ATTRIBUTES = (*(field.name for field in NODE_FIELDS), INPUT_MARK, OUTPUT_MARK)
+NODE_ATTRIBUTES = (*(field.name for field in NODE_FIELDS), INPUT_MARK, OUTPUT_MARK, HIDDEN_MARK)
 EDGE_ATTRIBUTES = tuple(field.name for field in EDGE_FIELDS)
 
 
 def check_directed(G: Any, argument: str, remedy: str) -> None:  # noqa: N803 (networkx's own name for it)
     """Raise `GraphError` unless it is a directed networkx graph."""
     if not isinstance(G, nx.Graph) or not G.is_directed():
-        raise GraphError(f"{argument}: expected a networkx DiGraph or MultiDiGraph, got {type(G).__name__}. {remedy}")
+        raise GraphError(
+            f"{argument}: expected a networkx DiGraph or MultiDiGraph, got {cut(type(G).__name__)}. {remedy}"
+        )
 
 
 def check_dag(dag: Any) -> None:
@@ -46,8 +54,8 @@ def read_networkx(
     check_directed(G, "G", "Give every edge a direction first.")
     names = tuple(G.nodes)
     index = {name: i for i, name in enumerate(names)}
-    inputs = _marked(G, INPUT_MARK) if inputs is None else inputs
-    outputs = _marked(G, OUTPUT_MARK) if outputs is None else outputs
+    inputs = _marked(G, INPUT_MARK, G.in_degree) if inputs is None else inputs
+    outputs = _marked(G, OUTPUT_MARK, G.out_degree) if outputs is None else outputs
     if inputs is None:
         inputs = [name for name, degree in G.in_degree if degree == 0]
     input_index = read.lookup(inputs, names, index, "inputs")
@@ -65,12 +73,12 @@ def read_networkx(
         outputs=None if outputs is None else read.lookup(outputs, names, index, "outputs"),
         fields={
             **{
-                field.name: _attributes(field, on_edges, lambda e: f"edge {edges[e][0]!r} -> {edges[e][1]!r}")
+                field.name: _attributes(field, on_edges, lambda e: f"edge {shown(edges[e][0])} -> {shown(edges[e][1])}")
                 for field in EDGE_FIELDS
             },
             **{
                 field.name: _attributes(
-                    field, computed if field.role == "wiring" else nodes, lambda i: f"node {names[i]!r}"
+                    field, computed if field.role == "wiring" else nodes, lambda i: f"node {shown(names[i])}"
                 )
                 for field in NODE_FIELDS
             },
@@ -92,25 +100,68 @@ def _attributes(
                 values[i] = field.parse(data[field.name])
             except (ValueError, TypeError, OverflowError):
                 raise GraphError(
-                    f"{field.name} of {show_element(i)}: expected {field.expected}, got {data[field.name]!r}. "
+                    f"{field.name} of {show_element(i)}: expected {field.expected}, got {shown(data[field.name])}. "
                     "Correct it or omit the attribute."
                 ) from None
     return values
 
 
-def _marked(G: Any, mark: str) -> list[Hashable] | None:  # noqa: N803
-    """Nodes in the order of their attribute ``mark``, without those of False; None where no node has the attribute."""
-    marked = [(value, name) for name, value in G.nodes(data=mark) if value is not None]
+def _marked(G: Any, mark: str, degree: Any) -> list[Hashable] | None:  # noqa: N803
+    """Nodes in the order of their attribute ``mark``, without those of False; None where no node has the attribute.
+
+    Args:
+        G: The graph.
+        mark: `INPUT_MARK` or `OUTPUT_MARK`.
+        degree: The degrees at which a node without marks would be an input, or an output: 0.
+    """
+    marked = [
+        (bool(value) if isinstance(value, np.bool_) else value, name)
+        for name, value in G.nodes(data=mark)
+        if value is not None
+    ]
     if not marked:
         return None
     found = [(value, name) for value, name in marked if value is not False]
+    by_position: dict[Any, Hashable] = {}
     for value, name in found:
-        if not isinstance(value, int | float | np.number):
+        if not isinstance(value, int | float | np.number) or value != value:
             raise GraphError(
-                f"{mark} of node {name!r}: expected a number that gives its position, got {value!r}. "
+                f"{mark} of node {shown(name)}: expected a number that gives its position, got {shown(value)}. "
                 "Correct it, or remove the attribute and pass inputs= and outputs=."
             )
+        if value in by_position and not all(value is True for value, _ in found):
+            raise GraphError(
+                f"{mark}: expected a position for each node, got {shown(value)} at "
+                f"{shown(by_position[value])} and {shown(name)}. "
+                "Pass inputs= and outputs=, or combine graphs with Graph.union."
+            )
+        by_position[value] = name
+    _check_added(G, mark, degree)
+    if mark == INPUT_MARK and (fed := [name for _, name in found if degree[name]]):
+        raise GraphError(
+            f"{mark}: expected nodes without in-edges, got {shown(fed[0])} (in-degree {degree[fed[0]]}). Remove "
+            "those edges, or pass inputs= and outputs=."
+        )
     return [name for _, name in sorted(found, key=lambda item: item[0])]
+
+
+def _check_added(G: Any, mark: str, degree: Any) -> None:  # noqa: N803
+    """Refuse nodes that look like inputs (outputs) and were added to a graph whose inputs (outputs) are marked."""
+    exported = any(value is not None for _, value in G.nodes(data=HIDDEN_MARK))
+    known: tuple[str, ...] = (INPUT_MARK, OUTPUT_MARK, HIDDEN_MARK)
+    if not exported:  # marked by hand, or exported by an early version: computed nodes had an activation at least
+        known += tuple(field.name for field in NODE_FIELDS)
+    added = [
+        name for name, count in degree if not count and all(G.nodes[name].get(attribute) is None for attribute in known)
+    ]
+    if added:
+        whats, edges = ("inputs", "in-edges") if mark == INPUT_MARK else ("outputs", "out-edges")
+        listed = ", ".join(map(shown, added[:NAMES_SHOWN])) + (", ..." if len(added) > NAMES_SHOWN else "")
+        raise GraphError(
+            f"{mark}: expected it at every node without {edges} that was added to a graph with marked {whats}, got "
+            f"none at {listed}. Set it to the node's position, or to False for a node that is not one of the {whats}; "
+            f"or pass {whats}=."
+        )
 
 
 #: The fields that ``learnt`` replaces, in the order of its pairs.
@@ -150,8 +201,9 @@ def write_networkx(
             G.nodes[names[end]][mark] = place
     if not inputs:  # or the nodes without in-edges would become inputs
         nx.set_node_attributes(G, False, INPUT_MARK)
-    is_input = set(inputs)
+    is_input, is_end = set(inputs), {*inputs, *outputs}
     for i, node in enumerate(names):
+        G.nodes[node][HIDDEN_MARK] = i not in is_end
         if i not in is_input:
             G.nodes[node].update(attributes("node", i))
     for e, (u, v) in enumerate(zip(data.src.tolist(), data.dst.tolist(), strict=True)):

@@ -39,10 +39,13 @@ class TestExport:
         assert type(G) is nx.DiGraph
         assert not G.graph
         assert dict(G.nodes(data=True)) == {
-            0: {"freewire_input": 0},
-            1: {"activation": "relu", "aggregation": "sum", "bias": 1.0},
-            2: {"activation": "linear", "aggregation": "sum", "bias": 2.0, "freewire_output": 0},
-        }
+            0: {"freewire_input": 0, "freewire_hidden": False},
+            1: {"activation": "relu", "aggregation": "sum", "bias": 1.0, "freewire_hidden": True},
+            2: {
+                "activation": "linear", "aggregation": "sum", "bias": 2.0,
+                "freewire_output": 0, "freewire_hidden": False,
+            },
+        }  # fmt: skip
         assert list(G.edges(data=True)) == [
             (0, 1, {"weight": 3.0, "sign": -1}),
             (0, 2, {"weight": 1.0, "frozen": True}),
