@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from freewire.errors import GraphError
+from freewire.errors import GraphError, shown
 from freewire.generators.draws import Draws, count
 from freewire.graph import Graph
 from freewire.graph.data import GraphData
@@ -70,7 +70,8 @@ def attach_io(
     num_outputs = count("num_outputs", num_outputs, 1, "number of outputs")
     if fan_in is not None and count("fan_in", fan_in, 1, "number of inputs per node") > num_inputs:
         raise GraphError(
-            f"fan_in: expected at most num_inputs={num_inputs}, got {fan_in}. Lower it, or omit it to read all inputs."
+            f"fan_in: expected at most num_inputs={shown(num_inputs)}, got {shown(fan_in)}. Lower it, or "
+            "omit it to read all inputs."
         )
     draws = Draws(seed)
 

@@ -20,7 +20,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from freewire.errors import GraphError
+from freewire.errors import GraphError, shown
 from freewire.generators.draws import Draws, Integers, count
 
 Edges = tuple[Integers, Integers]  # the smaller and the larger end of each edge
@@ -61,7 +61,7 @@ def erdos_renyi_dag(n: int, p: float, seed: int | None = None, connected: bool =
         larger = np.searchsorted(first_pair, pair, side="right") - 1
         return pair - first_pair[larger], larger
 
-    return _connected_dag(n, draw, connected, tries, f"n={n}, p={p}")
+    return _connected_dag(n, draw, connected, tries, f"n={shown(n)}, p={p}")
 
 
 def barabasi_albert_dag(n: int, m: int, seed: int | None = None) -> nx.DiGraph:
@@ -88,7 +88,7 @@ def barabasi_albert_dag(n: int, m: int, seed: int | None = None) -> nx.DiGraph:
         ([0, 1, 2, 3, 4], 135)
     """
     m = count("m", m, 1, "number of edges of each added node")
-    n = count("n", n, m + 1, f"number of nodes, above m={m}")
+    n = count("n", n, m + 1, f"number of nodes, above m={shown(m)}")
     draws = Draws(seed)
     src = list(range(m))  # node m reads the first m: there are no degrees yet, and it needs m of them
     ends = [*range(m), *[m] * m]  # both ends of each edge, so a uniform entry is a node drawn by degree
@@ -132,8 +132,8 @@ def watts_strogatz_dag(
     """
     k, p = count("k", k, 2, "even number of neighbours"), _probability(p)
     if k % 2:
-        raise GraphError(f"k: expected an even number, got {k}. Each node has k / 2 neighbours on either side.")
-    n = count("n", n, k + 1, f"number of nodes, above k={k}")
+        raise GraphError(f"k: expected an even number, got {shown(k)}. Each node has k / 2 neighbours on either side.")
+    n = count("n", n, k + 1, f"number of nodes, above k={shown(k)}")
     draws = Draws(seed)
     distance, near = np.divmod(np.arange(n * (k // 2), dtype=np.int64), n)
     ring = (near + distance + 1) % n
@@ -158,7 +158,7 @@ def watts_strogatz_dag(
             far[edge] = w
         return np.minimum(near, far), np.maximum(near, far)
 
-    return _connected_dag(n, draw, connected, tries, f"n={n}, k={k}, p={p}")
+    return _connected_dag(n, draw, connected, tries, f"n={shown(n)}, k={shown(k)}, p={p}")
 
 
 def _dag(n: int, smaller: Integers, larger: Integers) -> nx.DiGraph:
@@ -185,5 +185,5 @@ def _connected_dag(n: int, draw: Callable[[], Edges], connected: bool, tries: in
 
 def _probability(p: Any) -> float:
     if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= float(p) <= 1:
-        raise GraphError(f"p: expected a probability from 0 to 1, got {p!r}. Choose one in that range.")
+        raise GraphError(f"p: expected a probability from 0 to 1, got {shown(p)}. Choose one in that range.")
     return float(p)

@@ -8,13 +8,13 @@ the chunk sizes and the thresholds are part of what must not change: the golden 
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from freewire.errors import GraphError
+from freewire.errors import GraphError, shown
+from freewire.graph.arguments import MAX_NODES, whole
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -25,11 +25,14 @@ _LONGEST_GAP = 1 << 16  # the most trials that one draw of `successes` skips
 _GAPS = 1 << 12  # the most draws that `successes` makes at a time
 
 
-def count(name: str, value: Any, least: int, what: str) -> int:
-    """Check that argument ``name`` is an integer of at least ``least``; an error asks for the ``what``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise GraphError(f"{name}: expected an integer of at least {least}, got {value!r}. Pass the {what}.")
-    return int(value)
+def count(name: str, value: Any, least: int, what: str, most: int | None = MAX_NODES - 1) -> int:
+    """Check that argument ``name`` is an integer from ``least`` to ``most``; an error asks for the ``what``."""
+    number = whole(value)
+    if number is None or number < least:
+        raise GraphError(f"{name}: expected an integer of at least {least}, got {shown(value)}. Pass the {what}.")
+    if most is not None and number > most:
+        raise GraphError(f"{name}: expected an integer of at most {most}, got {shown(value)}. Pass the {what}.")
+    return number
 
 
 def ranges(counts: Integers) -> Integers:
@@ -65,7 +68,7 @@ class Draws:
 
     def __init__(self, seed: int | None) -> None:
         if seed is not None:
-            seed = count("seed", seed, 0, "same number for the same graph, or None for a new one")
+            seed = count("seed", seed, 0, "same number for the same graph, or None for a new one", None)
         self._bits = np.random.PCG64(seed)
 
     def uniform(self, size: int) -> Floats:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from freewire.errors import GraphError
+from freewire.errors import GraphError, shown
 from freewire.generators.draws import Draws, Integers, count, ranges
 from freewire.graph import Graph
+from freewire.graph.arguments import MAX_NODES, check_ordered
 
 __all__ = ["densenet", "mlp", "random_graph"]
 
@@ -54,7 +55,7 @@ def random_graph(
         (9, 12)
     """
     earlier = _earlier(num_inputs, num_hidden, num_outputs)
-    fan_in = count("fan_in", fan_in, 1, "number of in-edges of each node")
+    fan_in = min(count("fan_in", fan_in, 1, "number of in-edges of each node", most=None), MAX_NODES)
     src = Draws(seed).distinct(earlier, fan_in)
     return _feed_forward(src, np.minimum(earlier, fan_in), num_inputs, num_outputs, activation, output_activation)
 
@@ -79,9 +80,10 @@ def mlp(sizes: Sequence[int], activation: str = "relu", output_activation: str =
         >>> g.num_edges, g.depth
         (668672, 3)
     """
+    check_ordered(sizes, "sizes")
     if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
         raise GraphError(
-            f"sizes: expected a list of at least two layer sizes, got {sizes!r}. "
+            f"sizes: expected a list of at least two layer sizes, got {shown(sizes)}. "
             "List the sizes of inputs, hidden layers and outputs, as in [784, 512, 10]."
         )
     layers = np.array([count("sizes", size, 1, "number of nodes in each layer") for size in sizes], np.int64)

@@ -2,18 +2,20 @@
 """Reading the arguments that describe a graph: node names, node numbers, counts and arrays.
 
 Each function accepts what callers may pass and returns numpy arrays of one type, or raises a `GraphError` that names
-the argument. Values of edges and nodes are read by `freewire.graph.fields`.
+the argument. Values of edges and nodes are read by `freewire.graph.fields`. Two rules of the whole package are here
+too: what counts as a whole number (`whole`), and that a set has no order (`check_ordered`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import operator
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from freewire.errors import GraphError
+from freewire.errors import FreewireError, GraphError, cut, shown
 
 MAX_NODES = 2**31  # slots are 32-bit numbers
 MAX_EDGES = 2**33  # kMaxEdges of csrc/planner/order.h
@@ -26,8 +28,34 @@ CodeArray = NDArray[np.uint8]
 
 def show(index: IntArray, names: Sequence[Hashable]) -> str:
     """The names of these nodes, for an error."""
-    shown = ", ".join(repr(names[i]) for i in index[:NAMES_SHOWN].tolist())
-    return shown + (f", ... ({len(index) - NAMES_SHOWN} more)" if len(index) > NAMES_SHOWN else "")
+    listed = ", ".join(shown(names[i]) for i in index[:NAMES_SHOWN].tolist())
+    return listed + (f", ... ({len(index) - NAMES_SHOWN} more)" if len(index) > NAMES_SHOWN else "")
+
+
+def whole(value: Any) -> int | None:
+    """A whole number of any type (Python's, numpy's, a tensor of one integer) as an int, or None.
+
+    Booleans and floats are not whole numbers, not even 3.0.
+    """
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError, RuntimeError):  # torch raises the last two
+        return None
+
+
+def check_ordered(given: Any, what: str, error: type[FreewireError] = GraphError) -> None:
+    """Raise ``error`` for a set given as argument ``what``, whose order counts.
+
+    The order of a set of strings differs from one process to the next. Dictionaries, their keys and networkx's views
+    keep an order, and so does a subclass of set that can be reversed.
+    """
+    if isinstance(given, set | frozenset) and not hasattr(given, "__reversed__"):
+        raise error(
+            f"{what}: expected a list or another collection with an order, got a {cut(type(given).__name__)}. Its "
+            "order may change from run to run: pass a list, such as sorted(...) of it."
+        )
 
 
 def lookup(given: Any, names: Sequence[Hashable], index: dict[Hashable, int] | None, what: str) -> IntArray:
@@ -39,8 +67,11 @@ def lookup(given: Any, names: Sequence[Hashable], index: dict[Hashable, int] | N
         index: Index of each name; None where names are 0 to N-1.
         what: Name of the argument.
     """
-    if isinstance(given, str) or not hasattr(given, "__iter__"):
-        raise GraphError(f"{what}: expected a list of node names, got {given!r:.60}. Put it into a list.")
+    check_ordered(given, what)
+    if is_tensor(given):
+        given = as_array(given, what)
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
+        raise GraphError(f"{what}: expected a list of node names, got {shown(given)}. Put it into a list.")
     if index is None:
         numbers = node_numbers(given if isinstance(given, np.ndarray | list | tuple | range) else list(given), what)
         unknown = numbers[(numbers < 0) | (numbers >= len(names))]
@@ -51,30 +82,68 @@ def lookup(given: Any, names: Sequence[Hashable], index: dict[Hashable, int] | N
         return numbers
     found = []
     for name in given:
-        if not isinstance(name, Hashable) or name not in index:
+        try:
+            found.append(index[name])
+        except (KeyError, TypeError):  # TypeError: a name that cannot be hashed, perhaps only in part
             raise GraphError(
-                f"{what}: expected nodes of the graph, got {name!r}. Add it to the graph or correct the name."
-            )
-        found.append(index[name])
+                f"{what}: expected nodes of the graph, got {shown(name)}. Add it to the graph or correct the name."
+            ) from None
     return np.array(found, np.int64)
 
 
-def as_array(given: Any, what: str) -> NDArray[Any]:
-    """Convert argument ``what`` as numpy does; rows of unequal length raise."""
+def as_array(given: Any, what: str, error: type[FreewireError] = GraphError) -> NDArray[Any]:
+    """Convert argument ``what`` to an array.
+
+    Args:
+        given: What numpy converts; torch tensors of any type, layout and device, with a gradient or without.
+        what: Name of the argument.
+        error: What to raise.
+
+    Raises:
+        GraphError: Rows of unequal length, a set, a tensor without values (on the meta device), or masked entries.
+    """
+    check_ordered(given, what, error)
+    if np.ma.is_masked(given):
+        raise error(f"{what}: expected a value everywhere, got an array with masked entries. Fill them first.")
     try:
-        return np.asarray(given)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged rows; tensors that numpy cannot read
-        raise GraphError(
-            f"{what}: expected an array of numbers, got {given!r:.60} ({error}). Check its rows."
-        ) from None
+        return _tensor_values(given) if is_tensor(given) else np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as caught:
+        reason = caught
+    tensors = [part for part in (given if isinstance(given, list | tuple) else [given]) if is_tensor(part)]
+    if any(tensor.is_meta for tensor in tensors):
+        raise error(f"{what}: expected values, got a tensor on the meta device, which has none. Pass one with values.")
+    if tensors and not is_tensor(given):  # such as numbers of type bfloat16, or with gradients
+        try:
+            return np.asarray([_tensor_values(part) if is_tensor(part) else part for part in given])
+        except (ValueError, TypeError, RuntimeError) as caught:
+            reason = caught
+    remedy = "Check its rows." if isinstance(reason, ValueError) else "Convert it to a numpy array first."
+    raise error(f"{what}: expected an array of numbers, got {shown(given)} ({cut(reason)}). {remedy}")
+
+
+def is_tensor(given: Any) -> bool:
+    """Whether it is a torch tensor, recognised by its methods so that torch is not imported here."""
+    return hasattr(given, "detach") and hasattr(given, "layout")
+
+
+def _tensor_values(tensor: Any) -> NDArray[Any]:
+    tensor = tensor.detach().cpu()
+    if str(tensor.layout) != "torch.strided":
+        tensor = tensor.to_dense()
+    try:
+        return tensor.resolve_conj().resolve_neg().numpy()
+    except TypeError:
+        if not tensor.dtype.is_floating_point:
+            raise
+        return tensor.double().numpy()  # bfloat16, say, which numpy does not have
 
 
 def node_count(given: Any) -> int:
     """Check ``num_nodes``, before anything of that size is allocated."""
-    count = -1 if isinstance(given, bool) or not isinstance(given, int | np.integer) else int(given)
-    if not 0 <= count < MAX_NODES:
+    count = whole(given)
+    if count is None or not 0 <= count < MAX_NODES:
         raise GraphError(
-            f"num_nodes: expected a whole number from 0 to {MAX_NODES - 1}, got {given!r}. "
+            f"num_nodes: expected a whole number from 0 to {MAX_NODES - 1}, got {shown(given)}. "
             "Correct it, or split the network."
         )
     return count
@@ -85,7 +154,7 @@ def node_numbers(given: ArrayLike, what: str) -> IntArray:
     array = as_array(given, what)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise GraphError(
-            f"{what}: expected a one-dimensional array of integers, got {array.dtype} of shape {list(array.shape)}. "
-            "Convert it first."
+            f"{what}: expected a one-dimensional array of integers, got {cut(array.dtype)} of shape "
+            f"{list(array.shape)}. Convert it first."
         )
     return array.astype(np.int64, copy=False)

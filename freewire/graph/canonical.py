@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freewire._native.planner import planner
-from freewire.errors import GraphError
+from freewire.errors import GraphError, shown
 from freewire.graph import arguments as read
 from freewire.graph.arguments import IntArray
 from freewire.graph.data import GraphData
@@ -98,11 +98,11 @@ def _refuse_cycle(src: IntArray, dst: IntArray, stuck: NDArray[np.bool_], names:
         seen[node] = len(seen)
         node = int(source_of[node])
     cycle = list(seen)[seen[node] :][::-1]
-    shown = [repr(names[i]) for i in cycle[: read.NAMES_SHOWN]]
+    path = [shown(names[i]) for i in cycle[: read.NAMES_SHOWN]]
     if len(cycle) > read.NAMES_SHOWN:
-        shown.append(f"... ({len(cycle) - read.NAMES_SHOWN} more)")
+        path.append(f"... ({len(cycle) - read.NAMES_SHOWN} more)")
     raise GraphError(
-        f"graph: expected no cycle, got {' -> '.join([*shown, repr(names[cycle[0]])])}. "
+        f"graph: expected no cycle, got {' -> '.join([*path, path[0]])}. "
         "Remove one of these edges, or unroll the loop into steps."
     )
 
@@ -146,7 +146,7 @@ def _without_inputs(
     refused = inputs[np.nan_to_num(given[inputs]) != 0]
     if len(refused) and field.role == "parameter":
         raise GraphError(
-            f"{field.name}: expected 0 at an input, got {given[refused[0]]} at {names[refused[0]]!r}. "
+            f"{field.name}: expected 0 at an input, got {given[refused[0]]} at {shown(names[refused[0]])}. "
             f"An input's value is the feature itself: move the {field.name} to a node that reads it."
         )
     values = given.copy()

@@ -13,7 +13,7 @@ from freewire.graph.arguments import IntArray
 from freewire.graph.fields import FIELDS, Field
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GraphData:
     """A graph in arrays, with edges in the caller's order.
 
@@ -39,6 +39,9 @@ class GraphData:
     outputs: IntArray | None = None
     fields: Mapping[str, NDArray[Any] | None] = field(default_factory=dict)
     default_activation: tuple[str, str] = ("relu", "linear")
+
+    def __repr__(self) -> str:
+        return f"GraphData({len(self.names):,} nodes, {len(self.src):,} edges)"
 
     def stored(self) -> Iterator[tuple[Field, NDArray[Any]]]:
         """Each field that has an array, with that array."""

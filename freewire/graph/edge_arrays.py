@@ -90,6 +90,9 @@ def read_adjacency(A: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], in
         src, dst, weight = matrix.row, matrix.col, matrix.data
         shape, keep = matrix.shape, matrix.data != 0
         src, dst, weight = src[keep], dst[keep], weight[keep]
+    elif read.is_tensor(A) and not A.is_meta and A.dim() == 2 and _is_sparse(A):
+        shape = tuple(A.shape)
+        src, dst, weight = _sparse_tensor(A)
     else:
         dense = read.as_array(A, "A")
         shape = dense.shape
@@ -101,6 +104,20 @@ def read_adjacency(A: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], in
             f"A: expected a square matrix [N, N], got shape {list(shape)}. Give each node a row and a column."
         )
     return src, dst, weight, shape[0]
+
+
+def _is_sparse(matrix: Any) -> bool:
+    """Whether a tensor ``[N, N]`` has a sparse layout that stores single entries or blocks, not whole rows."""
+    return "sparse" in str(matrix.layout) and not (matrix.is_sparse and matrix.dense_dim())
+
+
+def _sparse_tensor(matrix: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Row, column and value of each nonzero of a sparse tensor ``[N, N]``, row by row; repeated entries are summed."""
+    entries = matrix.detach().cpu().to_sparse(sparse_dim=2).coalesce()
+    (src, dst), weight = read.as_array(entries.indices(), "A"), read.as_array(entries.values(), "A")
+    order = np.lexsort((dst, src))  # a tensor that is compressed by column lists its entries so
+    order = order[weight[order] != 0]
+    return src[order], dst[order], weight[order]
 
 
 def side_by_side(members: Sequence[GraphData]) -> GraphData:

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from freewire.errors import GraphError
-from freewire.graph.arguments import as_array
+from freewire.errors import GraphError, shown
+from freewire.graph.arguments import as_array, check_ordered, whole
 
 #: Activation -> whether its derivative needs the pre-activation, and not just the value; training then keeps both.
 #: Their order is that of their codes, which are stored in files and defined again in csrc/node_math.h: append, never
@@ -112,7 +112,7 @@ class Field(ABC):
         """
         array = as_array(given, self.name)
         if array.size and array.dtype.kind not in "biuf":
-            raise GraphError(f"{self.name}: expected numbers, got {given!r:.60}. Pass one number per {self.element}.")
+            raise GraphError(f"{self.name}: expected numbers, got {shown(given)}. Pass one number per {self.element}.")
         if array.shape != (length,):
             raise GraphError(
                 f"{self.name}: expected shape [{length}], one per {self.element}, got {list(array.shape)}. "
@@ -200,7 +200,7 @@ class Flag(Field):
 
     def parse(self, value: Any) -> bool:
         """Accept a boolean, 0 or 1."""
-        if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+        if not isinstance(value, bool | np.bool_) and whole(value) not in (0, 1):
             raise ValueError(value)
         return bool(value)
 
@@ -241,7 +241,7 @@ class Choice(Field):
         try:
             return self.parse(name)
         except ValueError:
-            raise GraphError(f"{argument}: expected {self.expected}, got {name!r}. Choose one of those.") from None
+            raise GraphError(f"{argument}: expected {self.expected}, got {shown(name)}. Choose one of those.") from None
 
     def read_array(
         self, given: Any, length: int, show_element: Callable[[int], str] = lambda _: ""
@@ -249,11 +249,12 @@ class Choice(Field):
         """Convert one name for all elements, or a list of one name per element, to codes."""
         if isinstance(given, str):
             return np.full(length, self.code(given, self.name), np.uint8)
+        check_ordered(given, self.name)
         if isinstance(given, np.ndarray):
             given = given.tolist()
         if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
             raise GraphError(
-                f"{self.name}: expected a name or a list of names, got {given!r:.60}. The names are "
+                f"{self.name}: expected a name or a list of names, got {shown(given)}. The names are "
                 f"{', '.join(self.names)}."
             )
         names, where = np.unique(np.asarray(given, dtype=str), return_inverse=True)

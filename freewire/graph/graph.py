@@ -15,7 +15,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from freewire.errors import GraphError
+from freewire.errors import GraphError, shown
+from freewire.graph.arguments import as_array, check_ordered
 from freewire.graph.arrays import GraphArrays
 from freewire.graph.canonical import canonical
 from freewire.graph.data import GraphData
@@ -68,15 +69,18 @@ class Graph(GraphArrays):
                 arguments. An input is not computed, so its ``activation`` and ``aggregation`` have no meaning and
                 are not read.
             inputs: Node names in the order of the features. Default: the nodes with an attribute ``freewire_input``,
-                in the order of its values (`to_networkx` writes it), or if there is none the nodes of in-degree 0.
+                in the order of its values (`to_networkx` writes it; False: no input), or if there is none the nodes
+                of in-degree 0. Where inputs have the attribute, a node of in-degree 0 without any of the attributes
+                that `to_networkx` writes is refused: it was added since, and may be a new input or a constant.
             outputs: Node names in the order of the results. Default: the nodes with an attribute ``freewire_output``,
-                or if there is none the nodes of out-degree 0.
+                or if there is none the nodes of out-degree 0; the same rules apply.
             activation: Activation of the computed nodes that are not outputs.
             output_activation: Activation of the outputs.
 
         Raises:
             GraphError: A cycle (named), an unknown node, an input with in-edges, a repeated input or output, no
-                output, an unknown activation, a NaN weight.
+                output, an unknown activation, a NaN weight; inputs or outputs in a set, which has no order; nodes
+                added to a graph with marked inputs or outputs, or two nodes of one position.
 
         Example:
             >>> import networkx as nx, freewire as fw
@@ -161,7 +165,9 @@ class Graph(GraphArrays):
         """Read an adjacency matrix: ``A[u, v] != 0`` is an edge ``u -> v`` of that weight.
 
         Args:
-            A: ``[N, N]``, dense (anything numpy accepts) or a ``scipy.sparse`` matrix; nodes are named 0 to N-1.
+            A: ``[N, N]``, dense (anything numpy accepts, and torch tensors of any type) or sparse (a ``scipy.sparse``
+                matrix, or a torch tensor of a sparse layout); nodes are named 0 to N-1. Repeated entries of a sparse
+                matrix are summed.
             inputs: As in `from_edges`, like all arguments below.
             outputs: Node numbers.
             activation: One name, or ``N`` names.
@@ -210,6 +216,7 @@ class Graph(GraphArrays):
         """
         if not isinstance(graphs, Iterable):
             raise GraphError(f"graphs: expected a list of Graph objects, got {type(graphs).__name__}. Make it a list.")
+        check_ordered(graphs, "graphs")
         members = list(graphs)
         if not members:
             raise GraphError("graphs: expected at least one Graph, got none. Pass a list of graphs.")
@@ -259,7 +266,8 @@ class Graph(GraphArrays):
         Returns:
             A ``DiGraph``, or a ``MultiDiGraph`` if edges are parallel. Computed nodes carry ``activation``,
             ``aggregation`` and, where stored, ``bias``; edges carry ``weight``, ``sign`` and ``frozen`` where stored;
-            nodes carry ``freewire_input`` and ``freewire_output``, their position in `inputs` and `outputs`.
+            nodes carry ``freewire_input`` and ``freewire_output``, their position in `inputs` and `outputs`, and
+            ``freewire_hidden``, whether they are neither.
 
         Example:
             >>> import freewire as fw
@@ -280,11 +288,13 @@ class Graph(GraphArrays):
         """
         state = dict(self.__dict__)
         for name, given, length in (("weight", weight, self.num_edges), ("bias", bias, self.num_nodes)):
-            values = None if given is None else np.array(given, np.float64)
+            values = None if given is None else as_array(given, name)
+            if values is not None and values.size and values.dtype.kind not in "biuf":
+                raise GraphError(f"{name}: expected numbers, got {shown(given)}. Use NaN where none is stored.")
             if values is not None and values.shape != (length,):
                 raise GraphError(
                     f"{name}: expected {length} values, got shape {list(values.shape)}. Pass one per "
                     f"{'edge' if name == 'weight' else 'node'}."
                 )
-            state[f"_{name}"] = values
+            state[f"_{name}"] = None if values is None else np.array(values, np.float64)
         return Graph._of(state)

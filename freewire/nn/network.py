@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from freewire.errors import GraphError, InputError
+from freewire.errors import GraphError, InputError, cut, shown
 from freewire.graph import Graph
+from freewire.graph.arguments import whole
 from freewire.graph.networkx_conversion import write_networkx
 from freewire.nn.checks import DEVICES, check_device, check_features, check_input
 from freewire.nn.initialisers import Initialiser, draw_weights, fill_stored, whole
@@ -87,7 +88,7 @@ class Network(Wired):
         super().__init__()
         if not isinstance(graph, Graph):
             raise GraphError(
-                f"graph: expected a freewire Graph, got {type(graph).__name__}. "
+                f"graph: expected a freewire Graph, got {cut(type(graph).__name__)}. "
                 "Convert it first, for example with Graph.from_networkx."
             )
         for field, values in graph.to_data().stored():
@@ -237,9 +238,12 @@ class Network(Wired):
             >>> net.memory(1000) > net.memory(1000, training=False)
             True
         """
-        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:
-            raise InputError(f"batch: expected a number of samples, got {batch!r}. Pass a whole number of at least 0.")
-        return call_bytes(self._plan, batch, self.weight, training)
+        samples = whole(batch)
+        if samples is None or samples < 0:
+            raise InputError(
+                f"batch: expected a number of samples, got {shown(batch)}. Pass a whole number of at least 0."
+            )
+        return call_bytes(self._plan, samples, self.weight, training)
 
     def activations(self, x: Tensor) -> dict[Hashable, Tensor]:
         """The values of all nodes, inputs and nodes that reach no output included; differentiable.
@@ -316,7 +320,7 @@ class Network(Wired):
 
     def extra_repr(self) -> str:
         """The line that ``print(net)`` shows."""
-        return f"{self._graph!r}, bias={self.bias is not None}"
+        return f"{self._graph}, bias={self.bias is not None}"
 
 
 def _autocast(tensor: Tensor, target: torch.dtype) -> Tensor:

@@ -21,12 +21,15 @@ _LAYOUT = planner.plan_layout()
 GIVEN = tuple(_LAYOUT["given"])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PackedPlan:
     """A plan as one array; made by `Plan.pack`, or from the words of one."""
 
     #: int64 [words]: the header, then the sections.
     words: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        return f"PackedPlan({len(self.words):,} words)"
 
     @property
     def header(self) -> tuple[int, ...]:

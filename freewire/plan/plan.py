@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freewire._native.planner import planner
-from freewire.errors import GraphError, InputError
+from freewire.errors import GraphError, InputError, shown
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
+from freewire.graph.arguments import whole
 from freewire.graph.fields import LINEAR_AGGREGATIONS, PREACTIVATION_KEPT
 from freewire.plan.packed import GIVEN, PackedPlan
 
@@ -35,7 +36,7 @@ IntArray = NDArray[np.int64]
 SlotArray = NDArray[np.int32]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """What the kernels run for one graph, as plain arrays; made by `make_plan`.
 
@@ -177,6 +178,12 @@ class Plan:
         arrays = {name: getattr(self, name) for name in GIVEN}
         return arrays, self.num_inputs, self.num_biases, self.row_bytes
 
+    def __repr__(self) -> str:
+        return (
+            f"Plan({self.num_slots:,} slots, {self.num_inputs:,} inputs, {self.num_outputs:,} outputs, "
+            f"{self.num_live_edges:,} edges, {self.num_levels - 1:,} levels)"
+        )
+
     def __str__(self) -> str:
         fan_in = self.in_end - self.in_begin
         levels = np.diff(self.level_ptr)
@@ -224,8 +231,9 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
         3
     """
     num_nodes = graph.num_nodes
-    if row_bytes not in (None, 64, 128, 256):
-        raise InputError(f"row_bytes: expected 64, 128 or 256, got {row_bytes!r}. Omit it to use 256.")
+    width = _ROW_BYTES if row_bytes is None else whole(row_bytes)
+    if width not in (64, 128, 256):
+        raise InputError(f"row_bytes: expected 64, 128 or 256, got {shown(row_bytes)}. Omit it to use 256.")
     inputs, computed = graph.input_index, graph.computed_index
     keep = np.ones(num_nodes, np.bool_) if every_node else graph.reaches_output.copy()
     keep[inputs] = False
@@ -269,7 +277,7 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
         kept_row=kept_row,
         inference_row=inference_row,
         output_slot=output_slot,
-        row_bytes=_ROW_BYTES if row_bytes is None else row_bytes,
+        row_bytes=width,
         num_unreachable=int(np.count_nonzero(~graph.reachable_from_input)),
     )
     for field in fields(plan):
