@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
-from freewire.errors import InputError
+from freewire.errors import InputError, cut, shown
 from freewire.graph import Graph
+from freewire.graph.arguments import as_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["INITIALISERS", "Initialiser", "draw_weights", "fill_stored", "whole"]
+__all__ = ["INITIALISERS", "InitFunction", "Initialiser", "draw_weights", "fill_stored", "undivided"]
 
-#: ``init(weight, graph)`` fills the weights ``[E]`` in place, or returns them.
+#: ``init(weight, graph)`` fills the weights ``[E]`` in place, or returns them, or one number for all.
 Initialiser = Callable[[Tensor, Graph], Any]
 
 
@@ -53,24 +56,98 @@ INITIALISERS: dict[str, Initialiser] = {
 }
 
 
+class InitFunction:
+    """A caller's initialiser, which a network keeps for `Network.reset_parameters`.
+
+    A copy keeps it, and so does a pickle where Python can pickle the function. Where it cannot (a lambda, a function
+    inside another), the pickle is written all the same, and the network read from it raises `InputError` when it is to
+    be initialised again.
+
+    Args:
+        function: The initialiser; None where a pickle does not have it.
+        name: What an error calls it.
+    """
+
+    def __init__(self, function: Initialiser | None, name: str = "") -> None:
+        self.function, self.name = function, name or shown(function)
+
+    def __call__(self, weight: Tensor, graph: Graph) -> Any:
+        """Call the function."""
+        if self.function is None:
+            raise InputError(
+                f"init: expected the function that the network was built with, got none, since pickle cannot store "
+                f"{self.name}. Set the weights yourself, or define the function at the top of a module."
+            )
+        return self.function(weight, graph)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> InitFunction:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            pickle.dumps(self.function)
+        except Exception:  # what a caller's object raises may be anything
+            return InitFunction, (None, self.name)
+        return InitFunction, (self.function, self.name)
+
+
 def draw_weights(weight: Tensor, graph: Graph, init: str | Initialiser) -> None:
-    """Fill the weights ``[E]`` in place, from torch's generator.
+    """Fill the weights ``[E]`` in place, from torch's generator or by a caller's function.
 
     Raises:
-        InputError: No initialiser has that name.
+        InputError: No initialiser has that name; or a function leaves a weight unset, or returns something other than
+            numbers of the weights' shape. The weights are then as before.
     """
     if isinstance(init, str) and init in INITIALISERS:
-        init = INITIALISERS[init]
+        INITIALISERS[init](weight, graph)
+        return
     if not callable(init):
         names = ", ".join(map(repr, INITIALISERS))
-        raise InputError(f"init: expected None, {names} or a function, got {init!r}. Choose one of those.")
-    drawn = init(weight, graph)
-    if isinstance(drawn, Tensor) and drawn is not weight:
-        weight.copy_(drawn)
+        raise InputError(f"init: expected None, {names} or a function, got {shown(init)}. Choose one of those.")
+    drawn = torch.full_like(weight, torch.nan)  # so that weights which the function does not set are noticed
+    returned = init(drawn, graph)
+    if returned is not None and returned is not drawn:
+        drawn.copy_(_numbers(returned, drawn))
+    if not _is_abstract(drawn) and bool((missing := drawn.isnan()).any()):
+        edge = int(missing.nonzero()[0])
+        u, v = (graph.nodes[end] for end in graph.edge_index[:, edge].tolist())
+        raise InputError(
+            f"init: expected a number for each weight, got NaN at edge {edge} ({shown(u)} -> {shown(v)}). Fill all "
+            "weights in place, or return them."
+        )
+    weight.copy_(drawn)
+
+
+def _numbers(returned: Any, weight: Tensor) -> Tensor:
+    """What an initialiser returned as a tensor of the weights' shape, or without dimensions for all of them alike."""
+    got = None
+    if isinstance(returned, Tensor):
+        values = returned.detach()
+        if values.is_meta and not weight.is_meta:
+            got = "a tensor on the meta device, which has no values"
+        elif values.is_complex() or values.dtype == torch.bool:
+            got = f"a tensor of {values.dtype}"
+    else:
+        array = as_array(returned, "init", InputError)
+        if array.dtype.kind not in "iuf":
+            got, array = f"{cut(type(returned).__name__)} {shown(returned)}", np.zeros(0)
+        values = torch.from_numpy(array.astype(np.float64))
+    if got is None and values.dim() and values.shape != weight.shape:
+        got = f"shape {list(values.shape)}"
+    if got is not None:
+        raise InputError(
+            f"init: expected weights of shape {list(weight.shape)} or one number from the function, got {got}. "
+            "Return one number per edge, or None after filling the weights in place."
+        )
+    return values
+
+
+def _is_abstract(tensor: Tensor) -> bool:
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
 
 
 @contextmanager
-def whole(parameter: Tensor) -> Iterator[Tensor]:
+def undivided(parameter: Tensor) -> Iterator[Tensor]:
     """A tensor of all of a parameter's elements, to be filled in place, without gradients.
 
     Of a parameter that FSDP has divided, a process holds a part, while an initialiser fills all edges. Each process

@@ -23,7 +23,7 @@ from freewire.graph import Graph
 from freewire.graph.arguments import whole
 from freewire.graph.networkx_conversion import write_networkx
 from freewire.nn.checks import DEVICES, check_device, check_features, check_input
-from freewire.nn.initialisers import Initialiser, draw_weights, fill_stored, whole
+from freewire.nn.initialisers import InitFunction, Initialiser, draw_weights, fill_stored, undivided
 from freewire.nn.placement import PlacedPlan, call_bytes, check_memory, pack, place
 from freewire.nn.wired import Wired
 from freewire.ops import library
@@ -46,8 +46,9 @@ class Network(Wired):
             normal, standard deviation ``sqrt(2 / fan_in)`` (He et al. 2015). ``"xavier"``: normal,
             ``sqrt(2 / (fan_in + fan_out))`` with the source's fan-out (Glorot and Bengio 2010). ``"uniform"``: -1 to 1.
             ``"self_normalized"``: normal, ``sqrt(1 / fan_in)`` (Klambauer et al. 2017). Or a function
-            ``init(weight, graph)`` that fills the weights ``[E]`` in place or returns them. Biases start at 0
-            unless stored.
+            ``init(weight, graph)`` that fills the weights ``[E]`` in place, or returns them as a tensor, an array or
+            a list, or one number for all. Biases start at 0 unless stored. A function that Python cannot pickle, such
+            as a lambda, is not part of a pickled network, whose `reset_parameters` then raises.
         checkpoint: Keep no activations for the backward, which then runs the forward once more: less memory, a third
             more time.
         device: Device of the parameters.
@@ -60,7 +61,8 @@ class Network(Wired):
     Raises:
         GraphError: ``graph`` has ``sign`` or ``frozen`` edges, which are reserved.
         BuildError: ``device`` is a GPU, for which there are no kernels, and they cannot be built.
-        InputError: An unknown ``init``, an unsupported ``dtype``, or stored biases with ``bias=False``.
+        InputError: An unknown ``init``, one that leaves a weight unset or returns something else, an unsupported
+            ``dtype``, or stored biases with ``bias=False``.
 
     Example:
         >>> import torch, freewire as fw
@@ -103,7 +105,7 @@ class Network(Wired):
                 "bias: expected True, since the graph stores biases, got False. Omit it, or remove the graph's biases."
             )
         self._graph = graph
-        self._init = init
+        self._init = InitFunction(init) if callable(init) else init
         self.checkpoint = checkpoint
         self._set_plan(make_plan(graph))
         if device is not None:
@@ -145,14 +147,18 @@ class Network(Wired):
         return self
 
     def reset_parameters(self) -> None:
-        """Draw new weights from torch's generator, as ``init`` says, and reset biases to the stored values, else 0."""
+        """Draw new weights from torch's generator, as ``init`` says, and reset biases to the stored values, else 0.
+
+        Raises:
+            InputError: ``init`` was a function, which is not in the pickle that the network was read from.
+        """
         graph = self._graph
-        with whole(self.weight) as weight:
+        with undivided(self.weight) as weight:
             draw_weights(weight, graph, "he" if self._init is None else self._init)
             if self._init is None:
                 fill_stored(weight, graph.weight)
         if self.bias is not None:
-            with whole(self.bias) as bias:
+            with undivided(self.bias) as bias:
                 bias.zero_()
                 if self._init is None and graph.bias is not None:
                     fill_stored(bias, graph.bias[graph.computed_index])

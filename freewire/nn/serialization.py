@@ -171,7 +171,7 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
     net = Network(
         graph,
         bias=bias is not None,
-        init=lambda *_: None,
+        init=lambda weight, _: weight.zero_(),
         checkpoint=metadata["checkpoint"] == "1",
         device=device,
         dtype=weight.dtype,
