@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from freewire.errors import BuildError, InputError
+from freewire.errors import BuildError, InputError, cut, shown
 from freewire.models.randwire import check_classes
 from freewire.models.settings import PAPER_GENERATOR, SIZES
 from freewire.models.timm_methods import TimmMethods
@@ -22,7 +22,7 @@ from freewire.models.timm_methods import TimmMethods
 try:
     import timm
 except ImportError as error:
-    got = "none" if error.name == "timm" else f"one that cannot be imported ({error})"
+    got = "none" if error.name == "timm" else f"one that cannot be imported ({cut(error)})"
     raise BuildError(f"timm: expected it to be installed, got {got}. Run `pip install timm`.") from error
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -108,8 +108,8 @@ class TimmRandWire(TimmMethods):
         for name, rate in (("drop_path_rate", drop_path_rate), ("drop_block_rate", drop_block_rate)):
             if rate:
                 raise InputError(
-                    f"{name}: expected 0, got {rate}. Randomly wired stages have no residual paths and no such blocks: "
-                    "pass edge_drop, the probability that a batch runs without one edge."
+                    f"{name}: expected 0, got {shown(rate)}. Randomly wired stages have no residual paths and no such "
+                    "blocks: pass edge_drop, the probability that a batch runs without one edge."
                 )
         if is_scriptable():
             raise InputError(
@@ -157,9 +157,11 @@ class TimmRandWire(TimmMethods):
             InputError: Another pooling, no pooling before a classifier, or a negative number of classes.
         """
         pool = self.global_pool.pool_type if global_pool is None else global_pool
-        if pool not in POOLS:
-            raise InputError(f"global_pool: expected one of {', '.join(map(repr, POOLS))}, got {pool!r}. Choose one.")
-        check_classes(num_classes)
+        if not isinstance(pool, str) or pool not in POOLS:
+            raise InputError(
+                f"global_pool: expected one of {', '.join(map(repr, POOLS))}, got {shown(pool)}. Choose one."
+            )
+        num_classes = check_classes(num_classes)
         if num_classes and not pool:
             raise InputError(
                 f"global_pool: expected pooling before {num_classes} classes, got ''. Pass num_classes=0 for feature "

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from freewire._native.toolchain import CXX_FLAGS, Nvcc, find_compiler, find_ninja
-from freewire.errors import BuildError
+from freewire.errors import BuildError, cut, shown
 
 LIBRARY = "libfreewire_cuda.so"
 STUB = "libtorch_cuda.so"
@@ -107,8 +107,8 @@ def requested() -> bool | None:
     asked = os.environ.get("FREEWIRE_CUDA", "")
     if asked not in ("", "0", "1"):
         raise BuildError(
-            f"FREEWIRE_CUDA: expected 1 (build the CUDA kernels) or 0 (never build them), got {asked!r}. Set it to "
-            "one of these, or unset it to build them where that is possible."
+            f"FREEWIRE_CUDA: expected 1 (build the CUDA kernels) or 0 (never build them), got {shown(asked)}. Set "
+            "it to one of these, or unset it to build them where that is possible."
         )
     return None if asked == "" else asked == "1"
 
@@ -149,7 +149,7 @@ def architectures(nvcc: Nvcc, gpus: Sequence[tuple[int, int]]) -> tuple[str, ...
         if found is None or found[0] not in known:
             raise BuildError(
                 f"TORCH_CUDA_ARCH_LIST: expected a list such as '8.0;9.0+PTX' of architectures that {nvcc} compiles "
-                f"for ({', '.join(map(capability, known))}), got {part!r}. Change it, or unset it."
+                f"for ({', '.join(map(capability, known))}), got {shown(part)}. Change it, or unset it."
             )
     if asked:
         return tuple(dict.fromkeys(asked))
@@ -163,8 +163,8 @@ def ignored_list(built_for: Sequence[str], gpus: Sequence[tuple[int, int]]) -> s
     if not gpus or not asked or set(asked) == set(built_for):
         return None
     return (
-        f"TORCH_CUDA_ARCH_LIST={os.environ['TORCH_CUDA_ARCH_LIST']!r} is ignored, since torch sees a GPU here; hide it "
-        "with CUDA_VISIBLE_DEVICES= to build for the list"
+        f"TORCH_CUDA_ARCH_LIST={shown(os.environ['TORCH_CUDA_ARCH_LIST'])} is ignored, since torch sees a GPU here; "
+        "hide it with CUDA_VISIBLE_DEVICES= to build for the list"
     )
 
 
@@ -322,6 +322,6 @@ def _ninja(work: Path, target: str, log: Path, tools: str) -> None:
         failures = r"\berror\b.*:|: error|\bfatal\b *:|undefined reference|not found"
         line = next((each for each in said if re.search(failures, each)), said[-1] if said else "no message").strip()
         raise BuildError(
-            f"CUDA kernels: expected {tools} to compile them, got {line!r}. The full output is in {log}; to "
+            f"CUDA kernels: expected {tools} to compile them, got {cut(repr(line))}. The full output is in {log}; to "
             "use another compiler, set CUDA_HOME or CXX."
         )

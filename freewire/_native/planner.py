@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from freewire.errors import BuildError
+from freewire.errors import BuildError, cut
 
 #: The remedy in every message about compiled code that is missing or cannot be loaded.
 BUILD_REMEDY = (
@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise BuildError(
         f"compiled planner: expected freewire._native._planner for Python {platform.python_version()} in "
-        f"{Path(__file__).parent}, got {error}. {BUILD_REMEDY}"
+        f"{Path(__file__).parent}, got {cut(error)}. {BUILD_REMEDY}"
     ) from error
 
 __all__ = ["BUILD_REMEDY", "planner"]

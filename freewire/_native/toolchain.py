@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewire.errors import BuildError
+from freewire.errors import BuildError, cut, shown
 
 MIN_TORCH = (2, 11)
 # The oldest torch that can load the libraries, encoded as in torch/headeronly/version.h: one byte per part.
@@ -60,7 +60,7 @@ def find_compiler() -> str:
         del chosen[0]  # torch adds it itself
     if len(chosen) > 1:  # torch treats all of CXX as the name of one program
         raise BuildError(
-            f"C++ compiler: expected CXX to name one program, got CXX={os.environ['CXX']!r}. Move its "
+            f"C++ compiler: expected CXX to name one program, got CXX={shown(os.environ['CXX'])}. Move its "
             "arguments to CXXFLAGS."
         )
     for name in chosen or ("c++", "g++", "clang++"):
@@ -68,7 +68,7 @@ def find_compiler() -> str:
             return name
     if chosen:
         raise BuildError(
-            f"C++ compiler: expected CXX to name one, got CXX={os.environ['CXX']!r}, which is not on PATH. "
+            f"C++ compiler: expected CXX to name one, got CXX={shown(os.environ['CXX'])}, which is not on PATH. "
             f"{INSTALL_COMPILER}"
         )
     raise BuildError(f"C++ compiler: expected c++, g++ or clang++ on PATH, got none. {INSTALL_COMPILER}")
@@ -93,8 +93,8 @@ def check_compiler() -> str:
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), "no message").strip()
         raise BuildError(
-            f"C++ compiler: expected C++20 (gcc 10, clang 13 or newer), got {compiler!r}, which fails with "
-            f"{reason!r}. {INSTALL_COMPILER}"
+            f"C++ compiler: expected C++20 (gcc 10, clang 13 or newer), got {shown(compiler)}, which fails with "
+            f"{cut(repr(reason))}. {INSTALL_COMPILER}"
         )
     return compiler
 
@@ -177,7 +177,7 @@ def _ask(path: str, option: str, pattern: str) -> list[tuple[str, str]]:
     found = re.findall(pattern, done.stdout)
     if done.returncode or not found:
         said = (done.stderr or done.stdout).strip().partition("\n")[0]
-        raise BuildError(f"nvcc: expected the usual output of `{path} {option}`, got {said!r}. {INSTALL_NVCC}")
+        raise BuildError(f"nvcc: expected the usual output of `{path} {option}`, got {cut(repr(said))}. {INSTALL_NVCC}")
     return found
 
 

@@ -184,6 +184,7 @@ def _connected_dag(n: int, draw: Callable[[], Edges], connected: bool, tries: in
 
 
 def _probability(p: Any) -> float:
-    if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= float(p) <= 1:
+    known: Any = p if isinstance(p, Real) and not isinstance(p, bool) else -1
+    if not 0 <= known <= 1:
         raise GraphError(f"p: expected a probability from 0 to 1, got {shown(p)}. Choose one in that range.")
-    return float(p)
+    return float(known)

@@ -53,7 +53,7 @@ def check_ordered(given: Any, what: str, error: type[FreewireError] = GraphError
     """
     if isinstance(given, set | frozenset) and not hasattr(given, "__reversed__"):
         raise error(
-            f"{what}: expected a list or another collection with an order, got a {cut(type(given).__name__)}. Its "
+            f"{what}: expected a list or another collection with an order, got a {type(given).__name__}. Its "
             "order may change from run to run: pass a list, such as sorted(...) of it."
         )
 

@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from freewire.errors import GraphError, cut, shown
+from freewire.errors import GraphError, shown
 from freewire.graph import arguments as read
 from freewire.graph.arguments import NAMES_SHOWN, FloatArray
 from freewire.graph.data import GraphData
@@ -32,9 +32,7 @@ EDGE_ATTRIBUTES = tuple(field.name for field in EDGE_FIELDS)
 def check_directed(G: Any, argument: str, remedy: str) -> None:  # noqa: N803 (networkx's own name for it)
     """Raise `GraphError` unless it is a directed networkx graph."""
     if not isinstance(G, nx.Graph) or not G.is_directed():
-        raise GraphError(
-            f"{argument}: expected a networkx DiGraph or MultiDiGraph, got {cut(type(G).__name__)}. {remedy}"
-        )
+        raise GraphError(f"{argument}: expected a networkx DiGraph or MultiDiGraph, got {type(G).__name__}. {remedy}")
 
 
 def check_dag(dag: Any) -> None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import networkx as nx
@@ -14,6 +14,7 @@ import networkx as nx
 from freewire.errors import InputError
 from freewire.generators.dags import barabasi_albert_dag, erdos_renyi_dag, watts_strogatz_dag
 from freewire.generators.draws import Draws
+from freewire.graph.arguments import check_ordered
 
 __all__ = ["BA", "ER", "WS", "Generator", "draw_dags"]
 
@@ -77,6 +78,12 @@ def draw_dags(
     if callable(generator):
         draws = Draws(seed)
         return [generator(size, draws.one_below(2**32)) for size in sizes]
+    check_ordered(generator, "generator", InputError)
+    if not isinstance(generator, Iterable):
+        raise InputError(
+            f"generator: expected a callable, a DAG or a list of DAGs, got {type(generator).__name__}. Pass "
+            "WS(4, 0.75), for instance."
+        )
     dags = list(generator)
     if len(dags) != len(sizes):
         raise InputError(

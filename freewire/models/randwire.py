@@ -17,13 +17,14 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from freewire.errors import InputError
+from freewire.errors import InputError, shown
 from freewire.models.blocks import SeparableConv, conv_bn, fold_batch_norms, initialise
 from freewire.models.checkpoint import checkpointed
 from freewire.models.edge_drop import drop_ranks, kept_edges
 from freewire.models.generators import Generator, draw_dags
 from freewire.models.settings import HEAD_CHANNELS, PAPER_GENERATOR, REGIMES, SIZES
 from freewire.models.stage import GraphStage, NodeFactory
+from freewire.nn.checks import check_probability, check_whole
 
 __all__ = ["RandWire", "check_classes", "randwire_ws_regular109", "randwire_ws_regular154", "randwire_ws_small"]
 
@@ -82,14 +83,12 @@ class RandWire(nn.Module):
         weight: float = 0.0,
     ) -> None:
         super().__init__()
-        if regime not in REGIMES:
-            raise InputError(f"regime: expected {' or '.join(map(repr, REGIMES))}, got {regime!r}. Choose one.")
-        if channels < 2:
-            raise InputError(f"channels: expected at least 2, got {channels}. The first convolution has half of them.")
-        for name, value in (("edge_drop", edge_drop), ("dropout", dropout)):
-            if not 0 <= value <= 1:
-                raise InputError(f"{name}: expected a probability from 0 to 1, got {value}. Choose one in that range.")
-        check_classes(num_classes)
+        if not isinstance(regime, str) or regime not in REGIMES:
+            raise InputError(f"regime: expected {' or '.join(map(repr, REGIMES))}, got {shown(regime)}. Choose one.")
+        channels = check_whole("channels", channels, 2, "The first convolution has half of them.")
+        in_channels = check_whole("in_channels", in_channels, 1, "Pass the number of channels of the images.")
+        edge_drop, dropout = check_probability("edge_drop", edge_drop), check_probability("dropout", dropout)
+        num_classes = check_classes(num_classes)
         self.num_classes, self.num_features = num_classes, HEAD_CHANNELS
         self.edge_drop, self.features_only, self.checkpoint = edge_drop, features_only, checkpoint
 
@@ -204,11 +203,10 @@ class RandWire(nn.Module):
         """
         if global_pool not in (None, "avg"):
             raise InputError(
-                f"global_pool: expected 'avg', got {global_pool!r}. Pool forward_features' result yourself."
+                f"global_pool: expected 'avg', got {shown(global_pool)}. Pool forward_features' result yourself."
             )
         self._check_head()
-        check_classes(num_classes)
-        self.num_classes = num_classes
+        self.num_classes = num_classes = check_classes(num_classes)
         self.fc = self._new_classifier(HEAD_CHANNELS, num_classes)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -228,10 +226,9 @@ class RandWire(nn.Module):
         return classifier.apply(initialise).to(like.device, like.dtype)
 
 
-def check_classes(num_classes: int) -> None:
-    """Raise an `InputError` for a negative number of classes."""
-    if num_classes < 0:
-        raise InputError(f"num_classes: expected at least 0, got {num_classes}. Use 0 for no classifier.")
+def check_classes(num_classes: int) -> int:
+    """The number of classes as an int; `InputError` unless it is a whole number of at least 0."""
+    return check_whole("num_classes", num_classes, 0, "Use 0 for no classifier.")
 
 
 @torch.fx.wrap  # a tracer keeps the call, since it cannot follow a comparison of sizes

@@ -13,17 +13,18 @@ from itertools import groupby
 from typing import Any
 
 import networkx as nx
-import numpy as np
 import torch
 import torch.fx
 from torch import Tensor, nn
 
-from freewire.errors import InputError
+from freewire.errors import InputError, shown
 from freewire.graph import Graph
+from freewire.graph.arguments import whole
 from freewire.graph.networkx_conversion import check_dag
 from freewire.models.blocks import SeparableConv
 from freewire.models.hooks import has_global_hooks
 from freewire.models.steps import OUTPUT, StageCall, compile_steps
+from freewire.nn.checks import check_number, check_whole
 from freewire.nn.wired import Wired
 from freewire.ops import library
 
@@ -89,9 +90,11 @@ class GraphStage(Wired):
     ) -> None:
         super().__init__()
         self._graph = _wiring(dag)
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("stride", stride)):
-            if value < 1:
-                raise InputError(f"{name}: expected at least 1, got {value}. Raise it.")
+        weight = check_number("weight", weight, "one number for all edges", "Set others afterwards.")
+        in_channels, out_channels, stride = (
+            check_whole(name, value, 1, "Raise it.")
+            for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("stride", stride))
+        )
         self.stride, self.relu, self.recompute_sums = stride, relu, recompute_sums
         self.in_channels, self.out_channels = in_channels, out_channels
         self._steps = compile_steps(self.graph)
@@ -99,7 +102,7 @@ class GraphStage(Wired):
         # Edges are ordered by target, and the targets as the steps are.
         self._fan_ins = [len(list(group)) for _, group in groupby(targets.tolist())]
         # A stage without edges would have a weight that never gets a gradient, which distributed training waits for.
-        self.weight = nn.Parameter(torch.full((edges,), float(weight)), requires_grad=edges > 0)
+        self.weight = nn.Parameter(torch.full((edges,), weight), requires_grad=edges > 0)
         has_inputs = set(targets.tolist())
         self.nodes = nn.ModuleList(
             _call_factory(node, out_channels, out_channels, 1)
@@ -175,12 +178,14 @@ class GraphStage(Wired):
         names = {name: i for i, name in enumerate(self.graph.nodes)}
         nodes, edges = list(nodes), list(edges)  # a generator would be used up by the checks
         for name in nodes:
-            if name not in names:
-                raise InputError(f"nodes: expected names of the stage's nodes, got {name!r}. They are in graph.nodes.")
-        for edge in edges:
-            if not isinstance(edge, int | np.integer) or not 0 <= edge < self.graph.num_edges:
+            if not isinstance(name, Hashable) or name not in names:
                 raise InputError(
-                    f"edges: expected whole numbers from 0 to {self.graph.num_edges - 1}, got {edge!r}. They are "
+                    f"nodes: expected names of the stage's nodes, got {shown(name)}. They are in graph.nodes."
+                )
+        for edge in edges:
+            if (number := whole(edge)) is None or not 0 <= number < self.graph.num_edges:
+                raise InputError(
+                    f"edges: expected whole numbers from 0 to {self.graph.num_edges - 1}, got {shown(edge)}. They are "
                     "columns of graph.edge_index."
                 )
         before = self._removed_nodes, self._removed_edges

@@ -22,7 +22,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from freewire.errors import InputError
+from freewire.errors import InputError, shown
 from freewire.graph import Graph
 from freewire.models.blocks import SeparableConv
 from freewire.ops.gated_depthwise import can_fuse, gated_depthwise, is_changed
@@ -237,7 +237,7 @@ def compile_steps(graph: Graph, fusions: Sequence[Fusion] = FUSIONS) -> list[Ste
             steps.append(InputStep(node))
             continue
         last_read = tuple(u for u in dict.fromkeys(sources[node]) if last_reader[u] == node)
-        steps.append(SumStep(node, tuple(sources[node]), last_read, groups, f"node {graph.nodes[node]!r}"))
+        steps.append(SumStep(node, tuple(sources[node]), last_read, groups, f"node {shown(graph.nodes[node])}"))
         groups += 1
     steps.append(MeanStep(tuple(node for node in order if node not in last_reader)))
     for fusion in fusions:

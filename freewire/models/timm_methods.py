@@ -6,12 +6,13 @@ They return feature maps by index, remove the modules that those do not need, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from freewire.errors import InputError
+from freewire.errors import InputError, shown
+from freewire.graph.arguments import check_ordered, whole
 from freewire.models.randwire import RandWire
 
 __all__ = ["TimmMethods"]
@@ -48,7 +49,7 @@ class TimmMethods(RandWire):
             InputError: There is no such map, another format is asked for, or `forward_maps` rejects x.
         """
         if output_fmt != "NCHW":
-            raise InputError(f"output_fmt: expected 'NCHW', got {output_fmt!r}. Permute the maps yourself.")
+            raise InputError(f"output_fmt: expected 'NCHW', got {shown(output_fmt)}. Permute the maps yourself.")
         chosen = self._chosen(indices)
         count = max(chosen) + 1 if stop_early or intermediates_only else len(self.feature_info)
         maps = self.forward_maps(x, count)
@@ -116,11 +117,15 @@ class TimmMethods(RandWire):
         count = len(self.feature_info)
         if indices is None:
             indices = count
-        if isinstance(indices, int) and 0 < indices <= count:
-            return list(range(count - indices, count))
-        if isinstance(indices, int) or not indices or not all(-count <= i < count for i in indices):
+        check_ordered(indices, "indices", InputError)
+        last = whole(indices)
+        if last is not None and 0 < last <= count:
+            return list(range(count - last, count))
+        chosen = [whole(i) for i in indices] if isinstance(indices, Iterable) else []
+        found = [i % count for i in chosen if i is not None and -count <= i < count]
+        if not found or len(found) < len(chosen):
             raise InputError(
                 f"indices: expected a number from 1 to {count}, or indices from {-count} to {count - 1}, got "
-                f"{indices!r}. There are {count} feature maps."
+                f"{shown(indices)}. There are {count} feature maps."
             )
-        return [i % count for i in indices]
+        return found

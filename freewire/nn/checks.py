@@ -1,15 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""Checks of a network's input, with the messages for inputs that it cannot run."""
+"""Checks of a network's input, and of arguments of modules, with the messages for what they cannot be."""
 
 from __future__ import annotations
+
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from freewire.errors import InputError
+from freewire.errors import InputError, shown
+from freewire.graph.arguments import whole
 from freewire.ops.dtypes import DTYPES, check_dtype
 
-__all__ = ["DEVICES", "check_device", "check_features", "check_input"]
+__all__ = [
+    "DEVICES",
+    "check_device",
+    "check_features",
+    "check_input",
+    "check_number",
+    "check_probability",
+    "check_whole",
+]
 
 #: Types of devices that have kernels; those of meta are fake.
 DEVICES = ("cpu", "cuda", "meta")
@@ -49,3 +61,31 @@ def check_device(device: torch.device, argument: str) -> None:
             f"{argument}: expected the CPU or a CUDA GPU, got {device}. This version has no kernels for {device.type}. "
             "Move the network and x to the CPU."
         )
+
+
+def check_whole(name: str, value: Any, least: int, remedy: str) -> int:
+    """The argument ``name`` as an int; `InputError` unless it is a whole number of at least ``least``."""
+    number = whole(value)
+    if number is None or number < least:
+        raise InputError(f"{name}: expected a whole number of at least {least}, got {shown(value)}. {remedy}")
+    return number
+
+
+def check_number(name: str, value: Any, expected: str, remedy: str) -> float:
+    """The argument ``name`` as a float; `InputError`, which asks for what is ``expected``, unless it is a number."""
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else float("nan")
+    except OverflowError:
+        number = float("nan")
+    if number != number:
+        raise InputError(f"{name}: expected {expected}, got {shown(value)}. {remedy}")
+    return number
+
+
+def check_probability(name: str, value: Any) -> float:
+    """The argument ``name`` as a float; `InputError` unless it is a number from 0 to 1."""
+    remedy = "Choose one in that range."
+    number = check_number(name, value, "a probability from 0 to 1", remedy)
+    if not 0 <= number <= 1:
+        raise InputError(f"{name}: expected a probability from 0 to 1, got {shown(value)}. {remedy}")
+    return number

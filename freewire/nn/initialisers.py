@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from freewire.errors import InputError, cut, shown
+from freewire.errors import InputError, shown
 from freewire.graph import Graph
 from freewire.graph.arguments import as_array
 
@@ -130,7 +130,7 @@ def _numbers(returned: Any, weight: Tensor) -> Tensor:
     else:
         array = as_array(returned, "init", InputError)
         if array.dtype.kind not in "iuf":
-            got, array = f"{cut(type(returned).__name__)} {shown(returned)}", np.zeros(0)
+            got, array = f"{type(returned).__name__} {shown(returned)}", np.zeros(0)
         values = torch.from_numpy(array.astype(np.float64))
     if got is None and values.dim() and values.shape != weight.shape:
         got = f"shape {list(values.shape)}"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from freewire.errors import GraphError, InputError, cut, shown
+from freewire.errors import GraphError, InputError, shown
 from freewire.graph import Graph
 from freewire.graph.arguments import whole
 from freewire.graph.networkx_conversion import write_networkx
@@ -90,7 +90,7 @@ class Network(Wired):
         super().__init__()
         if not isinstance(graph, Graph):
             raise GraphError(
-                f"graph: expected a freewire Graph, got {cut(type(graph).__name__)}. "
+                f"graph: expected a freewire Graph, got {type(graph).__name__}. "
                 "Convert it first, for example with Graph.from_networkx."
             )
         for field, values in graph.to_data().stored():

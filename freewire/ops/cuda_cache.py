@@ -30,7 +30,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from freewire._native import cuda_build, toolchain
-from freewire.errors import BuildError
+from freewire.errors import BuildError, cut
 
 _BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -88,7 +88,7 @@ def find_or_build(installed: Path) -> Path:
     except BuildError as error:
         raise BuildError(
             f"CUDA kernels: expected {installed.name} in {installed.parent}, got {why}, and they cannot be built here. "
-            f"{error}"
+            f"{cut(error, 1000)}"
         ) from error
 
 

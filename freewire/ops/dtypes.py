@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from freewire.errors import InputError
+from freewire.errors import InputError, shown
 
 __all__ = ["DTYPES", "check_dtype", "compute_dtype"]
 
@@ -23,6 +23,6 @@ def check_dtype(dtype: torch.dtype, argument: str) -> None:
     if dtype not in DTYPES:
         *others, last = map(str, DTYPES)
         raise InputError(
-            f"{argument}: expected {', '.join(others)} or {last}, got {dtype}. "
+            f"{argument}: expected {', '.join(others)} or {last}, got {shown(dtype)}. "
             "There are kernels for these types only: convert with net.float()."
         )

@@ -15,7 +15,7 @@ import torch
 
 from freewire import _native
 from freewire._native.planner import BUILD_REMEDY
-from freewire.errors import BuildError
+from freewire.errors import BuildError, cut
 from freewire.ops import cuda_cache
 
 _BUILT = Path(_native.__path__[0])
@@ -42,7 +42,7 @@ def load_library(path: Path) -> None:
     except OSError as error:
         why = error.__cause__ or error  # torch's error names the library, its cause says what is wrong with it
         raise BuildError(
-            f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {why}. {BUILD_REMEDY}"
+            f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {cut(why)}. {BUILD_REMEDY}"
         ) from error
 
 

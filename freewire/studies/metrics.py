@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freewire.errors import InputError
+from freewire.errors import InputError, cut
 
 __all__ = ["Metric", "check_counts", "check_labels", "read_batches", "top1"]
 
@@ -94,9 +94,9 @@ def read_batches(loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
     for batch in loader:
         pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(each, Tensor) for each in batch)
         if not pair:
-            got = f"{type(batch).__name__}"
+            got = type(batch).__name__
             if isinstance(batch, tuple | list):
-                got += f" of {', '.join(type(each).__name__ for each in batch) or 'nothing'}"
+                got += cut(f" of {', '.join(type(each).__name__ for each in batch) or 'nothing'}")
             raise InputError(
                 f"loader: expected batches (images, labels), two tensors, got {got}. Change what it yields."
             )

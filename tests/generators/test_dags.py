@@ -232,6 +232,7 @@ class TestWattsStrogatzModel:
             lambda g: g.watts_strogatz_dag(4, 4, 0.5),
             r"n: expected an integer of at least 5, got 4\. .*above k=4\.",
         ),
+        (lambda g: g.erdos_renyi_dag(5, 10**400), r"p: expected a probability from 0 to 1, got 10+\.\.\.0+\. "),
         (lambda g: g.watts_strogatz_dag(9, 4, 2), r"p: expected a probability from 0 to 1, got 2\. "),
     ],
 )

@@ -63,6 +63,86 @@ def test_messages_are_found():
     assert min(found[name] for name in ("_native", "files", "graph", "models", "nn", "ops", "plan", "studies")) >= 2
 
 
+#: Functions that cut what they show.
+CUTTING = {"cut", "shown"}
+#: Annotations of parameters that hold what a caller or a file supplies.
+ANYTHING = {"Any", "ArrayLike", "BaseException", "Exception", "Hashable", "Iterable[Hashable]", "object"}
+#: Not yet converted.
+PENDING = (
+    *("files/atomic.py", "files/csv_format.py", "files/formats.py", "files/graphml.py", "files/json_format.py"),
+    *("files/names.py", "nn/serialization.py"),
+)
+
+
+def uncut(source: str) -> list[tuple[int, str]]:
+    """(line, expression) of what a module puts into text as long as a caller, a file or another library made it.
+
+    These are conversions (``{name!r}``) and results of ``repr`` that are passed on, anywhere; and in what is raised,
+    the bare name of a caught exception, or of a parameter that may be anything. Each belongs into ``shown`` or ``cut``.
+    """
+    found = []
+
+    def visit(node: ast.AST, suspects: frozenset[str], raising: bool) -> None:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in CUTTING:
+            return
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            for argument in arguments:
+                suspects -= {argument.arg}
+                if argument.annotation is not None and ast.unparse(argument.annotation) in ANYTHING:
+                    suspects |= {argument.arg}
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            suspects |= {node.name}
+        elif isinstance(node, ast.Raise):
+            raising = True
+        elif isinstance(node, ast.FormattedValue):
+            bare = isinstance(node.value, ast.Name) and node.value.id in suspects
+            if node.conversion != -1 or (raising and bare):
+                found.append((node.lineno, ast.unparse(node.value)))
+        if isinstance(node, ast.Call | ast.FormattedValue):
+            parts = node.args if isinstance(node, ast.Call) else [node.value]
+            calls = [part for part in parts if isinstance(part, ast.Call) and ast.unparse(part.func) == "repr"]
+            found.extend((call.lineno, ast.unparse(call)) for call in calls)
+        for child in ast.iter_child_nodes(node):
+            visit(child, suspects, raising)
+
+    visit(ast.parse(source), frozenset(), False)
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if not path.as_posix().endswith(PENDING)],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
+def test_messages_cut_what_others_made(path):
+    assert uncut(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("raise GraphError(f'name: expected a, got {name!r}. Correct it.')", ["name"]),
+        ("raise GraphError(f'name: expected a, got {name!r:.60}. Correct it.')", ["name"]),
+        ("raise GraphError(f'name: expected a, got {shown(name)}. Correct it.')", []),
+        ("refuse('a name', f'{name!s}')", ["name"]),
+        ("refuse('a name', repr(name))", ["repr(name)"]),
+        ("refuse('a name', cut(repr(name)))", []),
+        ("raise GraphError(f'name: expected a, got {repr(name)}. Correct it.')", ["repr(name)"]),
+        ("digest.update(repr(name).encode())", []),
+        ("names = ', '.join(map(repr, NAMES))", []),
+        ("try: pass\nexcept ValueError as error:\n    raise InputError(f'x: expected a, got {error}.')", ["error"]),
+        ("try: pass\nexcept ValueError as error:\n    raise InputError(f'x: expected a, got {cut(error)}.')", []),
+        ("try: pass\nexcept ValueError as error:\n    raise InputError(f'line {error.lineno}')", []),
+        ("def f(value: Any, what: str): raise InputError(f'{what}: expected a, got {value}.')", ["value"]),
+        ("def f(value: Any): return lambda value: f'{value}'", []),
+        ("def f(value: Any): return f'{value}'", []),
+    ],
+)
+def test_uncut_values_are_found(line, found):
+    assert [expression for _, expression in uncut(line)] == found
+
+
 def test_values_are_cut_in_messages():
     for value in ("x" * 10**6, ("x" * 10**6, 10**1000), 10**10_000, list(range(10**6)), b"x" * 10**6):
         assert 3 <= len(errors.shown(value)) <= 200

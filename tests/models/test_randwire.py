@@ -320,11 +320,19 @@ class TestErrors:
         ("options", "message"),
         [
             ({"regime": "large"}, r"regime: expected 'small' or 'regular', got 'large'\."),
-            ({"channels": 1}, r"channels: expected at least 2, got 1\. The first"),
+            ({"channels": 1}, r"channels: expected a whole number of at least 2, got 1\. The first"),
             ({"edge_drop": 1.5}, r"edge_drop: expected a probability from 0 to 1, got 1\.5\."),
             ({"dropout": -0.1}, r"dropout: expected a probability from 0 to 1, got -0\.1\."),
-            ({"num_classes": -1}, r"num_classes: expected at least 0, got -1\."),
+            ({"num_classes": -1}, r"num_classes: expected a whole number of at least 0, got -1\."),
             ({"generator": [nx.path_graph(2, nx.DiGraph)]}, r"generator: expected 3 DAGs, one per stage, got 1\."),
+            ({"generator": {nx.path_graph(2, nx.DiGraph)}}, r"generator: expected a list or another collection with "),
+            ({"generator": 7}, r"generator: expected a callable, a DAG or a list of DAGs, got int\."),
+            ({"channels": 16.0}, r"channels: expected a whole number of at least 2, got 16\.0\."),
+            ({"num_classes": True}, r"num_classes: expected a whole number of at least 0, got True\."),
+            ({"in_channels": "3"}, r"in_channels: expected a whole number of at least 1, got '3'\."),
+            ({"edge_drop": "x" * 10**6}, r"edge_drop: expected a probability from 0 to 1, got 'x{10,50}\.\.\."),
+            ({"dropout": 10**400}, r"dropout: expected a probability from 0 to 1, got 10+\.\.\.0+\."),
+            ({"regime": ["small"]}, r"regime: expected 'small' or 'regular', got \['small'\]\."),
         ],
     )
     def test_of_arguments(self, options: dict[str, Any], message: str) -> None:
@@ -359,7 +367,7 @@ class TestErrors:
                 call()
 
     def test_of_classes(self) -> None:
-        with pytest.raises(fw.InputError, match=r"num_classes: expected at least 0, got -1\."):
+        with pytest.raises(fw.InputError, match=r"num_classes: expected a whole number of at least 0, got -1\."):
             small(generator=nx.path_graph(2, nx.DiGraph)).reset_classifier(-1)
 
     def test_of_pooling(self) -> None:

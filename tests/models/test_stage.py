@@ -7,8 +7,10 @@ import copy
 import pickle
 import warnings
 import weakref
+from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -249,8 +251,17 @@ class TestErrors:
     @pytest.mark.parametrize("name", ["in_channels", "out_channels", "stride"])
     def test_of_numbers(self, name: str) -> None:
         options = {"in_channels": 3, "out_channels": 4, "stride": 2, name: 0}
-        with pytest.raises(fw.InputError, match=rf"{name}: expected at least 1, got 0\."):
+        with pytest.raises(fw.InputError, match=rf"{name}: expected a whole number of at least 1, got 0\."):
             GraphStage(dag(), **options)
+        for value in (3.0, True, "3", None):
+            with pytest.raises(fw.InputError, match=rf"{name}: expected a whole number of at least 1, got "):
+                GraphStage(dag(), **{**options, name: value})
+        GraphStage(dag(), **{**options, name: np.int64(2)})
+
+    @pytest.mark.parametrize("weight", [float("nan"), "0", [0.0], None])
+    def test_of_the_weight(self, weight: Any) -> None:
+        with pytest.raises(fw.InputError, match=r"weight: expected one number for all edges, got "):
+            GraphStage(dag(), 3, 4, weight=weight)
 
     def test_of_nodes(self) -> None:
         with pytest.raises(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -37,7 +38,14 @@ def images() -> Tensor:
 
 @pytest.mark.parametrize(
     ("indices", "places"),
-    [(None, [0, 1, 2, 3, 4]), (2, [3, 4]), ([1, -1], [1, 4]), ((0,), [0]), ((4, 0), [4, 0])],
+    [
+        (None, [0, 1, 2, 3, 4]),
+        (2, [3, 4]),
+        ([1, -1], [1, 4]),
+        ((0,), [0]),
+        (np.array([4, 0]), [4, 0]),
+        (np.int64(1), [4]),
+    ],
 )
 @torch.no_grad()
 def test_feature_maps_by_index(model: Model, images: Tensor, indices: Any, places: list[int]) -> None:
@@ -68,11 +76,14 @@ def test_the_head_may_stay(model: Model) -> None:
     assert (model.num_classes, len(model.head)) == (5, 3)
 
 
-@pytest.mark.parametrize("indices", [0, 6, (), (5,), (-6,)])
+@pytest.mark.parametrize("indices", [0, 6, (), (5,), (-6,), 2.0, "2", (1, 2.0), True])
 def test_no_such_map(model: Model, images: Tensor, indices: Any) -> None:
     said = "indices: expected a number from 1 to 5, or indices from -5 to 4, got "
     assert_refused(lambda: model.forward_intermediates(images, indices), said, fw.InputError)
     assert_refused(lambda: model.prune_intermediate_layers(indices), said, fw.InputError)
+    assert_refused(
+        lambda: model.forward_intermediates(images, {1, 2}), "indices: expected a list or another ", fw.InputError
+    )
 
 
 def test_no_other_format(model: Model, images: Tensor) -> None:

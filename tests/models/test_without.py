@@ -99,5 +99,8 @@ class TestWithout:
             ({"edges": [6]}, "edges: expected whole numbers from 0 to 5, got 6."),
             ({"edges": [-1]}, "edges: expected whole numbers from 0 to 5, got -1."),
             ({"edges": [1.5]}, "edges: expected whole numbers from 0 to 5, got 1.5."),
+            ({"edges": [True]}, "edges: expected whole numbers from 0 to 5, got True."),
+            ({"nodes": [["a"]]}, r"nodes: expected names of the stage's nodes, got \['a'\]."),
+            ({"nodes": ["z" * 10**6]}, r"nodes: expected names of the stage's nodes, got 'z{10,50}\.\.\."),
         ):
             assert_refused(stage.without(**lost).__enter__, said, fw.InputError)
