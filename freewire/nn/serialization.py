@@ -37,10 +37,8 @@ from freewire.ops.dtypes import check_dtype
 __all__ = ["load", "save"]
 
 _FORMAT = "freewire network 1"
-#: All that a file is read for.
-_TENSORS = {"weight", "bias", "edge_index", "inputs", "outputs", "names", "name_ends"} | {
-    field.name for field in FIELDS if field.role == "wiring"
-}
+#: The tensors of a file besides the fields of role "wiring".
+_TENSORS = {"weight", "bias", "edge_index", "inputs", "outputs", "names", "name_ends"}
 
 
 def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
@@ -112,7 +110,9 @@ def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None
             header = read_header(file)
             found = header.metadata.get("format", "no format of its own")
             if found == _FORMAT:
-                tensors = read_tensors(file, header, _TENSORS)
+                tensors = read_tensors(
+                    file, header, _TENSORS | {field.name for field in FIELDS if field.role == "wiring"}
+                )
         except (ValueError, RecursionError) as error:
             raise FileFormatError(
                 f"{name}: expected a whole safetensors file, got one that cannot be read ({cut(error)}). "
