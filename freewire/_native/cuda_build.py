@@ -322,6 +322,6 @@ def _ninja(work: Path, target: str, log: Path, tools: str) -> None:
         failures = r"\berror\b.*:|: error|\bfatal\b *:|undefined reference|not found"
         line = next((each for each in said if re.search(failures, each)), said[-1] if said else "no message").strip()
         raise BuildError(
-            f"CUDA kernels: expected {tools} to compile them, got {cut(repr(line))}. The full output is in {log}; to "
-            "use another compiler, set CUDA_HOME or CXX."
+            f"CUDA kernels: expected {tools} to compile them, got {cut(repr(line), 500)}. The full output is in {log}; "
+            "to use another compiler, set CUDA_HOME or CXX."
         )

@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise BuildError(
         f"compiled planner: expected freewire._native._planner for Python {platform.python_version()} in "
-        f"{Path(__file__).parent}, got {cut(error)}. {BUILD_REMEDY}"
+        f"{Path(__file__).parent}, got {cut(error, 500)}. {BUILD_REMEDY}"
     ) from error
 
 __all__ = ["BUILD_REMEDY", "planner"]

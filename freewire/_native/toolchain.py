@@ -94,7 +94,7 @@ def check_compiler() -> str:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), "no message").strip()
         raise BuildError(
             f"C++ compiler: expected C++20 (gcc 10, clang 13 or newer), got {shown(compiler)}, which fails with "
-            f"{cut(repr(reason))}. {INSTALL_COMPILER}"
+            f"{cut(repr(reason), 500)}. {INSTALL_COMPILER}"
         )
     return compiler
 
@@ -177,7 +177,9 @@ def _ask(path: str, option: str, pattern: str) -> list[tuple[str, str]]:
     found = re.findall(pattern, done.stdout)
     if done.returncode or not found:
         said = (done.stderr or done.stdout).strip().partition("\n")[0]
-        raise BuildError(f"nvcc: expected the usual output of `{path} {option}`, got {cut(repr(said))}. {INSTALL_NVCC}")
+        raise BuildError(
+            f"nvcc: expected the usual output of `{path} {option}`, got {cut(repr(said), 500)}. {INSTALL_NVCC}"
+        )
     return found
 
 

@@ -120,6 +120,7 @@ def _marked(G: Any, mark: str, degree: Any) -> list[Hashable] | None:  # noqa: N
     if not marked:
         return None
     found = [(value, name) for value, name in marked if value is not False]
+    in_node_order = all(value is True for value, _ in found)
     by_position: dict[Any, Hashable] = {}
     for value, name in found:
         if not isinstance(value, int | float | np.number) or value != value:
@@ -127,7 +128,7 @@ def _marked(G: Any, mark: str, degree: Any) -> list[Hashable] | None:  # noqa: N
                 f"{mark} of node {shown(name)}: expected a number that gives its position, got {shown(value)}. "
                 "Correct it, or remove the attribute and pass inputs= and outputs=."
             )
-        if value in by_position and not all(value is True for value, _ in found):
+        if value in by_position and not in_node_order:
             raise GraphError(
                 f"{mark}: expected a position for each node, got {shown(value)} at "
                 f"{shown(by_position[value])} and {shown(name)}. "

@@ -42,7 +42,8 @@ def load_library(path: Path) -> None:
     except OSError as error:
         why = error.__cause__ or error  # torch's error names the library, its cause says what is wrong with it
         raise BuildError(
-            f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {cut(why)}. {BUILD_REMEDY}"
+            f"compiled kernels: expected {path} to load into torch {torch.__version__}, got {cut(why, 500)}. "
+            f"{BUILD_REMEDY}"
         ) from error
 
 
