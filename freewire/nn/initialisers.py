@@ -125,7 +125,9 @@ def _numbers(returned: Any, weight: Tensor) -> Tensor:
         values = returned.detach()
         if values.is_meta and not weight.is_meta:
             got = "a tensor on the meta device, which has no values"
-        elif values.is_complex() or values.dtype == torch.bool:
+        elif values.layout != torch.strided:
+            values = values.to_dense()
+        if values.is_complex() or values.dtype == torch.bool:
             got = f"a tensor of {values.dtype}"
     else:
         array = as_array(returned, "init", InputError)

@@ -33,6 +33,7 @@ RETURNED: dict[str, Callable[[], Any]] = {
     "tensor of another type": lambda: torch.tensor([1, 2, 3, 4]),
     "tensor with a gradient": lambda: torch.tensor([1.0, 2, 3, 4], requires_grad=True),
     "transposed tensor": lambda: torch.tensor([[1.0, 0], [2, 0], [3, 0], [4, 0]]).T[0],
+    "sparse tensor": lambda: torch.tensor([1.0, 2, 3, 4]).to_sparse(),
     "array": lambda: np.array([1.0, 2, 3, 4]),
     "array of integers": lambda: np.array([1, 2, 3, 4], np.uint16),
     "array backwards": lambda: np.array([4.0, 3, 2, 1])[::-1],
