@@ -14,7 +14,8 @@ The kernel releases the lock when the writer ends for any reason. Every save rem
 
 A writer locks its partial file after creating it, and another save may lock and remove it in between. The writer then
 finds the lock taken or the name gone, and creates another file. A save that holds the lock removes a name that is never
-used twice, so it cannot remove a file that has been renamed in the meantime.
+used twice, so it cannot remove a file that has been renamed in the meantime. A child that is forked during a save
+inherits the lock; if the writer is then killed, its file stays for as long as the child lives.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import freewire as fw
+from tests.support.files import edge_list
 from tests.support.graphs import CASES, assert_same_graph
 from tests.support.messages import assert_refused
 from tests.support.networks import assert_same_network
@@ -21,7 +22,7 @@ from tests.support.storage import as_nobody, raises_os_error
 READERS = {"load": fw.load, "read_graph": fw.read_graph}
 WRITERS = {
     "save": lambda path: fw.save(fw.Network(CASES["random"]), path),
-    "write_graph": lambda path: fw.write_graph(CASES["random"], path),
+    "write_graph": lambda path: fw.write_graph(edge_list(CASES["random"]), path),
 }
 EVERY = READERS | WRITERS
 
@@ -127,21 +128,23 @@ class TestErrors:
             with raises_os_error(errno.EACCES, "path: expected a file that may be written"):
                 writer(folder / "g.json")
 
-    def test_a_full_disk(self, writer, tmp_path):
+    @pytest.mark.parametrize("name", ["g.json", "g.csv", "g.graphml", "g.json.gz", "g.csv.gz", "g.graphml.gz"])
+    def test_a_full_disk(self, name, writer, tmp_path):
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))  # bytes; no file can grow further
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # bytes; no file can grow further
         try:
             with raises_os_error(errno.EFBIG):
-                writer(tmp_path / "g.json")
+                writer(tmp_path / name)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert os.listdir(tmp_path) == []
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
-    def test_a_full_device(self, writer, tmp_path):
-        (tmp_path / "g.json").symlink_to("/dev/full")
+    @pytest.mark.parametrize("name", ["g.json", "g.csv", "g.graphml", "g.csv.gz"])
+    def test_a_full_device(self, name, writer, tmp_path):
+        (tmp_path / name).symlink_to("/dev/full")
         with raises_os_error(errno.ENOSPC):
-            writer(tmp_path / "g.json")
+            writer(tmp_path / name)
 
 
 class TestPipes:

@@ -37,7 +37,7 @@ def as_nobody() -> Iterator[Path]:
 
 
 @contextmanager
-def raises_os_error(number: int, match: str = "") -> Iterator[None]:
+def raises_os_error(number: int, match: str | None = None) -> Iterator[None]:
     """Assert that the block raises an OSError of this ``errno``."""
     with pytest.raises(OSError, match=match) as caught:
         yield
