@@ -177,10 +177,9 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
         dtype=weight.dtype,
     )
     net._init = None
-    with torch.no_grad():
-        net.weight.copy_(weight)
-        if net.bias is not None and bias is not None:
-            net.bias.copy_(bias)
+    net.weight.data = weight.to(net.weight.device)
+    if net.bias is not None and bias is not None:
+        net.bias.data = bias.to(net.bias.device)
     return net
 
 
