@@ -12,12 +12,12 @@ from typing import IO, cast
 
 from freewire.errors import FileFormatError, cut
 
-#: A file may decompress to this many times its size. Edge lists reach about 10, and what a bomb is made of 1,000.
+#: A file may decompress to this many times its size. GraphML of equal weights reaches 30, and a bomb 1,000.
 MAX_RATIO = 100
 #: Bytes that any file may decompress to, whatever its ratio.
 ALWAYS_ALLOWED = 16 * 2**20
-#: Bytes that no file may exceed: 2 GiB.
-MAX_SIZE = 2 * 2**30
+#: Bytes that no file may exceed: 1 GiB. Reading takes a multiple of it.
+MAX_SIZE = 2**30
 
 _CHUNK = 2**20
 

@@ -67,7 +67,7 @@ def read_graph(
     - ``.graphml``: directed, as networkx, Gephi, igraph and yEd write it; a node's name is its id.
     - ``.json``: networkx's node-link format, with a list "edges" or "links".
     - ``.csv.gz``, ``.graphml.gz``, ``.json.gz``: the same, compressed by gzip. A file that decompresses to more than
-      100 times its size (and more than 16 MiB), or to more than 2 GiB, is refused: decompress it first.
+      100 times its size (and more than 16 MiB), or to more than 1 GiB, is refused: decompress it first.
 
     In CSV and GraphML, names are integers if all of them are integers of 64 bits as Python writes them, else strings.
     Attributes mean what they do in `Graph.from_networkx`; others are ignored.

@@ -65,8 +65,8 @@ class TestDamage:
 
     def test_several_members(self, tmp_path):
         path = tmp_path / "g.csv.gz"
-        path.write_bytes(gzip.compress(b"a,b\n") + gzip.compress(b"b,c\n") + bytes(20))
-        assert fw.read_graph(path).nodes == ("a", "b", "c")
+        path.write_bytes(gzip.compress(b"1,2\n") + gzip.compress(b"2,4\n") + bytes(20))
+        assert fw.read_graph(path).nodes == (1, 2, 4)
 
     def test_any_changed_byte(self, tmp_path):
         path = tmp_path / "g.csv.gz"
@@ -92,7 +92,7 @@ class TestDamage:
         assert_damaged(tmp_path / "g.csv.gz", "Not a gzipped file")
 
     def test_damage_inside_names_the_file(self, tmp_path):
-        (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"a,b\nb\n"))
+        (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"1,2\n3\n"))
         assert_refused(lambda: fw.read_graph(tmp_path / "g.csv.gz"), ".*g.csv.gz, line 2: ", fw.FileFormatError)
 
     @pytest.mark.parametrize("name", ["g.gz", "gz", ".gz", "g.txt.gz", "g.csv.gz.gz", "g.safetensors.gz", "g.csv.bz2"])
@@ -117,7 +117,7 @@ class TestBombs:
     def test_the_size_that_is_always_allowed(self, tmp_path, monkeypatch):
         monkeypatch.setattr(compression, "ALWAYS_ALLOWED", 40_000)
         for count in (10_000, 10_001):  # from about 80 bytes
-            (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"a,b\n" * count))
+            (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"1,2\n" * count))
             if count == 10_000:
                 assert fw.read_graph(tmp_path / "g.csv.gz").num_edges == count
             else:
@@ -125,9 +125,9 @@ class TestBombs:
 
     def test_the_size_that_none_may_exceed(self, tmp_path, monkeypatch):
         monkeypatch.setattr(compression, "MAX_SIZE", 4_000)
-        (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 1_000, 0))
+        (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"1,2\n" * 1_000, 0))
         assert fw.read_graph(tmp_path / "g.csv.gz").num_edges == 1_000
-        (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 1_001, 0))
+        (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"1,2\n" * 1_001, 0))
         assert_bounded(tmp_path / "g.csv.gz", 10**6, "at most 4,000 bytes")
 
     def test_graphs_compress_far_less(self, tmp_path):
