@@ -14,7 +14,7 @@ from freewire.errors import FileFormatError, cut
 
 #: A file may decompress to this many times its size. GraphML of equal weights reaches 30, and a bomb 1,000.
 MAX_RATIO = 100
-#: Bytes that any file may decompress to, whatever its ratio.
+#: Bytes that any file may decompress to, at any ratio.
 ALWAYS_ALLOWED = 16 * 2**20
 #: Bytes that no file may exceed: 1 GiB. Reading takes a multiple of it.
 MAX_SIZE = 2**30

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Partial files: what a save writes to before it renames the result, and what a killed save leaves behind.
+"""Partial files: a save writes to one and then renames it, and a killed save leaves one behind.
 
 **Names.** A partial file is called ``.freewire-<target>-<kernel>-<random>.partial``: hashes of the target's name and of
 the running kernel, and 64 random bits. Its length does not depend on the target's name. It is created with O_EXCL, so
