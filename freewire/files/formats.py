@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import IO, NamedTuple
 
-from freewire.errors import FileFormatError, GraphError, shown
+from freewire.errors import FileFormatError, GraphError, OutOfMemoryError, shown
 from freewire.files.atomic import replacing
 from freewire.files.compression import compressed, decompress
 from freewire.files.csv_format import read_csv, write_csv
@@ -35,16 +35,18 @@ class Format(NamedTuple):
         read: Makes arrays from a path (for errors), the file's bytes, and the caller's inputs and outputs; raises
             `FileFormatError` or `GraphError`.
         write: Writes a graph to an open binary file; raises `GraphError` if the format cannot hold it.
+        options: The further arguments of `read_graph` that ``read`` takes.
     """
 
-    read: Callable[[str, bytes, _Names, _Names], GraphData]
+    read: Callable[..., GraphData]
     write: Callable[[Graph, IO[bytes]], None]
+    options: tuple[str, ...] = ()
 
 
 #: By suffix in lower case. Each may be followed by `GZIP`.
 FORMATS = {
     ".graphml": Format(read_graphml, write_graphml),
-    ".csv": Format(read_csv, write_csv),
+    ".csv": Format(read_csv, write_csv, ("source", "target", "header")),
     ".json": Format(read_json, write_json),
 }
 GZIP = ".gz"
@@ -56,18 +58,40 @@ def read_graph(
     outputs: Iterable[Hashable] | None = None,
     activation: str = "relu",
     output_activation: str = "linear",
+    *,
+    source: str | int | None = None,
+    target: str | int | None = None,
+    header: bool | None = None,
 ) -> Graph:
-    r"""Read a graph from a file that `write_graph` or another program wrote; time is linear in its size.
+    r"""Read a graph from a file that `write_graph` or another program wrote.
 
-    - ``.csv``: an edge list, one edge per line, with or without a header, with a comma, semicolon or tab between
-      cells. With a header, an edge's ends are the columns source and target (or pre and post, src and dst, from and
-      to, ...), else the first two; columns ``weight``, ``sign`` and ``frozen`` are read and others ignored. Without
-      a header the third column is the weight. Nodes are ordered by number if all names are integers, else by first
-      occurrence.
-    - ``.graphml``: directed, as networkx, Gephi, igraph and yEd write it; a node's name is its id.
-    - ``.json``: networkx's node-link format, with a list "edges" or "links".
+    Time is linear in the file's size, and memory at most 40 times that, whoever wrote the file; usual files take a
+    third of it.
+
+    - ``.csv``: an edge list, one edge per line, with a comma, semicolon or tab between cells. With a header, an
+      edge's ends are the columns source and target (or pre and post, from and to, ``:START_ID`` and ``:END_ID``, or
+      another of the known pairs of names), else the only two besides ``weight``, ``sign`` and ``frozen``; these are
+      read, and other columns ignored. Without a header the columns are source, target and perhaps weight. An empty
+      cell is no value. Nodes are ordered by number if all names are integers, else by first occurrence.
+    - ``.graphml``: directed, as networkx, Gephi, igraph, graph-tool and yEd write it. A node's name is its id; in
+      igraph's files, whose ids are n0, n1, ..., it is the attribute ``name`` if all nodes have one.
+    - ``.json``: networkx's node-link format, with a list "edges" or "links"; null is no value.
     - ``.csv.gz``, ``.graphml.gz``, ``.json.gz``: the same, compressed by gzip. A file that decompresses to more than
       100 times its size (and more than 16 MiB), or to more than 1 GiB, is refused: decompress it first.
+
+    Nothing in a CSV file is guessed: what could be read in two ways raises, and the message names the choice.
+
+    - The first row is a header if it has a known pair of names, if it has no number while the nodes below are
+      integers, or if its third cell is no number. It is none if it has a number or an empty end. Two columns of
+      texts without a known pair are either: pass ``header``.
+    - Several known pairs, more columns than two that could be ends, more than three columns without a header, and
+      names without a direction (head and tail, i and j): pass ``source`` and ``target``.
+    - A known pair whose names are also nodes below: pass ``header``. Only ``source,target`` is always a header.
+    - Rows that two characters divide evenly: write ``sep=;``, as spreadsheets do, as the first line.
+    - Lines at the top that begin with ``#`` are comments; one of SNAP's may hold the header. Anywhere else, and at the
+      top where one could be an edge, such a line is refused: put quotes around a name that begins with ``#``.
+    - A matrix, with the same names in its first row and column, is refused: use `Graph.from_adjacency`.
+    - A column type with ``Undirected`` (Gephi) and a column directed with ``false`` are refused as undirected edges.
 
     In CSV and GraphML, names are integers if all of them are integers of 64 bits as Python writes them, else strings.
     Attributes mean what they do in `Graph.from_networkx`; others are ignored.
@@ -78,13 +102,19 @@ def read_graph(
         outputs: Node names.
         activation: Activation of the computed nodes that have none in the file.
         output_activation: Activation of the outputs that have none in the file.
+        source: For CSV: the column of an edge's source, its name or its number from 0; with ``target`` or not at all.
+        target: For CSV: the column of an edge's target.
+        header: For CSV: whether the first row names the columns. Default: it is found out as above.
 
     Raises:
         FileNotFoundError: The file does not exist.
         OSError: The file cannot be read: a `PermissionError`, an `IsADirectoryError` for a folder, ...
         InputError: ``path`` is not a path, but an open file, for example.
-        FileFormatError: The suffix is unknown, or the file is damaged; the message says where.
-        GraphError: An undirected graph, or as `Graph.from_networkx`: a cycle, an unknown node, a NaN weight.
+        FileFormatError: The suffix is unknown, or the file is damaged or can be read in two ways; the message says
+            where.
+        GraphError: An undirected graph, an argument of another format, or as `Graph.from_networkx`: a cycle, an
+            unknown node, a NaN weight.
+        OutOfMemoryError: There is not enough memory.
 
     Example:
         >>> import freewire as fw, tempfile, pathlib
@@ -96,12 +126,25 @@ def read_graph(
     """
     name = path_name(path)
     form, is_compressed = _format(name)
+    options = {"source": source, "target": target, "header": header}
+    options = {option: given for option, given in options.items() if given is not None}
+    for option in options:
+        if option not in form.options:
+            raise GraphError(
+                f"{option}: expected none for this format, got {shown(options[option])}. It is for .csv alone."
+            )
     with open_to_read(name, "graph file") as file:
         content = file.read()
     if is_compressed:
         content = decompress(name, content)
-    data = form.read(name, content, inputs, outputs)
-    return Graph.from_data(replace(data, default_activation=(activation, output_activation)))
+    try:
+        data = form.read(name, content, inputs, outputs, **options)
+        return Graph.from_data(replace(data, default_activation=(activation, output_activation)))
+    except MemoryError:
+        raise OutOfMemoryError(
+            f"{name}: expected memory of up to 40 times the file's {len(content):,} bytes, got less. "
+            "Use a larger machine."
+        ) from None
 
 
 def write_graph(graph: Graph, path: str | bytes | os.PathLike[str]) -> None:

@@ -6,28 +6,49 @@ it merges parallel edges of one id (Gephi's) and repeated nodes, adds nodes that
 ``<default>`` values, drops all graphs of a file but the first, and has no line numbers. It also fails on attributes
 that do not matter here. A DOCTYPE is refused as soon as the parser meets it, since only there can a file define
 entities, which expansion bombs and references to other files need.
+
+The parser scans a tag, a comment or an attribute again from its start whenever more of it arrives, and keeps all open
+elements: both are bounded, so that time and memory stay proportional to the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from array import array
+from collections.abc import Hashable, Iterable, Mapping
 from typing import IO, Any, NoReturn
 from xml.parsers import expat
 
 import networkx as nx
+import numpy as np
 
-from freewire.errors import FileFormatError, FreewireError, GraphError
-from freewire.files.names import integers, texts
+from freewire.errors import FileFormatError, FreewireError, GraphError, cut, shown
+from freewire.files.names import NameIndex, integers, repeated, texts
 from freewire.graph import Graph
+from freewire.graph.arguments import as_number
 from freewire.graph.data import GraphData
-from freewire.graph.networkx_conversion import EDGE_ATTRIBUTES, NODE_ATTRIBUTES, read_networkx
+from freewire.graph.networkx_conversion import EDGE_ATTRIBUTES, NODE_ATTRIBUTES, read_attributes
 
-_NAMESPACES = ("", "http://graphml.graphdrawing.org/xmlns")
+#: The most elements inside each other.
+MAX_DEPTH = 256
+#: The most bytes of one tag or comment.
+MAX_TOKEN = 2**20
+#: Bytes that the parser is given at a time.
+CHUNK = 2**18
+
+_NAMESPACES = ("", "http://graphml.graphdrawing.org/xmlns", "http://graphml.graphdrawing.org/xmlns/graphml")
+
+
+def _double(text: str) -> float:
+    """A number as programs write it, or as C does in hexadecimal, which graph-tool writes."""
+    return float.fromhex(text) if "0x" in text.lower() else as_number(text)
+
+
 _TYPES: dict[str, Any] = {
     "boolean": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()],
-    **dict.fromkeys(("int", "integer", "long"), int),
-    **dict.fromkeys(("float", "double"), float),
+    **dict.fromkeys(("short", "int", "integer", "long"), int),
+    **dict.fromkeys(("float", "double", "long_double", "long double"), _double),
 }
+_NOTHING: dict[str, Any] = {}
 
 
 def read_graphml(
@@ -36,7 +57,7 @@ def read_graphml(
     """Read a file's bytes, which must hold one directed graph without hyperedges; see `freewire.files.read_graph`."""
     reader = _Reader(path)
     try:
-        reader.parser.Parse(data, True)
+        reader.read(data)
     except expat.ExpatError as error:
         raise FileFormatError(
             f"{path}, line {error.lineno}: expected XML, got something else ({expat.ErrorString(error.code)}). "
@@ -46,9 +67,9 @@ def read_graphml(
         raise
     except (LookupError, ValueError) as error:
         raise FileFormatError(
-            f"{path}: expected XML in an encoding known to Python, got another ({error}). Save the file as UTF-8."
+            f"{path}: expected XML in an encoding known to Python, got another ({cut(error)}). Save the file as UTF-8."
         ) from None
-    return read_networkx(reader.graph(), inputs, outputs)
+    return reader.graph(inputs, outputs)
 
 
 def write_graphml(graph: Graph, file: IO[bytes]) -> None:
@@ -65,19 +86,41 @@ class _Reader:
         self.known = {"node": NODE_ATTRIBUTES, "edge": EDGE_ATTRIBUTES}  # other attributes are not even converted
         self.keys: dict[str, tuple[str, str, str]] = {}  # id -> (node, edge or all; attribute; type)
         self.defaults: dict[str, dict[str, Any]] = {"node": {}, "edge": {}}
-        self.nodes: dict[str, dict[str, Any]] = {}
-        self.edges: list[tuple[int, str, str, dict[str, Any]]] = []  # with the line of each
+        # Nodes are numbered as their ids are met, in tags of nodes or of edges.
+        self.numbers: dict[str, int] = {}
+        self.nodes = array("q")  # numbers in the order of the tags of nodes
+        self.edges = (array("q"), array("q"), array("q"))  # numbers of source and target, and the line
+        self.data: dict[str, dict[int, dict[str, Any]]] = {"node": {}, "edge": {}}  # of those that have any
         self.open: list[str] = []
         self.graphs = 0
-        self.item: tuple[str, dict[str, Any]] | None = None  # the node or edge that is open
+        self.item: tuple[str, int] | None = None  # the node or edge that is open, by its number
         self.key: tuple[str, str, str] | None = None  # of the <data> or <default> that is open
         self.text: list[str] = []
+        self.igraph = False  # whether a comment says that igraph wrote the file
+        self.labels: dict[int, str] = {}  # igraph's names of nodes
         self.parser = expat.ParserCreate(namespace_separator=" ")
         self.parser.buffer_text = True
         self.parser.StartDoctypeDeclHandler = self.doctype
         self.parser.StartElementHandler = self.start
         self.parser.EndElementHandler = self.end
-        self.parser.CharacterDataHandler = self.text.append
+        self.parser.CharacterDataHandler = self.characters
+        self.parser.CommentHandler = self.comment
+
+    def read(self, data: bytes) -> None:
+        """Parse a whole file."""
+        for begin in range(0, len(data), CHUNK):
+            self.parser.Parse(data[begin : begin + CHUNK], False)
+            if begin + CHUNK - self.parser.CurrentByteIndex > MAX_TOKEN + CHUNK:
+                got = f"one of more than {MAX_TOKEN:,} bytes"
+                self.refuse(f"tags and comments of at most {MAX_TOKEN:,} bytes", got, "Shorten it.")
+        self.parser.Parse(b"", True)
+
+    def characters(self, text: str) -> None:
+        if self.key is not None:
+            self.text.append(text)
+
+    def comment(self, text: str) -> None:
+        self.igraph |= text.strip() == "Created by igraph"
 
     def refuse(self, expected: str, got: str, remedy: str, line: int = 0, error: Any = FileFormatError) -> NoReturn:
         line = line or self.parser.CurrentLineNumber
@@ -90,8 +133,12 @@ class _Reader:
         space, _, tag = tag.rpartition(" ")
         tag = tag if space in _NAMESPACES else "foreign"
         if not self.open and tag != "graphml":
-            self.refuse("GraphML", f"XML of <{tag}>", "Export the graph as GraphML.")
+            self.refuse("GraphML", f"XML of <{cut(tag, 80)}>", "Export the graph as GraphML.")
         self.open.append(tag)
+        if len(self.open) > MAX_DEPTH:
+            self.refuse(
+                f"at most {MAX_DEPTH} elements inside each other", "more", "Leave out what is inside its nodes."
+            )
         self.text.clear()
         match tag:
             case "node":
@@ -101,15 +148,18 @@ class _Reader:
             case "data" if self.item is not None and self.open[-2] in ("node", "edge"):
                 key = self.keys.get(self.required(given, "key"))
                 if key is None:
-                    self.refuse("data with a declared key", repr(given["key"]), "Declare it with a <key> first.")
-                self.key = key if key[1] in self.known[self.item[0]] else None
+                    self.refuse("data with a declared key", shown(given["key"]), "Declare it with a <key> first.")
+                self.key = key if key[1] in self.known[self.item[0]] or key[1:] == ("name", "string") else None
             case "key":
-                name = given.get("attr.name", "")
-                self.keys[self.required(given, "id")] = (
+                name = self.required(given, "id")
+                if name in self.keys:
+                    self.refuse("each key once", f"{shown(name)} twice", "Remove one of them.")
+                self.keys[name] = (
                     given.get("for", "all"),
-                    name,
+                    given.get("attr.name", ""),
                     given.get("attr.type", "string"),
                 )
+                self.igraph |= name == "v_name"
             case "default" if self.open[-2] == "key":
                 self.key = next(reversed(self.keys.values()))
             case "graph":
@@ -129,27 +179,33 @@ class _Reader:
         if given.get("edgedefault") != "directed":
             found = given.get("edgedefault", "none")
             remedy = 'Export it as directed, or give each edge its direction and write edgedefault="directed".'
-            self.refuse("a directed graph", f"edgedefault {found!r}", remedy, error=GraphError)
+            self.refuse("a directed graph", f"edgedefault {shown(found)}", remedy, error=GraphError)
 
     def start_node(self, given: dict[str, str]) -> None:
         name = self.required(given, "id")
-        if name in self.nodes:
-            self.refuse("each node once", f"{name!r} twice", "Remove one of them.")
-        self.nodes[name] = {}
-        self.item = ("node", self.nodes[name])
+        if not name:
+            self.refuse("a node's id", "an empty one", "Give it one.")
+        number = self.numbers.setdefault(name, len(self.numbers))
+        if number in self.data["node"]:
+            self.refuse("each node once", f"{shown(name)} twice", "Remove one of them.")
+        self.data["node"][number] = _NOTHING
+        self.nodes.append(number)
+        self.item = ("node", number)
 
     def start_edge(self, given: dict[str, str]) -> None:
         if given.get("directed") == "false":
             self.refuse("directed edges", 'directed="false"', "Give the edge a direction.", error=GraphError)
-        ends = self.required(given, "source"), self.required(given, "target")
-        self.edges.append((self.parser.CurrentLineNumber, *ends, {}))
-        self.item = ("edge", self.edges[-1][3])
+        source, target, line = self.edges
+        for end, name in ((source, "source"), (target, "target")):
+            end.append(self.numbers.setdefault(self.required(given, name), len(self.numbers)))
+        line.append(self.parser.CurrentLineNumber)
+        self.item = ("edge", len(line) - 1)
 
     def end(self, tag: str) -> None:
         tag = self.open.pop()
         if tag in ("data", "default") and self.key is not None:
             if tag == "data" and self.item is not None:
-                self.item[1][self.key[1]] = self.value()
+                self.keep(*self.item)
             elif tag == "default":
                 for kind in ("node", "edge"):
                     if self.key[0] in (kind, "all") and self.key[1] in self.known[kind]:
@@ -159,25 +215,68 @@ class _Reader:
             self.item = None
         self.text.clear()
 
+    def keep(self, kind: str, number: int) -> None:
+        """Keep the value of the <data> that ends."""
+        assert self.key is not None
+        name = self.key[1]
+        if name not in self.known[kind]:
+            if kind == "node":
+                self.labels[number] = "".join(self.text)
+            return
+        data = self.data[kind].get(number) or {}
+        if name in data:
+            self.refuse(f"{name} once", "two values of it", "Remove one of them.")
+        data[name] = self.value()
+        self.data[kind][number] = data
+
     def value(self) -> Any:
+        """The text that ends as a value; None if a value that is no text is empty."""
         assert self.key is not None
         text, (_, name, kind) = "".join(self.text), self.key
+        if kind not in _TYPES:
+            return text
         try:
-            return _TYPES.get(kind, str)(text)
-        except (KeyError, ValueError):
-            self.refuse(f"{name} of type {kind}", repr(text), "Correct it, or the type in its <key>.")
+            return _TYPES[kind](text) if text.strip() else None
+        except (KeyError, ValueError, OverflowError):
+            self.refuse(f"{name} of type {cut(kind, 80)}", shown(text), "Correct it, or the type in its <key>.")
 
-    def graph(self) -> nx.MultiDiGraph:
+    def graph(self, inputs: Iterable[Hashable] | None, outputs: Iterable[Hashable] | None) -> GraphData:
+        """What was read, once all of the file was."""
         if not self.graphs:
             self.refuse("a <graph>", "none", "Export the graph as GraphML.")
-        for line, *ends, _ in self.edges:
-            for end in ends:
-                if end not in self.nodes:
-                    self.refuse("edges between nodes of the file", f"{end!r}", "Add a <node> of that id.", line)
-        numbers = integers(list(self.nodes))
-        names: dict[str, Any] = dict(zip(self.nodes, self.nodes if numbers is None else numbers.tolist(), strict=True))
-        G = nx.MultiDiGraph()  # noqa: N806
-        G.add_nodes_from((names[node], {**self.defaults["node"], **data}) for node, data in self.nodes.items())
-        at_edges = self.defaults["edge"]
-        G.add_edges_from((names[u], names[v], {**at_edges, **data}) for _, u, v, data in self.edges)
-        return G
+        ids = list(self.numbers)
+        place = np.full(len(ids), -1)
+        place[self.nodes] = np.arange(len(self.nodes))
+        src, dst = (place[end] for end in self.edges[:2])
+        unknown = np.flatnonzero((src < 0) | (dst < 0))
+        if len(unknown):
+            k = int(unknown[0])
+            end = next(ids[end[k]] for end in self.edges[:2] if place[end[k]] < 0)
+            self.refuse("edges between nodes of the file", shown(end), "Add a <node> of that id.", self.edges[2][k])
+        found = self.names([ids[number] for number in self.nodes])
+        numbers = integers(found)
+        names = tuple(found if numbers is None else numbers.tolist())
+        index = NameIndex()
+        for name in names:
+            index.add(name)
+        nodes = [self.attributes("node", number) for number in self.nodes]
+        edges = [self.attributes("edge", number) for number in range(len(src))]
+        return read_attributes(names, index, src, dst, nodes, edges, inputs, outputs)
+
+    def names(self, ids: list[str]) -> list[str]:
+        """The ids; but in igraph's files, whose ids are n0, n1, ... in order, the nodes' names if all have one."""
+        if not self.igraph or len(self.labels) < len(ids) or any(name != f"n{k}" for k, name in enumerate(ids)):
+            return ids
+        found = [self.labels[number] for number in self.nodes]
+        if not all(found):
+            return ids
+        if (twice := repeated(found)) is not None:
+            remedy = "Rename one of the nodes in igraph, or delete their attribute name."
+            self.refuse("each name once", f"{shown(twice)} twice", remedy)
+        return found
+
+    def attributes(self, kind: str, number: int) -> Mapping[str, Any]:
+        """All of a node or an edge, with defaults, without those of no value."""
+        default, data = self.defaults[kind], self.data[kind].get(number, _NOTHING)
+        found = {**default, **data} if default else data
+        return {name: value for name, value in found.items() if value is not None} if None in found.values() else found

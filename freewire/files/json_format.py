@@ -4,16 +4,25 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Hashable, Iterable
+from itertools import pairwise
 from typing import IO, Any
 
-import networkx as nx
+import numpy as np
 
-from freewire.errors import FileFormatError, GraphError
-from freewire.files.names import decoded, encodable
+from freewire.errors import FileFormatError, GraphError, cut, shown
+from freewire.files.names import NameIndex, check_hashes, decoded, encodable
 from freewire.graph import Graph
+from freewire.graph.arguments import IntArray, as_number
 from freewire.graph.data import GraphData
-from freewire.graph.networkx_conversion import EDGE_ATTRIBUTES, NODE_ATTRIBUTES, read_networkx
+from freewire.graph.networkx_conversion import EDGE_ATTRIBUTES, NODE_ATTRIBUTES, read_attributes
+
+#: What is kept of an object, besides attributes; the rest is dropped as soon as it is parsed.
+_KEYS = ("directed", "nodes", "edges", "links", "id", "source", "target")
+_NOTHING: dict[str, Any] = {}
+#: Objects of fewer keys are checked for repeated keys of any name; larger ones take much memory.
+LARGE = 1000
 
 
 def read_json(
@@ -42,19 +51,28 @@ def read_json(
             remedy = "Give it a string, a number or a list of those."
             raise _error(path, f'a name as "{field}" of {what} {number}', "none", remedy) from None
 
-    G = nx.MultiDiGraph()  # noqa: N806
-    for k, item in enumerate(nodes):
-        name = named(item, "id", "node", k)
-        if name in G:
-            raise _error(path, "each node once", f"{name!r} twice", "Remove one of the two.")
-        G.add_node(name, **_known(item, NODE_ATTRIBUTES))
-    for k, item in enumerate(edges):
-        ends = named(item, "source", "edge", k), named(item, "target", "edge", k)
-        for end in ends:
-            if end not in G:
-                raise _error(path, "edges between nodes of the file", repr(end), "Add it to the nodes.")
-        G.add_edge(*ends, **_known(item, EDGE_ATTRIBUTES))
-    return read_networkx(G, inputs, outputs)
+    index, names = NameIndex(), [named(item, "id", "node", k) for k, item in enumerate(nodes)]
+    try:
+        for name in names:
+            if not index.add(name):
+                raise _error(path, "each node once", f"{shown(name)} twice", "Remove one of the two.")
+        check_hashes(names)
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, FileFormatError):
+            raise
+        raise _error(path, "names that can be told apart", f"others ({cut(error)})", "Rename the nodes.") from None
+    columns: dict[str, IntArray] = {}
+    for field in ("source", "target"):
+        ends = array("q")
+        for k, item in enumerate(edges):
+            name = named(item, field, "edge", k)
+            try:
+                ends.append(index[name])
+            except (KeyError, RecursionError):
+                raise _error(path, "edges between nodes of the file", shown(name), "Add it to the nodes.") from None
+        columns[field] = np.array(ends, np.int64)
+    src, dst = columns.values()
+    return read_attributes(tuple(names), index, src, dst, nodes, edges, inputs, outputs)
 
 
 def write_json(graph: Graph, file: IO[bytes]) -> None:
@@ -64,7 +82,7 @@ def write_json(graph: Graph, file: IO[bytes]) -> None:
     for name, again in zip(graph.nodes, json.loads(json.dumps(names)), strict=True):
         if decoded(again) != name:  # a NaN, which does not even equal itself
             raise GraphError(
-                f"node names: expected names that are equal when read back, got {name!r}. Rename it, for "
+                f"node names: expected names that are equal when read back, got {shown(name)}. Rename it, for "
                 "example with networkx.relabel_nodes."
             )
     text = dict(zip(graph.nodes, names, strict=True))
@@ -83,16 +101,31 @@ def write_json(graph: Graph, file: IO[bytes]) -> None:
 
 
 def _parse(path: str, data: bytes) -> Any:
+    kept = {*_KEYS, *NODE_ATTRIBUTES, *EDGE_ATTRIBUTES}
+
+    def read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """What is kept of one object; null is no value."""
+        found = dict(pairs) if len(pairs) < LARGE else {key: value for key, value in pairs if key in kept}
+        if len(found) < (len(pairs) if len(pairs) < LARGE else sum(key in kept for key, _ in pairs)):
+            keys = sorted(key for key, _ in pairs)
+            twice = next(key for key, following in pairwise(keys) if key == following)
+            raise ValueError(f"an object with the key {shown(twice)} twice")
+        if None in found.values() or not found.keys() <= kept:
+            found = {key: value for key, value in found.items() if key in kept and value is not None}
+        return found or _NOTHING
+
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=read, parse_float=as_number)
     except json.JSONDecodeError as error:
         raise FileFormatError(
-            f"{path}, line {error.lineno}: expected JSON, got something else ({error.msg}). "
+            f"{path}, line {error.lineno}: expected JSON, got something else ({cut(error.msg)}). "
             "The file is damaged or cut short."
         ) from None
-    except (ValueError, RecursionError) as error:  # not text, a number of thousands of digits, endless lists
+    # Not text, a number of thousands of digits or beyond float64, endless lists, a key twice.
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(
-            f"{path}: expected JSON, got something that cannot be read ({error}). The file is damaged, or not JSON."
+            f"{path}: expected JSON, got something that cannot be read ({cut(error)}). "
+            "The file is damaged, or not JSON."
         ) from None
 
 
@@ -103,7 +136,3 @@ def _error(
     remedy: str = "Write the graph in networkx's node-link format: networkx.node_link_data.",
 ) -> FileFormatError:
     return FileFormatError(f"{path}: expected {expected}, got {got}. {remedy}")
-
-
-def _known(item: dict[str, Any], attributes: Iterable[str]) -> dict[str, Any]:
-    return {key: item[key] for key in attributes if item.get(key) is not None}

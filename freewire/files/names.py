@@ -1,15 +1,81 @@
 # SPDX-License-Identifier: MIT
-"""Node names in files, as JSON and as plain text, so that a reader restores the same names."""
+"""Node names in files, as JSON and as plain text, so that a reader restores the same names.
+
+Whoever writes a file chooses its names. Python hashes texts with a secret of the process, but numbers, and tuples of
+them, without: a dictionary of numbers that were chosen to collide takes quadratic time. So names of a file are looked
+up in a `NameIndex`, whose keys are texts, and names that share one hash are refused by `check_hashes`, since networkx
+and callers put them into dictionaries later.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from freewire.errors import FreewireError, GraphError, InputError
+from freewire.errors import FreewireError, GraphError, InputError, shown
 from freewire.graph.arguments import IntArray
+
+#: The most names that may share one hash. Among names that nobody chose to collide, about 30 floats do.
+MAX_COLLISIONS = 1000
+
+
+class NameIndex(Mapping[Hashable, int]):
+    """The index of each name, in the order in which they were added; linear in time for any names.
+
+    Names are equal where Python finds them equal: 1, 1.0 and True are one name.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, int] = {}
+
+    def add(self, name: Hashable) -> bool:
+        """Give a name the next index; false if it has one."""
+        before = len(self._found)
+        return self._found.setdefault(_key(name), before) == before
+
+    def __getitem__(self, name: Hashable) -> int:
+        return self._found[_key(name)]
+
+    def __iter__(self) -> Iterator[Hashable]:
+        raise TypeError("a NameIndex holds no names")
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+def _key(name: Hashable) -> Hashable:
+    """A text, or a tuple that holds only a text, that stands for a name."""
+    return name if isinstance(name, str) else (_text(name),)
+
+
+def _text(name: Hashable) -> str:
+    """Text that only equal names have, among the names that a file can hold."""
+    if isinstance(name, np.generic):
+        name = name.item()
+    if isinstance(name, str):
+        return f"{len(name)}:{name}"
+    if isinstance(name, int):
+        return f"{name:x}"  # linear, unlike decimals
+    if isinstance(name, float):
+        return f"{int(name):x}" if name.is_integer() else name.hex()
+    if isinstance(name, tuple):
+        return f"({','.join(map(_text, name))})"
+    return "?"
+
+
+def repeated(names: Iterable[Hashable]) -> Hashable:
+    """The first name that equals an earlier one, else None; linear in time for any names of a file."""
+    index = NameIndex()
+    return next((name for name in names if not index.add(name)), None)
+
+
+def check_hashes(names: Sequence[Hashable]) -> None:
+    """Raise ValueError for names so many of which share a hash that dictionaries of them would be slow."""
+    hashes = np.sort(np.fromiter((hash(name) for name in names if not isinstance(name, str)), np.int64))
+    if (hashes[MAX_COLLISIONS:] == hashes[: max(0, len(hashes) - MAX_COLLISIONS)]).any():
+        raise ValueError(f"more than {MAX_COLLISIONS:,} names share one hash value")
 
 
 def encodable(name: Any, error: type[FreewireError] = InputError) -> Any:
@@ -18,10 +84,17 @@ def encodable(name: Any, error: type[FreewireError] = InputError) -> Any:
         name = name.item()
     if isinstance(name, tuple):
         return [encodable(part, error) for part in name]
+    if name != name:
+        raise error(
+            f"node names: expected names that are equal when read back, got {shown(name)}. Rename it, for example with "
+            "networkx.relabel_nodes."
+        )
+    if isinstance(name, int) and name.bit_length() > 10_000:  # Python reads no number of more than 4,300 digits
+        raise error(f"node names: expected numbers of at most 3,000 digits, got {shown(name)}. Use a string.")
     if isinstance(name, str | int | float):  # bool is an int
         return name
     raise error(
-        f"node name: expected str, int, float, bool or a tuple of them, got {name!r} ({type(name).__name__}). "
+        f"node name: expected str, int, float, bool or a tuple of them, got {shown(name)} ({type(name).__name__}). "
         "Rename it before saving, for example with networkx.relabel_nodes."
     )
 
@@ -30,9 +103,9 @@ def decoded(value: Any) -> Hashable:
     """Convert what JSON holds to a node name; ValueError if it cannot be one."""
     if isinstance(value, list):
         return tuple(decoded(part) for part in value)
-    if isinstance(value, str | int | float):
+    if isinstance(value, str | int | float) and value == value:  # a NaN does not even equal itself
         return value
-    raise ValueError(f"{value!r} is not a node name")
+    raise ValueError(f"{shown(value)} is not a node name")
 
 
 def integers(texts: Sequence[str]) -> IntArray | None:
@@ -47,29 +120,30 @@ def integers(texts: Sequence[str]) -> IntArray | None:
 
 def texts(names: Iterable[Hashable]) -> list[str]:
     """Convert node names to text; GraphError if a reader would make other names of it."""
-    names = list(names)
+    given: list[Any] = list(names)
     remedy = "Write .json, which keeps them, or rename them with networkx.relabel_nodes."
-    found = [str(name) for name in names]
-    if all(isinstance(name, int | np.integer) for name in names) and not {"True", "False"} & set(found):
-        if integers(found) is None:
-            large = next(text for text in found if integers([text]) is None)
-            raise GraphError(f"node names: expected integers of 64 bits in a text file, got {large}. {remedy}")
-        return found
-    for name in names:
+    if all(isinstance(name, int | np.integer) and not isinstance(name, bool) for name in given):
+        if large := [name for name in given if not -(2**63) <= name < 2**63]:
+            raise GraphError(
+                f"node names: expected integers of 64 bits in a text file, got {shown(large[0])}. {remedy}"
+            )
+        return list(map(str, given))
+    found = [name if isinstance(name, str) else "" for name in given]
+    for name in given:
         if not isinstance(name, str):
             raise GraphError(
                 "node names: expected only strings or only integers in a text file, got "
-                f"{name!r} ({type(name).__name__}). {remedy}"
+                f"{shown(name)} ({type(name).__name__}). {remedy}"
             )
         if not name or name != str(name).strip() or not _printable(name):  # the str of an enum differs from its value
             raise GraphError(
                 "node names: expected text without control characters and surrounding spaces in a text file, got "
-                f"{name!r}. {remedy}"
+                f"{shown(name)}. {remedy}"
             )
     if integers(found) is not None:
         raise GraphError(
             f"node names: expected integers or at least one string that does not look like one, got only strings such "
-            f"as {found[0]!r}, which would be read as integers. {remedy}"
+            f"as {shown(found[0])}, which would be read as integers. {remedy}"
         )
     return found
 

@@ -9,7 +9,7 @@ too: what counts as a whole number (`whole`), and that a set has no order (`chec
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ def check_ordered(given: Any, what: str, error: type[FreewireError] = GraphError
         )
 
 
-def lookup(given: Any, names: Sequence[Hashable], index: dict[Hashable, int] | None, what: str) -> IntArray:
+def lookup(given: Any, names: Sequence[Hashable], index: Mapping[Hashable, int] | None, what: str) -> IntArray:
     """Convert the node names of argument ``what`` to indices, int64.
 
     Args:
@@ -158,3 +158,13 @@ def node_numbers(given: ArrayLike, what: str) -> IntArray:
             f"{list(array.shape)}. Convert it first."
         )
     return array.astype(np.int64, copy=False)
+
+
+def as_number(value: Any) -> float:
+    """Convert a number, or text of one, to a float; ValueError for a boolean, NaN, and digits beyond float64."""
+    found = float(value)
+    if found != found or isinstance(value, bool | np.bool_):
+        raise ValueError(value)
+    if isinstance(value, str) and found in (np.inf, -np.inf) and "inf" not in value.lower():
+        raise ValueError(value)
+    return found

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from freewire.errors import GraphError, shown
-from freewire.graph.arguments import as_array, check_ordered, whole
+from freewire.graph.arguments import as_array, as_number, check_ordered, whole
 
 #: Activation -> whether its derivative needs the pre-activation, and not just the value; training then keeps both.
 #: Their order is that of their codes, which are stored in files and defined again in csrc/node_math.h: append, never
@@ -152,11 +152,8 @@ class Number(Field):
         return ~np.isnan(array)
 
     def parse(self, value: Any) -> float:
-        """Accept what ``float`` does but NaN; graph files hold numbers as text."""
-        number = float(value)
-        if number != number:
-            raise ValueError(value)
-        return number
+        """Accept what ``float`` does but NaN and booleans; graph files hold numbers as text."""
+        return as_number(value)
 
 
 @dataclass(frozen=True)
@@ -177,7 +174,7 @@ class Sign(Field):
 
     def parse(self, value: Any) -> int:
         """Accept a number."""
-        if not isinstance(value, int | float | np.number) or value not in (-1, 0, 1):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or value not in (-1, 0, 1):
             raise ValueError(value)
         return int(value)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from freewire.errors import GraphError, shown
 from freewire.graph import arguments as read
-from freewire.graph.arguments import NAMES_SHOWN, FloatArray
+from freewire.graph.arguments import FloatArray, IntArray
 from freewire.graph.data import GraphData
 from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, Field
 
@@ -52,26 +52,66 @@ def read_networkx(
     check_directed(G, "G", "Give every edge a direction first.")
     names = tuple(G.nodes)
     index = {name: i for i, name in enumerate(names)}
-    inputs = _marked(G, INPUT_MARK, G.in_degree) if inputs is None else inputs
-    outputs = _marked(G, OUTPUT_MARK, G.out_degree) if outputs is None else outputs
-    if inputs is None:
-        inputs = [name for name, degree in G.in_degree if degree == 0]
-    input_index = read.lookup(inputs, names, index, "inputs")
-    nodes = [data for _, data in G.nodes(data=True)]
+    edges = list(G.edges(data=True))
+    return read_attributes(
+        names,
+        index,
+        np.fromiter((index[u] for u, _, _ in edges), np.int64, len(edges)),
+        np.fromiter((index[v] for _, v, _ in edges), np.int64, len(edges)),
+        [data for _, data in G.nodes(data=True)],
+        [data for _, _, data in edges],
+        inputs,
+        outputs,
+        default_activation,
+    )
+
+
+def read_attributes(
+    names: Sequence[Hashable],
+    index: Mapping[Hashable, int],
+    src: IntArray,
+    dst: IntArray,
+    nodes: Sequence[Mapping[str, Any]],
+    edges: Sequence[Mapping[str, Any]],
+    inputs: Iterable[Hashable] | None,
+    outputs: Iterable[Hashable] | None,
+    default_activation: tuple[str, str] = ("relu", "linear"),
+) -> GraphData:
+    """Read nodes and edges that carry networkx's attributes.
+
+    Args:
+        names: Node names ``[N]``.
+        index: Index of each name.
+        src: Index of each edge's source, int64 ``[E]``.
+        dst: Index of each edge's destination, int64 ``[E]``.
+        nodes: Attributes of each node.
+        edges: Attributes of each edge.
+        inputs: As in `Graph.from_networkx`, like all arguments below.
+        outputs: Node names.
+        default_activation: ``activation`` and ``output_activation``.
+    """
+    in_degree, out_degree = (np.bincount(end, minlength=len(names)) for end in (dst, src))
+
+    def ends(given: Iterable[Hashable] | None, mark: str, degree: IntArray, what: str) -> IntArray | None:
+        return _marked(nodes, names, mark, degree) if given is None else read.lookup(given, names, index, what)
+
+    input_index = ends(inputs, INPUT_MARK, in_degree, "inputs")
+    if input_index is None:
+        input_index = np.flatnonzero(in_degree == 0)
     computed: list[Mapping[str, Any]] = list(nodes)
     for i in input_index.tolist():
         computed[i] = {}
-    edges = list(G.edges(data=True))
-    on_edges = [data for _, _, data in edges]
     return GraphData(
         names=names,
-        src=np.fromiter((index[u] for u, _, _ in edges), np.int64, len(edges)),
-        dst=np.fromiter((index[v] for _, v, _ in edges), np.int64, len(edges)),
+        src=src,
+        dst=dst,
         inputs=input_index,
-        outputs=None if outputs is None else read.lookup(outputs, names, index, "outputs"),
+        outputs=ends(outputs, OUTPUT_MARK, out_degree, "outputs"),
         fields={
             **{
-                field.name: _attributes(field, on_edges, lambda e: f"edge {shown(edges[e][0])} -> {shown(edges[e][1])}")
+                field.name: _attributes(
+                    field, edges, lambda e: f"edge {shown(names[src[e]])} -> {shown(names[dst[e]])}"
+                )
                 for field in EDGE_FIELDS
             },
             **{
@@ -104,62 +144,63 @@ def _attributes(
     return values
 
 
-def _marked(G: Any, mark: str, degree: Any) -> list[Hashable] | None:  # noqa: N803
+def _marked(
+    nodes: Sequence[Mapping[str, Any]], names: Sequence[Hashable], mark: str, degree: IntArray
+) -> IntArray | None:
     """Nodes in the order of their attribute ``mark``, without those of False; None where no node has the attribute.
 
     Args:
-        G: The graph.
+        nodes: Attributes of each node.
+        names: Name of each node.
         mark: `INPUT_MARK` or `OUTPUT_MARK`.
-        degree: The degrees at which a node without marks would be an input, or an output: 0.
+        degree: In-degree of each node, or out-degree; at 0 a node without marks would be an input, or an output.
     """
-    marked = [
-        (bool(value) if isinstance(value, np.bool_) else value, name)
-        for name, value in G.nodes(data=mark)
-        if value is not None
-    ]
-    if not marked:
+    values = [data.get(mark) for data in nodes]
+    if all(value is None for value in values):
         return None
-    found = [(value, name) for value, name in marked if value is not False]
+    found = [
+        (value, i)
+        for i, value in enumerate(bool(value) if isinstance(value, np.bool_) else value for value in values)
+        if value is not None and value is not False
+    ]
     in_node_order = all(value is True for value, _ in found)
-    by_position: dict[Any, Hashable] = {}
-    for value, name in found:
+    by_position: dict[Any, int] = {}
+    for value, i in found:
         if not isinstance(value, int | float | np.number) or value != value:
             raise GraphError(
-                f"{mark} of node {shown(name)}: expected a number that gives its position, got {shown(value)}. "
+                f"{mark} of node {shown(names[i])}: expected a number that gives its position, got {shown(value)}. "
                 "Correct it, or remove the attribute and pass inputs= and outputs=."
             )
         if value in by_position and not in_node_order:
             raise GraphError(
                 f"{mark}: expected a position for each node, got {shown(value)} at "
-                f"{shown(by_position[value])} and {shown(name)}. "
+                f"{shown(names[by_position[value]])} and {shown(names[i])}. "
                 "Pass inputs= and outputs=, or combine graphs with Graph.union."
             )
-        by_position[value] = name
-    _check_added(G, mark, degree)
-    if mark == INPUT_MARK and (fed := [name for _, name in found if degree[name]]):
+        by_position[value] = i
+    _check_added(nodes, names, mark, degree)
+    if mark == INPUT_MARK and (fed := [i for _, i in found if degree[i]]):
         raise GraphError(
-            f"{mark}: expected nodes without in-edges, got {shown(fed[0])} (in-degree {degree[fed[0]]}). Remove "
+            f"{mark}: expected nodes without in-edges, got {shown(names[fed[0]])} (in-degree {degree[fed[0]]}). Remove "
             "those edges, or pass inputs= and outputs=."
         )
-    return [name for _, name in sorted(found, key=lambda item: item[0])]
+    return np.array([i for _, i in sorted(found, key=lambda item: item[0])], np.int64)
 
 
-def _check_added(G: Any, mark: str, degree: Any) -> None:  # noqa: N803
+def _check_added(nodes: Sequence[Mapping[str, Any]], names: Sequence[Hashable], mark: str, degree: IntArray) -> None:
     """Refuse nodes that look like inputs (outputs) and were added to a graph whose inputs (outputs) are marked."""
-    exported = any(value is not None for _, value in G.nodes(data=HIDDEN_MARK))
     known: tuple[str, ...] = (INPUT_MARK, OUTPUT_MARK, HIDDEN_MARK)
-    if not exported:  # marked by hand, or exported by an early version: computed nodes had an activation at least
+    if all(data.get(HIDDEN_MARK) is None for data in nodes):
+        # Marked by hand, or exported by an early version, whose computed nodes had an activation at least.
         known += tuple(field.name for field in NODE_FIELDS)
-    added = [
-        name for name, count in degree if not count and all(G.nodes[name].get(attribute) is None for attribute in known)
-    ]
+    ends = np.flatnonzero(degree == 0).tolist()
+    added = [i for i in ends if all(nodes[i].get(attribute) is None for attribute in known)]
     if added:
         whats, edges = ("inputs", "in-edges") if mark == INPUT_MARK else ("outputs", "out-edges")
-        listed = ", ".join(map(shown, added[:NAMES_SHOWN])) + (", ..." if len(added) > NAMES_SHOWN else "")
         raise GraphError(
             f"{mark}: expected it at every node without {edges} that was added to a graph with marked {whats}, got "
-            f"none at {listed}. Set it to the node's position, or to False for a node that is not one of the {whats}; "
-            f"or pass {whats}=."
+            f"none at {read.show(np.array(added), names)}. Set it to the node's position, or to False for a node that "
+            f"is not one of the {whats}; or pass {whats}=."
         )
 
 

@@ -9,6 +9,10 @@ without biases; ``edge_index`` int64 ``[2, E]``; ``inputs`` and ``outputs`` int6
 "wiring" under its name (`freewire.graph.fields`), so ``activation`` and ``aggregation`` uint8 ``[N]``; ``names`` uint8,
 one JSON text after another, with ``name_ends`` int64 ``[N]``, both absent where nodes are numbered 0 to N-1. Names are
 not in safetensors' own metadata because those are part of a header that may not exceed 100 MB.
+
+The package safetensors maps the files that it reads, and a process that touches a map of a file which has become
+shorter is killed; the files that it writes are not on the disk yet when it returns. So it is given bytes and returns
+bytes, and `freewire.files` reads and writes them.
 """
 
 from __future__ import annotations
@@ -20,25 +24,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from freewire.errors import FileFormatError, InputError, cut, shown
 from freewire.files.atomic import replacing
-from freewire.files.names import decoded, encodable
+from freewire.files.names import check_hashes, decoded, encodable, repeated
 from freewire.files.paths import open_to_read, path_name
 from freewire.graph import Graph
 from freewire.graph.arguments import MAX_NODES
 from freewire.graph.data import GraphData
 from freewire.graph.fields import FIELDS
 from freewire.nn.network import Network
-from freewire.nn.tensor_file import read_header, read_tensors, write_tensors
 from freewire.ops.dtypes import check_dtype
 
 __all__ = ["load", "save"]
 
 _FORMAT = "freewire network 1"
-#: The tensors of a file besides the fields of role "wiring".
-_TENSORS = {"weight", "bias", "edge_index", "inputs", "outputs", "names", "name_ends"}
 
 
 def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
@@ -72,22 +76,23 @@ def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
     if net.weight.is_meta:
         raise InputError("net: expected weights, got a network on the meta device, which has none. Load them first.")
     graph = net.graph
-    tensors: dict[str, Any] = {
-        "weight": net.weight,
-        "edge_index": graph.edge_index,
-        "inputs": graph.input_index,
-        "outputs": graph.output_index,
-        **{field.name: array for field, array in graph.to_data().stored() if field.role == "wiring"},
+    tensors: dict[str, Tensor] = {
+        "weight": net.weight.detach(),
+        "edge_index": _tensor(graph.edge_index),
+        "inputs": _tensor(graph.input_index),
+        "outputs": _tensor(graph.output_index),
+        **{field.name: _tensor(array) for field, array in graph.to_data().stored() if field.role == "wiring"},
     }
     if net.bias is not None:
-        tensors["bias"] = net.bias
+        tensors["bias"] = net.bias.detach()
     if not isinstance(graph.nodes, range):
         texts = [json.dumps(encodable(name)).encode() for name in graph.nodes]
-        tensors["names"] = np.frombuffer(b"".join(texts), np.uint8)
-        tensors["name_ends"] = np.cumsum([len(text) for text in texts], dtype=np.int64)
+        tensors["names"] = _tensor(np.frombuffer(b"".join(texts), np.uint8))
+        tensors["name_ends"] = _tensor(np.cumsum([len(text) for text in texts], dtype=np.int64))
     metadata = {"format": _FORMAT, "nodes": str(graph.num_nodes), "checkpoint": str(int(net.checkpoint))}
+    content = tensor_bytes({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     with replacing(path) as file:
-        write_tensors(file, tensors, metadata)
+        file.write(content)
 
 
 def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None = None) -> Network:
@@ -106,30 +111,29 @@ def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None
     name = path_name(path)
     device = torch.device("cpu" if device is None else device)  # raises here: a wrong one is not the file's fault
     with open_to_read(name, "freewire file") as file:
-        try:
-            header = read_header(file)
-            found = header.metadata.get("format", "no format of its own")
-            if found == _FORMAT:
-                tensors = read_tensors(
-                    file, header, _TENSORS | {field.name for field in FIELDS if field.role == "wiring"}
-                )
-        except (ValueError, RecursionError) as error:
-            raise FileFormatError(
-                f"{name}: expected a whole safetensors file, got one that cannot be read ({cut(error)}). "
-                "It is cut short or not a freewire file: save it again."
-            ) from error
+        content = file.read()
+    try:
+        tensors = read_tensors(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+        raise FileFormatError(
+            f"{name}: expected a whole safetensors file, got one that cannot be read ({cut(error)}). "
+            "It is cut short or not a freewire file: save it again."
+        ) from error
+    del content  # tensors are copies
+    metadata = header.get("__metadata__") or {}
+    found = metadata.get("format", "no format of its own")
     if found != _FORMAT:
         raise FileFormatError(
-            f"{name}: expected a {_FORMAT!r} file, got {shown(found)}. "
+            f"{name}: expected a {shown(_FORMAT)} file, got {shown(found)}. "
             "Load files that fw.save wrote, with the same or a newer freewire."
         )
-    metadata = header.metadata
     try:
         return _network(metadata, tensors, device)
     except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise FileFormatError(
             f"{name}: expected the contents of a freewire network, got something else "
-            f"({type(error).__name__}: {cut(error)}). The file has been changed or damaged: save it again."
+            f"({cut(type(error).__name__)}: {cut(error)}). The file has been changed or damaged: save it again."
         ) from error
 
 
@@ -177,9 +181,10 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
         dtype=weight.dtype,
     )
     net._init = None
-    net.weight.data = weight.to(net.weight.device)
-    if net.bias is not None and bias is not None:
-        net.bias.data = bias.to(net.bias.device)
+    with torch.no_grad():
+        net.weight.copy_(weight)
+        if net.bias is not None and bias is not None:
+            net.bias.copy_(bias)
     return net
 
 
@@ -206,6 +211,7 @@ def _names(text: Any, ends: Any) -> tuple[Hashable, ...]:
     whole = text.tobytes()
     begins = [0, *ends[:-1].tolist()]
     names = tuple(decoded(json.loads(whole[b:e])) for b, e in zip(begins, ends.tolist(), strict=True))
-    if len(set(names)) < len(names):
+    if repeated(names) is not None:
         raise ValueError("two nodes have the same name")
+    check_hashes(names)
     return names

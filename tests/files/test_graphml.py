@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 
 import networkx as nx
@@ -76,6 +77,72 @@ class TestGraphml:
         np.testing.assert_array_equal(g.weight, [-1, math.nan, math.nan])
         assert g.frozen.tolist() == [False, True, True]
 
+    @pytest.mark.parametrize("written", ["comment", "key"])
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            (("Alice", "Bob"), ("Alice", "Bob")),
+            (("7", "3"), (7, 3)),
+            (("Alice", ""), ("n0", "n1")),
+            (("Alice", None), ("n0", "n1")),
+        ],
+    )
+    def test_igraphs_names(self, written, names, expected, tmp_path):
+        """igraph numbers the ids of nodes, and writes their names as an attribute."""
+        key = "v_name" if written == "key" else "name"
+        data = ["" if name is None else f'<data key="{key}">{name}</data>' for name in names]
+        text = f"""{HEAD}
+{"<!-- Created by igraph -->" if written == "comment" else ""}
+  <key id="{key}" for="node" attr.name="name" attr.type="string"/>
+  <graph id="G" edgedefault="directed">
+    <node id="n0">{data[0]}</node><node id="n1">{data[1]}</node>
+    <edge source="n0" target="n1"/>
+  </graph>
+</graphml>"""
+        assert read_graphml(tmp_path, text).nodes == expected
+        renumbered = text.replace('"n0"', '"m0"')
+        assert read_graphml(tmp_path, renumbered).nodes == ("m0", "n1")  # not igraph's any more
+        plain = text.replace("Created by igraph", "").replace("v_name", "d0")
+        assert read_graphml(tmp_path, plain).nodes == ("n0", "n1")
+
+    def test_igraphs_names_that_repeat(self, tmp_path):
+        text = HEAD + '<key id="v_name" for="node" attr.name="name" attr.type="string"/>' + BODY
+        for k, name in enumerate("ab"):
+            text = text.replace(f'id="{name}"/>', f'id="n{k}"><data key="v_name">x</data></node>')
+        text = text.replace('"a"', '"n0"').replace('"b"', '"n1"')
+        said = ".*g.graphml, line 2: expected each name once, got 'x' twice. Rename one of the nodes in igraph"
+        assert_refused(lambda: read_graphml(tmp_path, text), said, fw.FileFormatError)
+
+    def test_graph_tools(self, tmp_path):
+        """graph-tool writes floats in hexadecimal, and types of its own."""
+        text = f"""{HEAD}
+    <!-- property keys -->
+    <key id="key0" for="node" attr.name="pos" attr.type="vector_float" />
+    <key id="key1" for="edge" attr.name="weight" attr.type="double" />
+    <key id="key2" for="edge" attr.name="sign" attr.type="short" />
+    <key id="key3" for="edge" attr.name="frozen" attr.type="boolean" />
+    <key id="key4" for="node" attr.name="bias" attr.type="long_double" />
+    <key id="key5" for="graph" attr.name="title" attr.type="string" />
+    <graph id="G" edgedefault="directed" parse.nodeids="canonical" parse.edgeids="canonical" parse.order="nodesfirst">
+     <data key="key5">wires</data>
+      <node id="n0"><data key="key0">0x1.8p+0, -0x1p-1</data></node>
+      <node id="n1"><data key="key4">-0X1.4P+1</data></node>
+      <edge id="e0" source="n0" target="n1">
+        <data key="key1">0x1.999999999999ap-4</data><data key="key2">-1</data><data key="key3">1</data>
+      </edge>
+      <edge id="e1" source="n0" target="n1"><data key="key1">3</data></edge>
+    </graph>
+</graphml>"""
+        g = read_graphml(tmp_path, text)
+        assert g.nodes == ("n0", "n1")
+        assert g.weight.tolist() == [0.1, 3]
+        assert (g.sign.tolist(), g.frozen.tolist(), g.bias.tolist()[1]) == ([-1, 0], [True, False], -2.5)
+        for wrong in ("0x1.8p+99999", "0x", "0xg"):
+            said = f".*g.graphml, line .*: expected weight of type double, got '{re.escape(wrong)}'"
+            assert_refused(
+                lambda wrong=wrong: read_graphml(tmp_path, text.replace(">3<", f">{wrong}<")), said, fw.FileFormatError
+            )
+
     def test_other_namespaces_are_ignored(self, tmp_path):
         text = HEAD.replace("<graphml", '<graphml xmlns:y="http://www.yworks.com/xml/graphml"') + (
             '<key id="d0" for="node" yfiles.type="nodegraphics"/><graph edgedefault="directed"><node id="a">'
@@ -84,6 +151,14 @@ class TestGraphml:
         )
         assert read_graphml(tmp_path, text).nodes == ("a", "b")
         assert read_graphml(tmp_path, "<graphml>" + BODY).nodes == ("a", "b")
+
+    def test_an_older_namespace(self, tmp_path):
+        assert read_graphml(tmp_path, HEAD.replace('xmlns"', 'xmlns/graphml"') + BODY).nodes == ("a", "b")
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "iso-8859-1"])
+    def test_long_text_is_no_long_tag(self, encoding, tmp_path):
+        text = HEAD.replace("UTF-8", encoding) + BODY.replace("<node", f"<desc>{'x' * 3_000_000}</desc><node", 1)
+        assert read_graphml(tmp_path, text.encode(encoding)).nodes == ("a", "b")
 
     def test_any_encoding(self, tmp_path):
         text = (HEAD.replace("UTF-8", "{}") + BODY.replace('"a"', '"\u00e4"')).format
@@ -118,6 +193,21 @@ class TestGraphml:
             ('id="b"', "", "<node> with an attribute id, got none"),
             ('target="b"', "", "<edge> with an attribute target, got none"),
             ('target="b"', 'target="c"', "edges between nodes of the file, got 'c'"),
+            ('id="b"', 'id=""', "a node's id, got an empty one"),
+            ("<graph", f"{WEIGHT}</key>{WEIGHT}</key><graph", "each key once, got 'w' twice"),
+            (
+                '<graph edgedefault="directed">',
+                f'{WEIGHT}</key><graph edgedefault="directed"><node id="c"/><node id="d"/><edge source="c" target="d">'
+                '<data key="w">1</data><data key="w">2</data></edge>',
+                "weight once, got two values of it",
+            ),
+            ("<graph", "<a>" * 300 + "<graph", "at most 256 elements inside each other, got more"),
+            (
+                "<graph",
+                f"<!--{'x' * 2_000_000}--><graph",
+                "tags and comments of at most 1,048,576 bytes, got one of more",
+            ),
+            ('id="b"', f'id="{"x" * 2_000_000}"', "tags and comments of at most 1,048,576 bytes, got one of more than"),
             ('id="b"/>', 'id="b"><data key="k">1</data></node>', "data with a declared key, got 'k'"),
             (BODY, "</graphml>", "a <graph>, got none"),
             ("</graphml>", "", "XML, got something else .no element found"),

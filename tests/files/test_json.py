@@ -60,6 +60,14 @@ class TestJson:
             ('{"nodes": [\n1,', ", line 2: expected JSON, got something else .Expecting value", None),
             ("[" * 100_000, ": expected JSON, got something that cannot be read ", None),
             ('{"nodes": ' + "9" * 5000 + "}", ": expected JSON, got something that cannot be read ", None),
+            (
+                '{"directed": true, "nodes": [{"id": 1, "id": 2}], "edges": []}',
+                ": expected JSON, got something that cannot be read .an object with the key 'id' twice.",
+                None,
+            ),
+            ('{"nodes": 1e999}', ": expected JSON, got something that cannot be read .1e999.", None),
+            ({**PLAIN, "nodes": [{"id": math.nan}]}, ': expected a name as "id" of node 0, got none', None),
+            ({**PLAIN, "nodes": [{"id": [1, [math.nan]]}]}, ': expected a name as "id" of node 0, got none', None),
             ([], ': expected an object with "nodes" and either "edges" or "links", got neither', None),
             ({"nodes": []}, ': expected an object with "nodes" and either "edges" or "links", got nodes', None),
             ({**PLAIN, "links": []}, ": expected an object .*, got nodes, edges, links", None),
@@ -78,6 +86,18 @@ class TestJson:
     )
     def test_errors(self, document, said, error, tmp_path):
         assert_refused(lambda: read_json(tmp_path, document), f".*g.json{said}", error or fw.FileFormatError)
+
+    def test_a_known_key_twice_in_a_large_object(self, tmp_path):
+        many = "".join(f'"{k}": 0, ' for k in range(2000))
+        plain = json.dumps(PLAIN)
+        assert read_json(tmp_path, "{" + many + plain[1:]).nodes == ("a", "b")
+        said = ".*g.json: expected JSON, got something that cannot be read .an object with the key 'nodes' twice."
+        assert_refused(lambda: read_json(tmp_path, '{"nodes": [], ' + many + plain[1:]), said, fw.FileFormatError)
+
+    def test_edges_keep_the_order_of_the_file(self, tmp_path):
+        edges = [{"source": u, "target": v} for u, v in (("b", "c"), ("a", "c"), ("a", "b"), ("b", "c"))]
+        g = read_json(tmp_path, {"directed": True, "nodes": [{"id": name} for name in "abc"], "edges": edges})
+        assert g.edge_index[:, g.edge_position].T.tolist() == [[1, 2], [0, 2], [0, 1], [1, 2]]
 
     def test_attributes_are_checked_as_arguments_are(self, tmp_path):
         nodes = [{"id": "a"}, {"id": "b", "activation": ["relu"]}]

@@ -110,7 +110,7 @@ class TestEdgeLists:
     def test_arguments_are_the_constructors(self, ending, tmp_path):
         wires = nx.DiGraph([("a", "b"), ("b", "c"), ("d", "c")])
         if ending == ".csv":
-            Path(tmp_path, "g.csv").write_text("a,b\nb,c\nd,c\n")
+            Path(tmp_path, "g.csv").write_text("source,target\na,b\nb,c\nd,c\n")
         elif ending == ".json":
             Path(tmp_path, "g.json").write_text(json.dumps(nx.node_link_data(wires)))
         else:

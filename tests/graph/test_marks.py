@@ -66,7 +66,8 @@ class TestAddedNodes:
     def test_many_are_listed_in_part(self):
         G = chain()
         G.add_edges_from((("new", i), "h") for i in range(20))
-        assert_refused(lambda: fw.Graph.from_networkx(G), r"freewire_input: .*\('new', 0\), .*\('new', 11\), \.\.\.\. ")
+        refused = r"freewire_input: .*\('new', 0\), .*\('new', 11\), \.\.\. \(8 more\)\. "
+        assert_refused(lambda: fw.Graph.from_networkx(G), refused)
 
     def test_a_hidden_node_may_be_added(self):
         G = chain()

@@ -67,11 +67,6 @@ def test_messages_are_found():
 CUTTING = {"cut", "shown"}
 #: Annotations of parameters that hold what a caller or a file supplies.
 ANYTHING = {"Any", "ArrayLike", "BaseException", "Exception", "Hashable", "Iterable[Hashable]", "object"}
-#: Not yet converted.
-PENDING = (
-    *("files/atomic.py", "files/csv_format.py", "files/formats.py", "files/graphml.py", "files/json_format.py"),
-    *("files/names.py", "nn/serialization.py"),
-)
 
 
 def uncut(source: str) -> list[tuple[int, str]]:
@@ -110,11 +105,7 @@ def uncut(source: str) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in SOURCES if not path.as_posix().endswith(PENDING)],
-    ids=lambda path: f"{path.parent.name}/{path.name}",
-)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_messages_cut_what_others_made(path):
     assert uncut(path.read_text()) == []
 

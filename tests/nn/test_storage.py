@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -95,6 +97,19 @@ for _ in range(3):
 sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
 
+#: Loads a network of 4 million edges; prints the file's size, and its peak of memory beyond what it has at the end.
+MEMORY = """
+import os, resource, subprocess, sys
+make = "import sys, numpy as np, freewire as fw; src, dst = np.divmod(np.arange(4_000_000), 2000); " \\
+    "fw.save(fw.Network(fw.Graph.from_edges(src, dst + 2000), bias=False), sys.argv[1])"
+subprocess.run([sys.executable, "-c", make, sys.argv[1]], check=True)
+import freewire as fw
+net = fw.load(sys.argv[1])
+now = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(os.path.getsize(sys.argv[1]), peak - now)
+"""
+
 #: Saves until it is killed. A version is a number of nodes; each has its own weights.
 ENDLESS = """
 import itertools, sys
@@ -123,22 +138,31 @@ class TestOverwritten:
         assert loaded + refused > 5
 
     @pytest.mark.parametrize("length", [0, 100, 5000])
-    def test_cut_short_after_the_header_is_read(self, length, tmp_path, monkeypatch):
-        read = serialization.read_header
+    def test_cut_short_after_it_is_opened(self, length, tmp_path, monkeypatch):
+        open_it = serialization.open_to_read
 
-        def read_and_cut(file):
-            header = read(file)
+        def open_and_cut(*arguments):
+            file = open_it(*arguments)
             os.truncate(tmp_path / "net", length)
-            return header
+            return file
 
         fw.save(fw.Network(CASES["random"]), tmp_path / "net")
         assert length < (tmp_path / "net").stat().st_size
-        monkeypatch.setattr(serialization, "read_header", read_and_cut)
+        monkeypatch.setattr(serialization, "open_to_read", open_and_cut)
         assert_refused(
             lambda: fw.load(tmp_path / "net"),
-            ".*net: expected a whole safetensors file, got one that cannot be read .it was cut short while it was read",
+            ".*net: expected a whole safetensors file, got one that cannot be read",
             fw.FileFormatError,
         )
+
+    @pytest.mark.slow
+    def test_memory(self, tmp_path):
+        """Beside the result at most one copy of the file; Graph's own work is within it."""
+        child = subprocess.run([sys.executable, "-c", MEMORY, tmp_path / "net"], capture_output=True, text=True)
+        assert not child.returncode, child.stderr
+        size, extra = map(int, child.stdout.split())
+        assert size > 70_000_000
+        assert extra < 1.4 * size
 
 
 @pytest.mark.slow
