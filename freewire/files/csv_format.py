@@ -161,10 +161,12 @@ class _Ends:
 
     def numbered(self) -> tuple[Sequence[Hashable], IntArray, IntArray]:
         """Names, source and destination indices: nodes by number if all are integers, else by first occurrence."""
+        names = None if self.index is None else tuple(self.index)
+        self.index = None  # by far the largest
         src, dst = (np.concatenate([np.zeros(0, np.int64), *(part[k] for part in self.parts)]) for k in (0, 1))
         self.parts = []
-        if self.index is not None:
-            return tuple(self.index), src, dst
+        if names is not None:
+            return names, src, dst
         if len(src) and min(src.min(), dst.min()) >= 0 and max(src.max(), dst.max()) < 8 * len(src):  # no sorting
             seen = np.zeros(max(src.max(), dst.max()) + 1, np.bool_)
             seen[src] = seen[dst] = True

@@ -65,8 +65,8 @@ def read_graph(
 ) -> Graph:
     r"""Read a graph from a file that `write_graph` or another program wrote.
 
-    Time is linear in the file's size, and memory at most 40 times that, whoever wrote the file; usual files take a
-    third of it.
+    Time is linear in the file's size, and memory at most 48 times that, whoever wrote the file; usual files take 4
+    to 8 times their size.
 
     - ``.csv``: an edge list, one edge per line, with a comma, semicolon or tab between cells. With a header, an
       edge's ends are the columns source and target (or pre and post, from and to, ``:START_ID`` and ``:END_ID``, or
@@ -74,7 +74,8 @@ def read_graph(
       read, and other columns ignored. Without a header the columns are source, target and perhaps weight. An empty
       cell is no value. Nodes are ordered by number if all names are integers, else by first occurrence.
     - ``.graphml``: directed, as networkx, Gephi, igraph, graph-tool and yEd write it. A node's name is its id; in
-      igraph's files, whose ids are n0, n1, ..., it is the attribute ``name`` if all nodes have one.
+      igraph's files, whose ids are n0, n1, ..., it is the attribute ``name`` if all nodes have one. Labels (Gephi's and
+      yEd's) are not read.
     - ``.json``: networkx's node-link format, with a list "edges" or "links"; null is no value.
     - ``.csv.gz``, ``.graphml.gz``, ``.json.gz``: the same, compressed by gzip. A file that decompresses to more than
       100 times its size (and more than 16 MiB), or to more than 1 GiB, is refused: decompress it first.
@@ -92,6 +93,9 @@ def read_graph(
       top where one could be an edge, such a line is refused: put quotes around a name that begins with ``#``.
     - A matrix, with the same names in its first row and column, is refused: use `Graph.from_adjacency`.
     - A column type with ``Undirected`` (Gephi) and a column directed with ``false`` are refused as undirected edges.
+
+    Files of unusual size are refused: in CSV rows of more than 262,144 characters or 1,000 columns, in GraphML tags and
+    comments of more than 1 MiB or 256 elements inside each other, in JSON more than 1,000 names of one hash value.
 
     In CSV and GraphML, names are integers if all of them are integers of 64 bits as Python writes them, else strings.
     Attributes mean what they do in `Graph.from_networkx`; others are ignored.
@@ -142,7 +146,7 @@ def read_graph(
         return Graph.from_data(replace(data, default_activation=(activation, output_activation)))
     except MemoryError:
         raise OutOfMemoryError(
-            f"{name}: expected memory of up to 40 times the file's {len(content):,} bytes, got less. "
+            f"{name}: expected memory of up to 48 times the file's {len(content):,} bytes, got less. "
             "Use a larger machine."
         ) from None
 

@@ -51,16 +51,18 @@ def read_json(
             remedy = "Give it a string, a number or a list of those."
             raise _error(path, f'a name as "{field}" of {what} {number}', "none", remedy) from None
 
-    index, names = NameIndex(), [named(item, "id", "node", k) for k, item in enumerate(nodes)]
+    index, names = NameIndex(), []
+    for k, item in enumerate(nodes):
+        names.append(named(item, "id", "node", k))
+        if len(item) == 1:
+            nodes[k] = _NOTHING  # which frees much of what a file without attributes takes
     try:
         for name in names:
             if not index.add(name):
                 raise _error(path, "each node once", f"{shown(name)} twice", "Remove one of the two.")
-        check_hashes(names)
-    except (RecursionError, ValueError) as error:
-        if isinstance(error, FileFormatError):
-            raise
-        raise _error(path, "names that can be told apart", f"others ({cut(error)})", "Rename the nodes.") from None
+    except RecursionError:
+        raise _error(path, "names of a few lists inside each other", "more", "Rename the nodes.") from None
+    check_hashes(names, FileFormatError, path)
     columns: dict[str, IntArray] = {}
     for field in ("source", "target"):
         ends = array("q")
@@ -79,6 +81,7 @@ def write_json(graph: Graph, file: IO[bytes]) -> None:
     """Write a graph; GraphError for node names that a reader would not restore."""
     G = graph.to_networkx()  # noqa: N806
     names = [encodable(name, GraphError) for name in graph.nodes]
+    check_hashes(graph.nodes, GraphError)
     for name, again in zip(graph.nodes, json.loads(json.dumps(names)), strict=True):
         if decoded(again) != name:  # a NaN, which does not even equal itself
             raise GraphError(

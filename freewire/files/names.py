@@ -46,8 +46,8 @@ class NameIndex(Mapping[Hashable, int]):
 
 
 def _key(name: Hashable) -> Hashable:
-    """A text, or a tuple that holds only a text, that stands for a name."""
-    return name if isinstance(name, str) else (_text(name),)
+    """What stands for a name in a dict: itself if it is text, else bytes, which are hashed with the secret too."""
+    return name if isinstance(name, str) else _text(name).encode("utf-8", "surrogatepass")
 
 
 def _text(name: Hashable) -> str:
@@ -71,11 +71,14 @@ def repeated(names: Iterable[Hashable]) -> Hashable:
     return next((name for name in names if not index.add(name)), None)
 
 
-def check_hashes(names: Sequence[Hashable]) -> None:
-    """Raise ValueError for names so many of which share a hash that dictionaries of them would be slow."""
+def check_hashes(names: Sequence[Hashable], error: type[FreewireError] = GraphError, what: str = "node names") -> None:
+    """Raise for names so many of which share a hash that dictionaries of them would be slow."""
     hashes = np.sort(np.fromiter((hash(name) for name in names if not isinstance(name, str)), np.int64))
     if (hashes[MAX_COLLISIONS:] == hashes[: max(0, len(hashes) - MAX_COLLISIONS)]).any():
-        raise ValueError(f"more than {MAX_COLLISIONS:,} names share one hash value")
+        raise error(
+            f"{what}: expected names that dictionaries tell apart, got more than {MAX_COLLISIONS:,} of one hash value. "
+            "Rename them."
+        )
 
 
 def encodable(name: Any, error: type[FreewireError] = InputError) -> Any:

@@ -86,6 +86,7 @@ def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
     if net.bias is not None:
         tensors["bias"] = net.bias.detach()
     if not isinstance(graph.nodes, range):
+        check_hashes(graph.nodes, InputError)
         texts = [json.dumps(encodable(name)).encode() for name in graph.nodes]
         tensors["names"] = _tensor(np.frombuffer(b"".join(texts), np.uint8))
         tensors["name_ends"] = _tensor(np.cumsum([len(text) for text in texts], dtype=np.int64))

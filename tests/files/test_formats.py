@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import freewire as fw
+from freewire.files import formats
 from tests.support.files import again
 from tests.support.graphs import CASES, assert_same_graph, renamed
 from tests.support.messages import assert_refused
@@ -27,6 +28,15 @@ class TestBorder:
             FileNotFoundError, match=r"path: expected a graph file, got .*g.csv', which is not a file\."
         ):
             fw.read_graph(tmp_path / "g.csv")
+
+    def test_a_lack_of_memory(self, tmp_path, monkeypatch):
+        def fails(*_, **__):
+            raise MemoryError
+
+        (tmp_path / "g.csv").write_text("0,1\n")
+        monkeypatch.setitem(formats.FORMATS, ".csv", formats.FORMATS[".csv"]._replace(read=fails))
+        said = ".*g.csv: expected memory of up to 48 times the file's 4 bytes, got less"
+        assert_refused(lambda: fw.read_graph(tmp_path / "g.csv"), said, fw.OutOfMemoryError)
 
     def test_write(self, tmp_path):
         g = CASES["diamond"]
@@ -55,6 +65,7 @@ class TestBorder:
                 "node names: expected integers or at least one string that does not look like one, got only str",
             ),
             ((0, 2**63), "node names: expected integers of 64 bits in a text file, got 9223372036854775808."),
+            ((0, -(2**63) - 1), "node names: expected integers of 64 bits in a text file, got -9223372036854775809."),
             (
                 ("", "b"),
                 "node names: expected text without control characters and surrounding spaces in a text file, got ''",
@@ -79,6 +90,7 @@ class TestBorder:
         [
             ((0, frozenset()), "node name: expected str, int, float, bool or a tuple of them, got frozenset"),
             ((0, math.nan), "node names: expected names that are equal when read back, got nan"),
+            ((0, 10**3500), "node names: expected numbers of at most 3,000 digits, got "),
             ((0, (1, math.nan)), "node names: expected names that are equal when read back, got "),
         ],
         ids=str,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import freewire as fw
 from freewire.files.names import MAX_COLLISIONS, NameIndex, check_hashes, repeated
+from tests.support.graphs import renamed
 from tests.support.messages import assert_refused
 
 #: Multiples of it have the hash 0.
@@ -60,10 +61,17 @@ class TestHashes:
         check_hashes([])
         for more in (-PRIME, (1,), 0.5):
             if hash(more) == 0:
-                with pytest.raises(ValueError, match="more than 1,000 names share one hash value"):
+                with pytest.raises(fw.GraphError, match="got more than 1,000 of one hash value"):
                     check_hashes([*names, more])
             else:
                 check_hashes([*names, more])
+
+    def test_they_are_not_written(self, tmp_path):
+        names = [k * PRIME for k in range(MAX_COLLISIONS + 1)]
+        g = renamed(fw.Graph.from_edges([0], [1], num_nodes=len(names)), names)
+        said = "node names: expected names that dictionaries tell apart, got more than 1,000 of one hash value"
+        assert_refused(lambda: fw.write_graph(g, tmp_path / "g.json"), said)
+        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize(
         "make", [int, float, lambda k: [k], lambda k: ["x", [k]]], ids=["int", "float", "list", "nested"]
@@ -78,6 +86,6 @@ class TestHashes:
         if make is float:
             assert fw.read_graph(tmp_path / "g.json").num_nodes == len(names)
         else:
-            said = ".*g.json: expected names that can be told apart, got others .more than 1,000 names share"
+            said = ".*g.json: expected names that dictionaries tell apart, got more than 1,000 of one"
             assert_refused(lambda: fw.read_graph(tmp_path / "g.json"), said, fw.FileFormatError)
         assert time.perf_counter() - begin < 4

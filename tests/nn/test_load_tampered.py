@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -232,6 +234,26 @@ class TestTampered:
 
     def test_nan_weights_are_data(self, tamper):
         assert fw.load(tamper(cell("weight", 1, float("nan")))).weight.isnan().tolist() == [False, True, False]
+
+    def test_names_that_collide(self, tamper, tmp_path):
+        """20,000 names of one hash took 19 s; whoever makes such names finds out when they are saved."""
+        taken = [str(k * (2**61 - 1)).encode() for k in range(20_000)]
+
+        def collide(tensors: Tensors, metadata: Metadata) -> None:
+            more_nodes(len(taken))(tensors, metadata)
+            names(*taken)(tensors, metadata)
+            tensors["bias"] = torch.zeros(len(taken) - 1)
+
+        path, begin = tamper(collide), time.perf_counter()
+        said = (
+            r".*tampered: expected the contents of a freewire network, got something else \(GraphError: node names: "
+            "expected names that dictionaries tell apart, got more than 1,000 of one hash value"
+        )
+        assert_refused(lambda: fw.load(path), said, fw.FileFormatError)
+        assert time.perf_counter() - begin < 4
+        wide = fw.Graph.from_networkx(nx.DiGraph([(k * (2**61 - 1), "y") for k in range(1, 1100)]))
+        said = "node names: expected names that dictionaries tell apart, got more than 1,000"
+        assert_refused(lambda: fw.save(fw.Network(wide), tmp_path / "net"), said, fw.InputError)
 
     def test_many_nodes_are_read_if_the_file_holds_them(self, tamper):
         def grow(tensors: Tensors, metadata: Metadata) -> None:
