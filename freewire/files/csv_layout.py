@@ -138,7 +138,7 @@ class _Finder:
             remedy = "Write one edge on each line; a matrix is read by Graph.from_adjacency."
             file.refuse(f"at most {MAX_COLUMNS} columns", f"{len(self.names):,}", remedy)
         above_is_header = len(self.above[delimiter]) == len(self.names) and self.is_known(self.above[delimiter])
-        if above_is_header and options.header is not False:
+        if above_is_header and options.header is None and not self.is_known(self.names):
             self.rows = [self.above[delimiter], *self.rows]
             self.names = self.rows[0]
         self.plain = [_plain(name) for name in self.names]
@@ -233,7 +233,7 @@ class _Finder:
         if pairs[0] in UNCLEAR:
             self.refuse_columns("columns whose names say which end is which", self.names)
         ends = [columns[0] for columns in found]
-        # Not so for the header that write_csv writes, whatever the names below.
+        # The header that write_csv writes is one above any names.
         if pairs[0] != ENDS[0] and self.options.header is None:
             below = {row[k].casefold() for row in self.rows[1:] for k in ends if k < len(row)}
             if any(self.names[k].casefold() in below for k in ends):

@@ -38,6 +38,7 @@ READ: dict[str, tuple[str, list[tuple[Any, Any]], list[float] | None]] = {
     "SNAP": ("# Nodes: 3 Edges: 2\n# FromNodeId\tToNodeId\n0\t1\n1\t2\n", [(0, 1), (1, 2)], None),
     "a header in a comment": ("#to\tfrom\nb\ta\nc\tb\n", A_B_C, None),
     "a comment with a comma": ("# Nodes: 5, Edges: 7\n0,1\n1,2\n", [(0, 1), (1, 2)], None),
+    "a header in a comment, and again": ("#source,target\nsource,target\na,b\n", A_B, None),
     "a comment above a header": ("# a, b\nsource,target\na,b\n", A_B, None),
     "a quoted name with #": ('source,target\n"#a",b\n', [("#a", "b")], None),
     "MICrONS": ("id,pre_pt_root_id,post_pt_root_id,size\n7,1,2,9\n", [(1, 2)], None),
@@ -107,6 +108,8 @@ MANY = "source,target,pre,post\na,b,c,d\n"
 CHOSEN: dict[str, tuple[str, dict[str, Any], list[tuple[Any, Any]], list[float] | None]] = {
     "no header": (TEXTS, {"header": False}, A_B_C, None),
     "a header": (TEXTS, {"header": True}, [("b", "c")], None),
+    "a header below one in a comment": ("#source,target\nx,y\na,b\n", {"header": True}, A_B, None),
+    "no header but a comment": ("#source,target\na,b\n", {"header": False}, A_B, None),
     "names": (TEXTS, {"source": "b", "target": "a"}, [("c", "b")], None),
     "numbers without a header": (TEXTS, {"source": 1, "target": 0, "header": False}, [("b", "a"), ("c", "b")], None),
     "one pair of two": (MANY, {"source": "pre", "target": "post"}, [("c", "d")], None),
