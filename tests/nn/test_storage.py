@@ -97,17 +97,17 @@ for _ in range(3):
 sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
 
-#: Loads a network of 4 million edges; prints the file's size, and its peak of memory beyond what it has at the end.
+#: Loads a network of 4 million edges; prints the file's size, and the peak of memory beyond what imports take.
 MEMORY = """
 import os, resource, subprocess, sys
 make = "import sys, numpy as np, freewire as fw; src, dst = np.divmod(np.arange(4_000_000), 2000); " \\
     "fw.save(fw.Network(fw.Graph.from_edges(src, dst + 2000), bias=False), sys.argv[1])"
 subprocess.run([sys.executable, "-c", make, sys.argv[1]], check=True)
 import freewire as fw
+start = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 net = fw.load(sys.argv[1])
-now = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(os.path.getsize(sys.argv[1]), peak - now)
+print(os.path.getsize(sys.argv[1]), peak - start)
 """
 
 #: Saves until it is killed. A version is a number of nodes; each has its own weights.
@@ -156,13 +156,14 @@ class TestOverwritten:
         )
 
     @pytest.mark.slow
+    @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
     def test_memory(self, tmp_path):
-        """Beside the result at most one copy of the file; Graph's own work is within it."""
+        """Building the network takes 3.1 times the file, its result among it; beside that is one copy of the file."""
         child = subprocess.run([sys.executable, "-c", MEMORY, tmp_path / "net"], capture_output=True, text=True)
         assert not child.returncode, child.stderr
-        size, extra = map(int, child.stdout.split())
+        size, peak = map(int, child.stdout.split())
         assert size > 70_000_000
-        assert extra < 1.4 * size
+        assert peak < 4.6 * size
 
 
 @pytest.mark.slow
