@@ -3,7 +3,7 @@
 //
 // V is float or double (a CUDA thread, a scalar loop) or a cpu::Vec of them (a SIMD register of batch columns), so host
 // and device code share each formula. Definitions follow torch, including NaN: a NaN among a node's sources makes its
-// value NaN, except for step, which is 1 if z > 0 and 0 otherwise.
+// value NaN, except for step, which is 1 if z > 0 and 0 otherwise. docs/nodes.md lists them all.
 #pragma once
 
 #include <cmath>
@@ -57,6 +57,11 @@ FREEWIRE_INLINE T select(bool condition, T a, T b) {
 }
 
 template <class V>
+FREEWIRE_INLINE auto is_infinite(V v) {
+  return (v == V(INFINITY)) | (v == V(-INFINITY));
+}
+
+template <class V>
 FREEWIRE_INLINE V sigmoid(V z) {
   return V(1) / (V(1) + Math<V>::exp(-z));
 }
@@ -75,7 +80,8 @@ FREEWIRE_INLINE V activate(V z) {
   if constexpr (A == Activation::kLeakyRelu) return select(z > zero, z, z * V(kLeakySlope));
   if constexpr (A == Activation::kElu) return select(z > zero, z, Math<V>::expm1(z));
   if constexpr (A == Activation::kSelu) {
-    return V(kSeluScale) * select(z > zero, z, V(kSeluAlpha) * Math<V>::expm1(z));
+    // One constant for negative z, so that at -1 the value is exactly where derivative() is 0.
+    return select(z > zero, V(kSeluScale) * z, V(kSeluScale * kSeluAlpha) * Math<V>::expm1(z));
   }
   if constexpr (A == Activation::kGelu) return V(0.5) * z * (one + Math<V>::erf(z * V(M_SQRT1_2)));
   if constexpr (A == Activation::kSilu) return z / (one + Math<V>::exp(-z));
@@ -120,9 +126,11 @@ FREEWIRE_INLINE V derivative(V v) {
   if constexpr (A == Activation::kSoftplus) return select(v > V(20), one, sigmoid(v));  // from z
   if constexpr (A == Activation::kSigmoid) return v * (one - v);
   if constexpr (A == Activation::kTanh) return one - v * v;
-  if constexpr (A == Activation::kSin) return Math<V>::cos(v);                                      // from z
-  if constexpr (A == Activation::kCos) return -Math<V>::sin(v);                                     // from z
-  if constexpr (A == Activation::kGaussian) return V(-2) * v * Math<V>::exp(-v * v);                // from z
+  if constexpr (A == Activation::kSin) return Math<V>::cos(v);                // from z
+  if constexpr (A == Activation::kCos) return -Math<V>::sin(v);               // from z
+  if constexpr (A == Activation::kGaussian) {                                 // from z
+    return select(is_infinite(v), zero, V(-2) * (v * Math<V>::exp(-v * v)));  // 2 v may be infinite for a finite v
+  }
   if constexpr (A == Activation::kAbs) return select(v > zero, one, select(zero > v, -one, zero));  // from z
   if constexpr (A == Activation::kSquare) return V(2) * v;                                          // from z
   if constexpr (A == Activation::kStep) return zero;
@@ -134,6 +142,21 @@ FREEWIRE_INLINE V derivative(V v) {
   }
 }
 
+// The gradient of the pre-activation from that of the value; v as for derivative(). Where a function is flat the result
+// is 0 even if grad is infinite or NaN, as in torch.
+template <Activation A, class V>
+FREEWIRE_INLINE V through_activation(V grad, V v) {
+  const V zero(0), one(1);
+  if constexpr (A == Activation::kLinear) return grad;
+  if constexpr (A == Activation::kRelu) return select(v <= zero, zero, grad);
+  if constexpr (A == Activation::kSquare) return (grad + grad) * v;  // 2 v may be infinite
+  if constexpr (A == Activation::kGaussian) return select(is_infinite(v), zero, grad * derivative<A>(v));
+  if constexpr (A == Activation::kStep) return zero;
+  if constexpr (A == Activation::kHardTanh) return select(v * v >= one, zero, grad);
+  if constexpr (A == Activation::kHardSigmoid) return select((v > zero) & (one > v), grad * V(1.0 / 6.0), zero);
+  return grad * derivative<A>(v);
+}
+
 // Whether the gradient of every in-edge is that of the node times one factor (1, or 1 / fan-in), so that sources can
 // gather it.
 FREEWIRE_INLINE constexpr bool is_linear(Aggregation aggregation) {
@@ -141,7 +164,7 @@ FREEWIRE_INLINE constexpr bool is_linear(Aggregation aggregation) {
 }
 
 // Whether a term replaces the best so far. The comparison is strict, so that the first edge wins a tie; a NaN always
-// wins.
+// wins. Among several NaNs the backward lets the first one win; here that would be one more comparison for another NaN.
 template <Aggregation A, class V>
 FREEWIRE_INLINE auto replaces(V term, V best) {
   if constexpr (A == Aggregation::kMax) return (term > best) | (term != term);

@@ -8,6 +8,7 @@ it where torch asks for what they do not have: forward-mode derivatives and deri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,20 @@ if TYPE_CHECKING:
 
 __all__ = ["ACTIVATION_FUNCTIONS", "Wiring", "node_values", "reference_of_packed_plan"]
 
+
+def _gaussian(z: Tensor) -> Tensor:
+    """exp(-z^2), whose derivative at an infinite z is 0, not 0 x infinity."""
+    infinite = z.isinf()
+    finite = z.masked_fill(infinite, 0)
+    return torch.exp(-finite * finite).masked_fill(infinite, 0)
+
+
+def _hard_sigmoid(z: Tensor) -> Tensor:
+    """Torch's hard sigmoid, whose derivative at a NaN is 0; but in float64 torch's is a sixth rounded to float32."""
+    missing = z.isnan()
+    return functional.hardtanh(z.masked_fill(missing, 0) + 3, 0, 6).div(6).masked_fill(missing, math.nan)
+
+
 #: Each of `ACTIVATIONS` in torch operations.
 ACTIVATION_FUNCTIONS = {
     "linear": lambda z: z,
@@ -43,13 +58,12 @@ ACTIVATION_FUNCTIONS = {
     "tanh": torch.tanh,
     "sin": torch.sin,
     "cos": torch.cos,
-    "gaussian": lambda z: torch.exp(-z * z),
+    "gaussian": _gaussian,
     "abs": torch.abs,
-    "square": torch.square,
+    "square": lambda z: z * z,  # not torch.square, since the derivative of that, 2 z, may be infinite
     "step": lambda z: torch.relu(torch.sign(z)),  # z > 0, but with a gradient, which is 0
     "hard_tanh": functional.hardtanh,
-    # Not torch's function: its float64 derivative is a sixth rounded to float32.
-    "hard_sigmoid": lambda z: functional.hardtanh(z + 3, 0, 6) / 6,
+    "hard_sigmoid": _hard_sigmoid,
 }
 
 
@@ -71,13 +85,18 @@ class Wiring:
 
     @classmethod
     def of_graph(cls, graph: Graph) -> tuple[Wiring, NDArray[np.int64]]:
-        """All nodes of a graph, those that reach no output included; also the row of each node."""
+        """The inputs of a graph and the nodes that reach an output; also the row of each node, -1 for the others.
+
+        The others have no part in the outputs, but would turn a gradient of 0 into NaN where they are infinite.
+        """
         computed = graph.computed_index
         by_level = np.argsort(graph.level[computed], kind="stable")
+        by_level = by_level[graph.reaches_output[computed[by_level]]]
         node = np.concatenate((graph.input_index, computed[by_level]))
-        row = np.empty(graph.num_nodes, np.int64)
-        row[node] = np.arange(graph.num_nodes)
-        src, dst = row[graph.edge_index]
+        row = np.full(graph.num_nodes, -1)
+        row[node] = np.arange(len(node))
+        edge = np.flatnonzero(row[graph.edge_index[1]] >= 0)  # its source reaches an output too
+        src, dst = row[graph.edge_index[:, edge]]
         level_ptr = np.searchsorted(graph.level[node], np.arange(graph.depth + 2))
         computed_node = node[len(graph.input_index) :]
         wiring = cls(
@@ -85,7 +104,7 @@ class Wiring:
             level_ptr,
             src,
             dst,
-            np.arange(graph.num_edges),
+            edge,
             graph.activation[computed_node].astype(np.int64),
             graph.aggregation[computed_node].astype(np.int64),
             by_level,
@@ -200,7 +219,8 @@ def _aggregate(
         at = np.searchsorted(nodes, dst[edges])
         total = total.index_add(1, index(at), terms.index_select(1, index(edges)))
         return total / index(np.maximum(fan_in, 1)) if name == "mean" else total
-    # The k-th terms of all nodes side by side. A node with fewer terms repeats its first, which `some` excludes.
+    # The k-th terms of all nodes side by side. A node with fewer terms repeats its first, which `some` excludes: before
+    # the multiplication, since a gradient of 0 times an infinite term would be a NaN.
     longest = int(fan_in.max(initial=0))
     some = np.arange(longest)[:, None] < fan_in
     edges = np.where(some, begin + np.arange(longest)[:, None], begin)[:, fan_in > 0]
@@ -209,9 +229,9 @@ def _aggregate(
         if k == 0:
             best = term
         elif name == "product":
-            best = torch.where(index(some[k, fan_in > 0]), best * term, best)
-        else:  # a strict comparison, so that the first edge wins a tie; a NaN always wins
-            best = torch.where(_REPLACES[name](term, best) | term.isnan(), term, best)
+            best = best * torch.where(index(some[k, fan_in > 0]), term, 1)
+        else:  # a strict comparison, so that the first edge wins a tie; a NaN always wins, and the first of several
+            best = torch.where(_REPLACES[name](term, best) | (term.isnan() & ~best.isnan()), term, best)
     return total.index_copy(1, index(np.flatnonzero(fan_in)), best) if longest else total
 
 

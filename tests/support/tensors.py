@@ -144,12 +144,12 @@ def assert_threads_change_no_bit(threads: int, run: Callable[[], Sequence[Tensor
         torch.set_num_threads(before)
 
 
-def assert_passes_with(isa: str, file: str, chosen: str) -> None:
-    """The tests of a file that a ``-k`` expression selects pass with another instruction set than the processor's best.
+def assert_passes_with(isa: str, file: str, chosen: str, *other_files: str) -> None:
+    """Tests that a ``-k`` expression selects in files pass with another instruction set than the processor's best.
 
     A set that the processor does not have changes nothing.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=addopts=", "-k", chosen]
     environment = {**os.environ, "FREEWIRE_ISA": isa}
-    done = subprocess.run([*command, file], env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*command, file, *other_files], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:]

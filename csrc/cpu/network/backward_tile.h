@@ -17,20 +17,41 @@
 
 namespace freewire::cpu {
 
-// grad *= act' for a row of kColumns; value is the row from which the derivative is computed.
+// Which samples of a tile are in the batch. Past its end, values on the tape and gradients of outputs are 0, but an
+// infinite weight would turn a gradient there into a NaN, and that into one of the weights before it.
+template <class G>
+class Live {
+ public:
+  using V = typename G::V;
+  using C = typename G::C;
+  explicit Live(int64_t samples) : cuts_(samples < G::kColumns) {
+    for (int64_t c = 0; c < G::kColumns && cuts_; ++c) mark_[c] = c < samples ? C(1) : C(0);
+  }
+  // Whether the batch ends within the tile.
+  FREEWIRE_INLINE bool cuts() const { return __builtin_expect(cuts_, 0); }
+  // In such a tile: value, with 0 past the batch's end; its first column is c.
+  FREEWIRE_INLINE V only(V value, int c) const { return select(V::load(mark_ + c) > V(C(0)), value, V(C(0))); }
+
+ private:
+  bool cuts_;
+  C mark_[G::kColumns];
+};
+
+// Turns a row of kColumns gradients of values into gradients of pre-activations; value is the row from which the
+// derivative is computed.
 template <class G, class T>
 void differentiate_row(Activation code, const T* value, typename G::C* grad) {
+  using V = typename G::V;
   with_activation(code, [&](auto activation) {
     for (int c = 0; c < G::kColumns; c += G::kLanes) {
-      const auto slope = derivative<decltype(activation)::value>(G::V::load(value + c));
-      (G::V::load(grad + c) * slope).store(grad + c);
+      through_activation<decltype(activation)::value>(V::load(grad + c), V::load(value + c)).store(grad + c);
     }
   });
 }
 
 // Adds to the sources' rows the gradients of a node's in-edges, for an aggregation that is not linear.
 template <class G, Aggregation A, class T>
-void push(const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape, bool first,
+void push(const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape, const Live<G>& live, bool first,
           const BackwardScratch<Compute<T>>& scratch) {
   using V = typename G::V;
   using C = typename G::C;
@@ -50,46 +71,55 @@ void push(const PlanView& plan, const Compute<T>* weight, int64_t node, const T*
     }
     state[k] = running;
   }
-  // Second sweep: the gradient of each edge. For a product it runs backwards, with the product of the terms after the
-  // edge. Otherwise the first edge whose term equals the aggregate, or is a NaN, takes the whole gradient of its
-  // column.
+  // Second sweep: the gradient of each edge. For a product it runs backwards, with the node's gradient times the terms
+  // after the edge: in autograd's order, so that infinities and NaNs are autograd's too. Otherwise the first edge whose
+  // term equals the aggregate, or is a NaN, takes the whole gradient of its column.
   typename V::Mask open[G::kVectors];
   for (int k = 0; k < G::kVectors; ++k) {
-    if constexpr (A == Aggregation::kProduct) state[k] = V(C(1));
+    if constexpr (A == Aggregation::kProduct) state[k] = V::load(delta + k * G::kLanes);
     open[k] = V(C(0)) == V(C(0));
   }
-  for (int64_t i = 0; i < end - begin; ++i) {
-    const int64_t e = A == Aggregation::kProduct ? end - 1 - i : begin + i;
-    const V w(weight[e]);
-    const T* value = tape + int64_t{plan.in_src[e]} * G::kColumns;
-    C* grad = scratch.grad + int64_t{plan.in_src[e]} * G::kColumns;
-    V dot(C(0));
-    for (int k = 0; k < G::kVectors; ++k) {
-      const int c = k * G::kLanes;
-      const V a = V::load(value + c), t = w * a, d = V::load(delta + c);
-      V share;
-      if constexpr (A == Aggregation::kProduct) {
-        share = d * V::load(scratch.products + (e - begin) * G::kColumns + c) * state[k];
-        state[k] = state[k] * t;
-      } else {
-        const auto wins = open[k] & ((t == state[k]) | (t != t));
-        open[k] = open[k] & ~wins;
-        share = select(wins, d, V(C(0)));
+  const auto second_sweep = [&](auto cuts) {
+    for (int64_t i = 0; i < end - begin; ++i) {
+      const int64_t e = A == Aggregation::kProduct ? end - 1 - i : begin + i;
+      const V w(weight[e]);
+      const T* value = tape + int64_t{plan.in_src[e]} * G::kColumns;
+      C* grad = scratch.grad + int64_t{plan.in_src[e]} * G::kColumns;
+      V dot(C(0));
+      for (int k = 0; k < G::kVectors; ++k) {
+        const int c = k * G::kLanes;
+        const V a = V::load(value + c), t = w * a;
+        V share;
+        if constexpr (A == Aggregation::kProduct) {
+          share = state[k] * V::load(scratch.products + (e - begin) * G::kColumns + c);
+          if constexpr (cuts) share = live.only(share, c);
+          state[k] = state[k] * t;
+        } else {
+          const auto wins = open[k] & ((t == state[k]) | (t != t));
+          open[k] = open[k] & ~wins;
+          share = select(wins, V::load(delta + c), V(C(0)));
+        }
+        dot = dot + share * a;
+        (V::load(grad + c) + w * share).store(grad + c);
       }
-      dot = dot + share * a;
-      (V::load(grad + c) + w * share).store(grad + c);
+      if (scratch.out_sums) {
+        C& sum = scratch.out_sums[plan.out_position[e]];
+        sum = first ? horizontal_sum(dot) : sum + horizontal_sum(dot);
+      }
     }
-    if (scratch.out_sums) {
-      C& sum = scratch.out_sums[plan.out_position[e]];
-      sum = first ? horizontal_sum(dot) : sum + horizontal_sum(dot);
-    }
+  };
+  if (A == Aggregation::kProduct && live.cuts()) {
+    second_sweep(std::true_type{});
+  } else {
+    second_sweep(std::false_type{});
   }
 }
 
 template <class G, class T>
-void push(Aggregation code, const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape, bool first,
-          const BackwardScratch<Compute<T>>& scratch) {
-  with_nonlinear(code, [&](auto which) { push<G, decltype(which)::value>(plan, weight, node, tape, first, scratch); });
+void push(Aggregation code, const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape,
+          const Live<G>& live, bool first, const BackwardScratch<Compute<T>>& scratch) {
+  with_nonlinear(code,
+                 [&](auto which) { push<G, decltype(which)::value>(plan, weight, node, tape, live, first, scratch); });
 }
 
 // One chunk of a slot's gather over its readers [begin, end). With kDots it also computes each edge's dot product with
@@ -142,6 +172,7 @@ void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_
   using V = typename G::V;
   using C = typename G::C;
   const int64_t begin = tile * G::kColumns;
+  const Live<G> live(arrays.batch - begin);
   const V zero(C(0));
 
   for (int64_t i = 0; i < plan.num_presets; ++i) {
@@ -181,11 +212,15 @@ void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_
         gather<G, false>(plan.out_dst, arrays.out_weight, readers, split, scratch.grad + chunk, value + chunk, false,
                          static_cast<C*>(nullptr), grad);
       }
+      if (live.cuts()) {
+#pragma GCC unroll 8
+        for (int k = 0; k < G::kChunk; ++k) grad[k] = live.only(grad[k], chunk + k * G::kLanes);
+      }
       if (in_registers) {
 #pragma GCC unroll 8
         for (int k = 0; k < G::kChunk; ++k) {
           if (activation == Activation::kRelu) {
-            grad[k] = select(V::load(value + chunk + k * G::kLanes) <= zero, zero, grad[k]);
+            grad[k] = through_activation<Activation::kRelu>(grad[k], V::load(value + chunk + k * G::kLanes));
           }
           bias_sum = bias_sum + grad[k];
           grad[k] = grad[k] * scale;
@@ -209,7 +244,7 @@ void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_
       sum = first ? horizontal_sum(bias_sum) : sum + horizontal_sum(bias_sum);
     }
     if (!is_linear(aggregation) && fan_in > 0) {
-      push<G>(aggregation, plan, arrays.weight, node, tape, first, scratch);
+      push<G>(aggregation, plan, arrays.weight, node, tape, live, first, scratch);
     }
   }
   if (arrays.grad_x) {

@@ -19,7 +19,8 @@ inline __device__ int64_t share_row(const PlanView& plan, int64_t node, int64_t 
 template <Aggregation A, class T, class Term, class Share>
 __device__ void share_out(int64_t count, T delta, Term&& term, Share&& share) {
   if constexpr (A == Aggregation::kProduct) {
-    // The product of the terms before each edge, then from the end that of the terms after it; there is no division.
+    // The product of the terms before each edge, then from the end that of the terms after it and delta. There is no
+    // division, and the order is that of autograd, so that infinities and NaNs are too.
     T running = 1;
 #pragma unroll 1
     for (int64_t k = 0; k < count; ++k) {
@@ -52,8 +53,10 @@ __device__ void share_out(const PlanView& plan, const BackwardArrays<T>& arrays,
   using C = Compute<T>;
   const int64_t begin = plan.in_begin[node], count = plan.in_end[node] - begin;
   if (count == 0) return;
+  const bool live = sample < arrays.batch;  // past the batch's end shares must be 0, even of an infinite weight
   const auto term = [&](int64_t k) {
-    return widened(arrays.weight[begin + k]) * widened(arrays.tape[plan.in_src[begin + k] * pitch + sample]);
+    const C value = widened(arrays.tape[plan.in_src[begin + k] * pitch + sample]);
+    return live ? widened(arrays.weight[begin + k]) * value : C(0);
   };
   const auto share = [&](int64_t k) -> C& { return arrays.shares[(plan.share_begin[node] + k) * pitch + sample]; };
   with_nonlinear(static_cast<Aggregation>(plan.aggregation[node]),
@@ -78,15 +81,9 @@ __device__ Compute<T> gather_shares(const PlanView& plan, const BackwardArrays<T
 template <class T, int kCount>
 __device__ void through_activation(Activation activation, const T (&value)[kCount], T (&grad)[kCount], int64_t live) {
   with_activation(activation, [&](auto code) {
-    constexpr Activation kCode = decltype(code)::value;
 #pragma unroll
     for (int c = 0; c < kCount; ++c) {
-      if constexpr (kCode == Activation::kRelu) {
-        if (value[c] <= T(0)) grad[c] = 0;  // a product could be 0 x infinity
-      } else {
-        grad[c] *= derivative<kCode>(value[c]);
-      }
-      if (c >= live) grad[c] = 0;
+      grad[c] = c < live ? freewire::through_activation<decltype(code)::value>(grad[c], value[c]) : T(0);
     }
   });
 }
