@@ -55,7 +55,7 @@ test: $(INSTALLED) ## the test suite, on all cores, in minutes
 test-core: $(INSTALLED) ## graphs, files, plans, CPU operators, networks, models: no compiler, under a minute
 	$(PYTEST) -m 'not slow and not compiler and not gpu' $(CORE) $(ARGS)
 
-test-nightly: $(INSTALLED) ## time, memory, and accuracy over several seeds; run nothing else meanwhile
+test-nightly: $(INSTALLED) ## time, memory, accuracy over seeds, fuzzing, kills; run nothing else meanwhile
 	$(BIN)/python -m pytest -m nightly $(ARGS)
 
 test-cuda-all: $(INSTALLED) ## the CUDA library built by nvcc for every architecture of docs/kernels.md

@@ -37,7 +37,8 @@ __all__ = ["Network"]
 class Network(Wired):
     """A freely wired network: ``y = net(x)`` runs every node of the graph in one kernel call.
 
-    A node's value is ``activation(aggregation over in-edges of (weight * source value) + bias)``.
+    A node's value is ``activation(aggregation over in-edges of (weight * source value) + bias)``. Of no in-edges every
+    aggregation is 0, the product too, so such a node is ``activation(bias)``.
 
     Args:
         graph: The wiring.
