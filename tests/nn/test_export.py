@@ -17,6 +17,9 @@ import freewire as fw
 from tests.support.graphs import CASES
 from tests.support.tensors import assert_same_bits, network, op_calls, x_of
 
+# torch's own, from inside torch.export
+pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+
 GRAPH = CASES["random"]  # 9 inputs, 5 outputs
 Function = Callable[[Tensor], Tensor]
 
@@ -155,6 +158,7 @@ class TestTrace:
     def quiet(self) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # about the checks of x, which a trace omits
             yield
 
     def test_it_trains(self, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import EagerAndRecordGraphs
+from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
@@ -255,11 +256,23 @@ class TestCanFuse:
         convolution = SeparableConv(3, 3).depthwise
         with torch.autocast("cpu"):
             assert not can_fuse(xs, convolution)
-        with torch.autograd.forward_ad.dual_level():
-            assert not can_fuse(xs, convolution)
         seen = []
         torch.func.vmap(lambda x: seen.append(can_fuse([x], convolution)) or x)(torch.zeros(2, *xs[0].shape))
         assert seen == [False]
+
+    @pytest.mark.parametrize("which", ["xs", "weight", "kernel"])
+    def test_forward_mode(self, which: str) -> None:
+        xs, weight, kernel, _ = draw((2, 3, 4, 5), 2, torch.float64)
+
+        def tangent(function: Callable[..., Tensor]) -> Tensor:
+            def dual(tensor: Tensor, name: str) -> Tensor:
+                return forward_ad.make_dual(tensor, torch.ones_like(tensor)) if name == which else tensor
+
+            with forward_ad.dual_level():
+                y = function([dual(x, "xs") for x in xs], dual(weight, "weight"), True, dual(kernel, "kernel"))
+                return forward_ad.unpack_dual(y).tangent
+
+        torch.testing.assert_close(tangent(gated_depthwise), tangent(plain))
 
     def test_not_where_hooks_would_notice(self) -> None:
         xs, *_ = draw((2, 3, 4, 5), 2, torch.float32)
