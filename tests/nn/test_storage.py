@@ -158,7 +158,7 @@ class TestOverwritten:
             fw.FileFormatError,
         )
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
     def test_memory(self, tmp_path):
         """Building the network takes 3.1 times the file, its result among it; beside that is one copy of the file."""
