@@ -28,7 +28,7 @@ def shown(value: object) -> str:
     """The repr of a caller's value or of a file's, for an error: the middle of what is long is an ellipsis."""
     try:
         return _SHOWN.repr(value)
-    except ValueError:  # Python converts no number of more than 4,300 digits to text
+    except Exception:  # of a caller's __repr__; and Python converts no number of more than 4,300 digits to text
         return f"<{type(value).__name__}, too long to show>"
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from freewire.errors import InputError, shown
 from freewire.graph import Graph
 from freewire.graph.arguments import as_array
+from freewire.ops.fake import is_abstract
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,7 +108,7 @@ def draw_weights(weight: Tensor, graph: Graph, init: str | Initialiser) -> None:
     returned = init(drawn, graph)
     if returned is not None and returned is not drawn:
         drawn.copy_(_numbers(returned, drawn))
-    if not _is_abstract(drawn) and bool((missing := drawn.isnan()).any()):
+    if not is_abstract(drawn) and bool((missing := drawn.isnan()).any()):
         edge = int(missing.nonzero()[0])
         u, v = (graph.nodes[end] for end in graph.edge_index[:, edge].tolist())
         raise InputError(
@@ -142,10 +142,6 @@ def _numbers(returned: Any, weight: Tensor) -> Tensor:
             "Return one number per edge, or None after filling the weights in place."
         )
     return values
-
-
-def _is_abstract(tensor: Tensor) -> bool:
-    return tensor.is_meta or isinstance(tensor, FakeTensor)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from freewire.nn.initialisers import InitFunction, Initialiser, draw_weights, fi
 from freewire.nn.placement import PlacedPlan, call_bytes, check_memory, pack, place
 from freewire.nn.wired import Wired
 from freewire.ops import library
-from freewire.ops.dtypes import DTYPES, check_dtype
+from freewire.ops.dtypes import DTYPES, autocast, check_dtype
 from freewire.ops.network import run_packed_plan
 from freewire.plan import Plan, make_plan
 
@@ -56,7 +56,7 @@ class Network(Wired):
         dtype: Type of the parameters: float32, float64, bfloat16 or float16. The default is torch's default type.
 
     Attributes:
-        weight: Parameter ``[E]``, in the graph's canonical edge order.
+        weight: Parameter ``[E]``, in the graph's canonical edge order. Without edges it requires no gradient.
         bias: Parameter ``[computed nodes]`` in node order, or None.
 
     Raises:
@@ -115,7 +115,8 @@ class Network(Wired):
                 library.load_cuda()  # its error says more than torch's about what is missing
         dtype = torch.get_default_dtype() if dtype is None else dtype
         check_dtype(dtype, "dtype")
-        self.weight = nn.Parameter(torch.empty(graph.num_edges, device=device, dtype=dtype))
+        weight = torch.empty(graph.num_edges, device=device, dtype=dtype)
+        self.weight = nn.Parameter(weight, requires_grad=graph.num_edges > 0)  # FSDP cannot divide an empty gradient
         if bias:
             self.bias = nn.Parameter(torch.empty(len(graph.computed_index), device=device, dtype=dtype))
         else:
@@ -195,8 +196,8 @@ class Network(Wired):
         original, device_type = x, x.device.type
         if device_type != "meta" and torch.is_autocast_enabled(device_type):  # here, so that autograd casts gradients
             target = torch.get_autocast_dtype(device_type)
-            x, weight = _autocast(x, target), _autocast(weight, target)
-            bias = None if bias is None else _autocast(bias, target)
+            x, weight = autocast(x, target), autocast(weight, target)
+            bias = None if bias is None else autocast(bias, target)
         if (
             x.dtype != weight.dtype
             or x.device != weight.device
@@ -328,8 +329,3 @@ class Network(Wired):
     def extra_repr(self) -> str:
         """The line that ``print(net)`` shows."""
         return f"{self._graph}, bias={self.bias is not None}"
-
-
-def _autocast(tensor: Tensor, target: torch.dtype) -> Tensor:
-    """Cast an argument as autocast would, which does not cast float64, integers and booleans."""
-    return tensor.to(target) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor

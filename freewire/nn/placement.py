@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from freewire._native.planner import planner
 from freewire.errors import OutOfMemoryError
 from freewire.ops import library
+from freewire.ops.fake import is_abstract
 from freewire.plan import Plan, memory
 
 __all__ = ["PlacedPlan", "call_bytes", "check_memory", "pack", "place"]
@@ -61,7 +61,7 @@ def call_bytes(plan: Plan, batch: int, like: Tensor, training: bool, **needed: b
 
 def check_memory(plan: Plan, x: Tensor, need_parameters: bool) -> None:
     """Raise `OutOfMemoryError` where a call with x ``[B, I]`` cannot fit: before it allocates, not halfway through."""
-    if x.device.type == "meta" or isinstance(x, FakeTensor):
+    if is_abstract(x):
         return
     need_x = x.requires_grad
     training = torch.is_grad_enabled() and (need_x or need_parameters)

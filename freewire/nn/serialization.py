@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from freewire.errors import FileFormatError, InputError, cut, shown
 from freewire.files.atomic import replacing
@@ -173,20 +173,13 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
         raise ValueError("weights or biases do not match the graph in number")
     if bias is not None and bias.dtype != weight.dtype:
         raise ValueError("weights and biases differ in type")
-    net = Network(
-        graph,
-        bias=bias is not None,
-        init=lambda weight, _: weight.zero_(),
-        checkpoint=metadata["checkpoint"] == "1",
-        device=device,
-        dtype=weight.dtype,
-    )
-    net._init = None
-    with torch.no_grad():
-        net.weight.copy_(weight)
-        if net.bias is not None and bias is not None:
-            net.bias.copy_(bias)
-    return net
+    checkpoint = metadata["checkpoint"] == "1"
+    # On meta nothing is drawn. Copies are aligned in memory, as the tensors of safetensors need not be.
+    net = Network(graph, bias=bias is not None, checkpoint=checkpoint, device="meta", dtype=weight.dtype)
+    net.weight = nn.Parameter(weight.to(device, copy=True), requires_grad=net.weight.requires_grad)
+    if bias is not None:
+        net.bias = nn.Parameter(bias.to(device, copy=True))
+    return net.to(device)  # and the plan with it
 
 
 def _tensor(array: Any) -> Tensor:

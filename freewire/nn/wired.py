@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from freewire.errors import InputError
 from freewire.graph import Graph
+from freewire.ops.fake import is_abstract
 
 __all__ = ["Wired"]
 
@@ -58,7 +58,7 @@ class Wired(nn.Module):
         digest = bytes.fromhex(self.graph.wiring_hash)
         bits, octets = _bits(digest), np.frombuffer(digest, np.uint8)
         shape = tuple(getattr(state, "shape", (0,)))
-        if shape == bits.shape and isinstance(state, Tensor) and (state.is_meta or isinstance(state, FakeTensor)):
+        if shape == bits.shape and isinstance(state, Tensor) and is_abstract(state):
             return  # it has no values
         for own, scale in ((bits, 1.0), (octets / 255.0, 255.0)):
             if shape == own.shape and np.allclose(_values(state) / scale, own, rtol=0.0, atol=_TOLERANCE):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,24 +68,44 @@ def _has_tangent(tensor: Tensor) -> bool:
 
 def program_is_recorded() -> bool:
     """Whether ``torch.export`` or ``torch.jit.trace`` records the operators of this call, to run them elsewhere."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    # Not is_exporting(): Dynamo of torch 2.11 takes that to be true in every function that it compiles.
+    return torch.compiler._is_exporting_flag or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 #: Holds the kernels: they would be removed with it.
 _LIBRARY = torch.library.Library("freewire", "IMPL")
 
 
-def register_autograd_kernel(name: str, differentiable: Callable[..., Tensor]) -> None:
-    """Make direct calls of the operator ``freewire::name`` differentiable, inside ``torch.func`` too.
+def register_autograd_kernel(
+    name: str, differentiable: Callable[..., Tensor], cast: Callable[..., tuple[Any, ...]]
+) -> None:
+    """Make direct calls of the operator ``freewire::name`` differentiable, inside ``torch.func`` and autocast too.
 
     Args:
         name: The operator. It returns one tensor.
-        differentiable: Takes its arguments and calls the family's Function, or where no gradient is needed the
+        differentiable: Accepts its arguments and calls the family's Function, or where no gradient is needed the
             operator itself inside `below_autograd`.
+        cast: ``(target, *arguments)`` to the arguments as autocast to the type ``target`` casts them.
     """
+
+    def under_autocast(device_type: str, call: Callable[..., Tensor], *arguments: Any) -> Tensor:
+        arguments = cast(torch.get_autocast_dtype(device_type), *arguments)
+        with torch.autocast(device_type, enabled=False):
+            return call(*arguments)
+
+    def under_transforms(*arguments: Any) -> Tensor:
+        first = arguments[0] if isinstance(arguments[0], Tensor) else arguments[0][0]
+        device_type = first.device.type
+        if device_type != "meta" and torch.is_autocast_enabled(device_type):
+            return under_autocast(device_type, differentiable, *arguments)
+        return differentiable(*arguments)
+
+    operator = getattr(torch.ops.freewire, name).default
     _LIBRARY.impl(name, differentiable, "Autograd")
+    _LIBRARY.impl(name, partial(under_autocast, "cpu", operator), "AutocastCPU")
+    _LIBRARY.impl(name, partial(under_autocast, "cuda", operator), "AutocastCUDA")
     # A transform would unwrap the arguments first, one level at a time, where a Function cannot run.
-    _LIBRARY.impl(name, differentiable, "FuncTorchDynamicLayerFrontMode")
+    _LIBRARY.impl(name, under_transforms, "FuncTorchDynamicLayerFrontMode")
 
 
 def below_autograd() -> AbstractContextManager[object]:

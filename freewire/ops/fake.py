@@ -7,10 +7,16 @@ A fake kernel gives the shapes of an operator's results to ``torch.compile``, ``
 from __future__ import annotations
 
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from freewire.errors import InputError
 
-__all__ = ["check_devices", "empty_gradient"]
+__all__ = ["check_devices", "empty_gradient", "is_abstract"]
+
+
+def is_abstract(tensor: Tensor) -> bool:
+    """Whether a tensor has a shape but no values: it is on the meta device, or fake."""
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
 
 
 def check_devices(**tensors: Tensor | None) -> None:

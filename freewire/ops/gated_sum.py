@@ -189,4 +189,9 @@ def _run_recorded(xs: Sequence[Tensor], weight: Tensor | None, relu: bool) -> Te
     return _differentiable(xs, weight, relu)
 
 
-register_autograd_kernel("gated_sum", _run_recorded)
+def _cast(_: torch.dtype, xs: Sequence[Tensor], weight: Tensor | None, relu: bool) -> tuple[Any, ...]:
+    """Autocast changes the types of what is summed; sums are not cast to another type."""
+    return _promoted(xs), weight, relu
+
+
+register_autograd_kernel("gated_sum", _run_recorded, _cast)

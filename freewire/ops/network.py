@@ -29,6 +29,7 @@ from freewire.ops.autograd import (
     requires_gradient,
     transforms_active,
 )
+from freewire.ops.dtypes import autocast
 from freewire.ops.fake import check_devices, empty_gradient
 from freewire.ops.network_reference import reference_of_packed_plan
 
@@ -132,8 +133,7 @@ class _Network(torch.autograd.Function):
             return (None,) * 8
         x, weight, bias, packed_plan, tape = ctx.saved_tensors
         primals = (x, weight) if bias is None else (x, weight, bias)
-        need = list(ctx.needs_input_grad[: len(primals)])
-        need[1] = need[1] and weight.shape[0] > 0  # FSDP cannot divide an empty gradient
+        need = ctx.needs_input_grad[: len(primals)]
         backward = partial(_run_backward, need[0], any(need[1:]), *ctx.sizes)
         reference = partial(_reference, ctx.sizes[1])
         found = gradients(backward, reference, need, grad_y, (*primals, packed_plan), (tape,))
@@ -251,4 +251,8 @@ def _run_recorded(
     return _Network.apply(x, weight, bias, packed_plan, header, num_outputs, tape_rows, not checkpoint)[0]
 
 
-register_autograd_kernel("network", _run_recorded)
+def _cast(target: torch.dtype, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Any, ...]:
+    return autocast(x, target), autocast(weight, target), None if bias is None else autocast(bias, target), *rest
+
+
+register_autograd_kernel("network", _run_recorded, _cast)

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
 from freewire.ops.dtypes import compute_dtype
+from freewire.ops.fake import is_abstract
 from freewire.plan.packed import PackedPlan
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def reference_of_packed_plan(packed_plan: Tensor, num_outputs: int) -> Callable[
     """
     while is_functorch_wrapped_tensor(packed_plan):
         packed_plan = get_unwrapped(packed_plan)
-    if packed_plan.is_meta or isinstance(packed_plan, FakeTensor):
+    if is_abstract(packed_plan):
         return partial(_shapes_only, num_outputs)
     with torch._C._DisableFuncTorch():  # inside a transform even .cpu() returns a wrapped tensor, without memory
         wiring, outputs = Wiring.of_plan(packed_plan.cpu().numpy())

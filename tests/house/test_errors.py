@@ -139,6 +139,18 @@ def test_values_are_cut_in_messages():
         assert 3 <= len(errors.shown(value)) <= 200
 
 
+def test_any_value_can_be_shown():
+    class array:  # noqa: N801 (reprlib decides by the name of a class)
+        pass
+
+    class Broken:
+        def __repr__(self):
+            raise RuntimeError
+
+    for value in (array(), Broken(), [Broken()]):
+        assert len(errors.shown(value)) <= 200
+
+
 def test_short_values_are_shown_whole():
     for value in ("a b", ("layer", 3), 7, 2.5, None, ["a"], {"k": 1}):
         assert errors.shown(value) == repr(value)

@@ -109,6 +109,26 @@ class TestExport:
         assert calls["freewire::network"] >= 1
         assert not calls["freewire::forward"]
 
+    @pytest.mark.parametrize("gradient", [False, True])
+    def test_autocast(self, gradient: bool) -> None:
+        """A program that is run under autocast returns what its module returns there."""
+        torch.manual_seed(0)
+        whole = nn.Sequential(nn.Linear(4, 9), network(GRAPH, torch.float32), nn.Linear(5, 3))
+        x = torch.randn(6, 4)
+        program = exported(whole, x).module()
+        results = []
+        for run in (whole, program):
+            with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(gradient):
+                results.append(run(x))
+            if gradient:
+                run.zero_grad()
+                results[-1].sum().backward()
+                results[-1] = torch.cat([p.grad.flatten() for _, p in sorted(run.named_parameters())])
+        assert_same_bits(results[:1], results[1:])
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            assert_same_bits([whole(x)], [program(x)])
+            assert_same_bits([torch.func.vmap(whole)(x[:, None])], [torch.func.vmap(program)(x[:, None])])
+
     def test_a_program_has_every_derivative(self) -> None:
         net = network(fw.generators.mlp([3, 4, 2], activation="tanh"))
         program = exported(net, x_of(net, 2)).module()

@@ -33,6 +33,7 @@ def train(rank: int, folder: str) -> None:
     """torch's recipe for large models; each process writes the whole weights and the gradients that it found."""
     from torch.distributed.fsdp import fully_shard
 
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # where this machine's name cannot be resolved
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     torch.set_num_threads(1)
     found = {}
@@ -85,6 +86,6 @@ def test_the_meta_recipe_of_fsdp(tmp_path: Path) -> None:
 def test_a_network_without_edges_trains() -> None:
     net = fw.Network(GRAPHS["without edges"])
     net(torch.ones(5, 1)).square().sum().backward()
-    assert net.weight.grad is None  # FSDP cannot divide an empty gradient
+    assert not net.weight.requires_grad  # FSDP cannot divide an empty gradient
     assert net.bias is not None
     torch.testing.assert_close(net.bias.grad, torch.zeros(3))

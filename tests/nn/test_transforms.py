@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -98,9 +99,10 @@ class TestTransforms:
     @pytest.mark.parametrize("kind", ["meta", "fake"])
     def test_derivatives_without_memory(self, kind: str) -> None:
         """Shapes only, as `torch.compile`, FSDP and memory estimates ask for them."""
-        with FakeTensorMode() if kind == "fake" else torch.device("meta"):
-            net = fw.Network(GRAPH)
-            x = torch.zeros(3, 9, requires_grad=True)
+        device = "meta" if kind == "meta" else None
+        with FakeTensorMode() if kind == "fake" else nullcontext():
+            net = fw.Network(GRAPH, device=device)
+            x = torch.zeros(3, 9, requires_grad=True, device=device)
             assert torch.func.jacfwd(net)(x).shape == (3, 5, 3, 9)
             assert torch.func.hessian(lambda x: net(x).sum())(x).shape == (3, 9, 3, 9)
             (grad,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
