@@ -120,7 +120,8 @@ def _promoted(xs: Sequence[Tensor]) -> list[Tensor]:
                 f"xs: expected tensors on one device, got {first.device} and {x.device}. Move them to one."
             )
     dtype = reduce(torch.promote_types, (x.dtype for x in xs))
-    return [x.to(dtype) for x in xs]
+    # Not x.to() of the same type: torch.export would record a check of the type, which autocast may change.
+    return [x if x.dtype == dtype else x.to(dtype) for x in xs]
 
 
 def _aligned(xs: Sequence[Tensor]) -> list[Tensor]:

@@ -203,6 +203,15 @@ class TestModule:
             assert grad is not None, name
             torch.testing.assert_close(grad, want_grads[name])
 
+    def test_an_exported_stage_under_autocast(self) -> None:
+        whole = nn.Sequential(nn.Conv2d(3, 3, 1), stage_of(), nn.Conv2d(4, 2, 1)).float().eval()
+        x = torch.randn(2, 3, 8, 8)
+        program = torch.export.export(whole, (x,)).module()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            found, wanted = program(x), whole(x)
+        assert found.dtype == wanted.dtype == torch.bfloat16
+        torch.testing.assert_close(found, wanted)
+
     def test_without_edges_the_weight_requires_no_gradient(self) -> None:
         lone = nx.DiGraph()
         lone.add_nodes_from("ab")
