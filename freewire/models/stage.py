@@ -25,6 +25,7 @@ from freewire.models.blocks import SeparableConv
 from freewire.models.hooks import has_global_hooks
 from freewire.models.steps import OUTPUT, StageCall, compile_steps
 from freewire.nn.checks import check_number, check_whole
+from freewire.nn.initialisers import undivided
 from freewire.nn.wired import Wired
 from freewire.ops import library
 
@@ -74,6 +75,7 @@ class GraphStage(Wired):
     """
 
     weight: Tensor
+    _initial_weight = 0.0  # of stages from older pickles
     _WHAT = "stage"
     _REMEDY = "Build the model from the graphs or the seed that it was trained with."
 
@@ -102,7 +104,8 @@ class GraphStage(Wired):
         # Edges are ordered by target, and the targets as the steps are.
         self._fan_ins = [len(list(group)) for _, group in groupby(targets.tolist())]
         # A stage without edges would have a weight that never gets a gradient, which distributed training waits for.
-        self.weight = nn.Parameter(torch.full((edges,), weight), requires_grad=edges > 0)
+        self.weight = nn.Parameter(torch.empty(edges), requires_grad=edges > 0)
+        self._initial_weight = weight
         has_inputs = set(targets.tolist())
         self.nodes = nn.ModuleList(
             _call_factory(node, out_channels, out_channels, 1)
@@ -113,6 +116,12 @@ class GraphStage(Wired):
         self._removed_nodes: frozenset[int] = frozenset()
         self._removed_edges: frozenset[int] = frozenset()
         self._load_kernels()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set ``weight`` to its initial value. The nodes are modules of their own, each with what it resets."""
+        with undivided(self.weight) as weight:
+            weight.fill_(self._initial_weight)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

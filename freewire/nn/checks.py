@@ -12,6 +12,7 @@ from torch import Tensor
 from freewire.errors import InputError, shown
 from freewire.graph.arguments import whole
 from freewire.ops.dtypes import DTYPES, check_dtype
+from freewire.ops.fake import is_abstract
 
 __all__ = [
     "DEVICES",
@@ -20,6 +21,7 @@ __all__ = [
     "check_input",
     "check_number",
     "check_probability",
+    "check_values",
     "check_whole",
 ]
 
@@ -60,6 +62,15 @@ def check_device(device: torch.device, argument: str) -> None:
         raise InputError(
             f"{argument}: expected the CPU or a CUDA GPU, got {device}. This version has no kernels for {device.type}. "
             "Move the network and x to the CPU."
+        )
+
+
+def check_values(weight: Tensor) -> None:
+    """Raise `InputError` unless a network's weights have values."""
+    if is_abstract(weight):
+        raise InputError(
+            "net: expected weights, got a network on the meta device or of fake tensors, which has none. Load them "
+            "first."
         )
 
 

@@ -22,7 +22,7 @@ from freewire.errors import GraphError, InputError, shown
 from freewire.graph import Graph
 from freewire.graph.arguments import whole
 from freewire.graph.networkx_conversion import write_networkx
-from freewire.nn.checks import DEVICES, check_device, check_features, check_input
+from freewire.nn.checks import DEVICES, check_device, check_features, check_input, check_values
 from freewire.nn.initialisers import InitFunction, Initialiser, draw_weights, fill_stored, undivided
 from freewire.nn.placement import PlacedPlan, call_bytes, check_memory, pack, place
 from freewire.nn.wired import Wired
@@ -251,7 +251,7 @@ class Network(Wired):
             raise InputError(
                 f"batch: expected a number of samples, got {shown(batch)}. Pass a whole number of at least 0."
             )
-        return call_bytes(self._plan, samples, self.weight, training)
+        return call_bytes(self._plan, samples, self.weight, bool(training))
 
     def activations(self, x: Tensor) -> dict[Hashable, Tensor]:
         """The values of all nodes, inputs and nodes that reach no output included; differentiable.
@@ -292,7 +292,7 @@ class Network(Wired):
             ``Network(Graph.from_networkx(...))`` of it computes the same.
 
         Raises:
-            InputError: ``grad=True`` before a backward pass.
+            InputError: ``grad=True`` before a backward pass, or the network is on the meta device.
 
         Example:
             >>> import freewire as fw
@@ -300,6 +300,7 @@ class Network(Wired):
             >>> net.to_networkx().nodes[1]["activation"]
             'tanh'
         """
+        check_values(self.weight)
         learnt = {"values": self._values(self.weight, self.bias)}
         if grad:
             weight_grad, bias_grad = self.weight.grad, None if self.bias is None else self.bias.grad

@@ -37,6 +37,7 @@ from freewire.graph import Graph
 from freewire.graph.arguments import MAX_NODES
 from freewire.graph.data import GraphData
 from freewire.graph.fields import FIELDS
+from freewire.nn.checks import check_device, check_values
 from freewire.nn.network import Network
 from freewire.ops.dtypes import check_dtype
 
@@ -73,8 +74,7 @@ def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
             f"net: expected a freewire Network, got {type(net).__name__}. Use torch.save for other modules."
         )
     check_dtype(net.weight.dtype, "network")
-    if net.weight.is_meta:
-        raise InputError("net: expected weights, got a network on the meta device, which has none. Load them first.")
+    check_values(net.weight)
     graph = net.graph
     tensors: dict[str, Tensor] = {
         "weight": net.weight.detach(),
@@ -111,6 +111,7 @@ def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None
     """
     name = path_name(path)
     device = torch.device("cpu" if device is None else device)  # raises here: a wrong one is not the file's fault
+    check_device(device, "device")
     with open_to_read(name, "freewire file") as file:
         content = file.read()
     try:

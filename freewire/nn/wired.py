@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from freewire.errors import InputError
+from freewire.errors import InputError, shown
 from freewire.graph import Graph
 from freewire.ops.fake import is_abstract
 
@@ -63,6 +63,11 @@ class Wired(nn.Module):
         for own, scale in ((bits, 1.0), (octets / 255.0, 255.0)):
             if shape == own.shape and np.allclose(_values(state) / scale, own, rtol=0.0, atol=_TOLERANCE):
                 return
+        if not _is_hash(state):
+            raise InputError(
+                f"state_dict: expected the wiring's hash as _extra_state, got {shown(state)}. Average state_dicts with "
+                "weights that sum to 1, and keep this entry."
+            )
         raise InputError(
             f"state_dict: expected that of a {self._WHAT} with this wiring, got that of another. {self._REMEDY}"
         )
@@ -79,6 +84,18 @@ def _bits(digest: bytes) -> NDArray[np.float32]:
     for octet in digest[:8]:  # 2**8 bits
         shape[octet % 16] *= 2
     return np.unpackbits(np.frombuffer(digest, np.uint8)).astype(np.float32).reshape(shape)
+
+
+def _is_hash(state: Any) -> bool:
+    """Whether a state can be that of some wiring: 256 bits, or 32 bytes of a first version."""
+    if getattr(state, "shape", None) is None:
+        return False
+    values = _values(state).ravel()
+    limit = {256: 1.0, 32: 255.0}.get(values.size, -1.0)
+    rounded = np.round(values)
+    return bool(
+        (np.abs(values - rounded) <= _TOLERANCE * limit).all() and (rounded >= 0).all() and (rounded <= limit).all()
+    )
 
 
 def _values(state: Any) -> NDArray[np.float64]:

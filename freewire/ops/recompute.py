@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freewire.ops.autograd import transforms_active
+from freewire.ops.autograd import program_is_recorded, transforms_active
 from freewire.ops.gated_sum import gated_sum
 
 __all__ = ["recompute_in_backward"]
@@ -36,7 +36,7 @@ def recompute_in_backward(
     """
     # A tensor of torch.fx or of a transform is of no use here, nor is one without memory of its own.
     plain = type(total) is Tensor and not transforms_active() and total.device.type != "meta"
-    if not plain or torch.compiler.is_compiling() or not total.requires_grad:
+    if not plain or torch.compiler.is_compiling() or program_is_recorded() or not total.requires_grad:
         return nullcontext()
     if not _hooks_allowed() or _top_hooks(False) is not None:
         return nullcontext()

@@ -88,6 +88,10 @@ class TestParameters:
         with pytest.raises(fw.GraphError, match=r"weight of edge 0 -> 1: expected a number, got nan"):
             fw.Graph.from_networkx(net.to_networkx())
 
+    def test_to_networkx_needs_values(self) -> None:
+        with pytest.raises(fw.InputError, match=r"net: expected weights, got a network on the meta device"):
+            fw.Network(CASES["random"], device="meta").to_networkx()
+
     def test_to_networkx_with_gradients(self) -> None:
         net = network(CASES["parallel_edges"])
         with pytest.raises(fw.InputError, match=r"grad: expected gradients, got none. Call backward\(\)"):

@@ -94,7 +94,7 @@ class TestAverages:
 
     @pytest.mark.parametrize(("others", "loads"), [(0, True), (1, False), (99, False)])
     def test_one_in_a_hundred_of_another_wiring(self, others, loads):
-        """Whatever its shape: its bits differ."""
+        """Its shape may be the same, its bits differ."""
         module = network(0)
         own = module.get_extra_state()
         mean = (own * (100 - others) + (1 - own) * others) / 100
@@ -140,9 +140,21 @@ class TestForms:
                 other.load_state_dict({**network(1).state_dict(), "_extra_state": state})
             assert_refused(lambda state=state: other.set_extra_state(state), "state_dict: ", fw.InputError)
 
-    @pytest.mark.parametrize("state", [None, "hash", [0.0], np.zeros(32), torch.zeros(256), torch.tensor(torch.nan)])
-    def test_something_else(self, state):
+    @pytest.mark.parametrize("state", [np.zeros(32), torch.zeros(256), torch.zeros(32).byte()])
+    def test_other_hashes(self, state):
         assert_refused(lambda: network(0).set_extra_state(state), "state_dict: expected that of a ", fw.InputError)
+
+    @pytest.mark.parametrize("factor", [0.5, 2.0, -1.0, torch.nan])
+    def test_sums_that_are_no_averages(self, factor):
+        state = network(0).get_extra_state() * factor
+        assert_refused(
+            lambda: network(0).set_extra_state(state), "state_dict: expected the wiring's hash", fw.InputError
+        )
+
+    @pytest.mark.parametrize("state", [None, "hash" * 999, [0.0], torch.tensor(torch.nan), torch.zeros(5, 5)])
+    def test_something_else(self, state):
+        refused = "state_dict: expected the wiring's hash as _extra_state, got "
+        assert_refused(lambda: network(0).set_extra_state(state), refused, fw.InputError)
 
     def test_a_hash_without_values_is_compared_by_shape(self):
         module = network(0)
