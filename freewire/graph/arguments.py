@@ -9,7 +9,7 @@ too: what counts as a whole number (`whole`), and that a set has no order (`chec
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,9 +76,8 @@ def lookup(given: Any, names: Sequence[Hashable], index: Mapping[Hashable, int] 
         numbers = node_numbers(given if isinstance(given, np.ndarray | list | tuple | range) else list(given), what)
         unknown = numbers[(numbers < 0) | (numbers >= len(names))]
         if len(unknown):
-            raise GraphError(
-                f"{what}: expected node numbers below {len(names)}, got {unknown[0]}. Correct it or raise num_nodes."
-            )
+            remedy = "Correct it." if unknown[0] < 0 else "Correct it or raise num_nodes."
+            raise GraphError(f"{what}: expected node numbers from 0 to {len(names) - 1}, got {unknown[0]}. {remedy}")
         return numbers
     found = []
     for name in given:
@@ -151,12 +150,16 @@ def node_count(given: Any) -> int:
 
 def node_numbers(given: ArrayLike, what: str) -> IntArray:
     """Convert argument ``what`` to int64; only a one-dimensional array of integers is accepted."""
+    if isinstance(given, Iterator):
+        raise GraphError(f"{what}: expected a one-dimensional array of integers, got {shown(given)}. Make it a list.")
     array = as_array(given, what)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise GraphError(
             f"{what}: expected a one-dimensional array of integers, got {cut(array.dtype)} of shape "
             f"{list(array.shape)}. Convert it first."
         )
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise GraphError(f"{what}: expected numbers below 2**63, got {array.max()}. Correct it.")
     return array.astype(np.int64, copy=False)
 
 

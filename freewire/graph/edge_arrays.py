@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from freewire.errors import GraphError
+from freewire.errors import GraphError, shown
 from freewire.graph import arguments as read
 from freewire.graph.arguments import MAX_EDGES, IntArray
 from freewire.graph.data import GraphData
@@ -99,6 +99,10 @@ def read_adjacency(A: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], in
         if dense.ndim == 2:
             src, dst = np.nonzero(dense)
             weight = dense[src, dst]
+    if not len(shape):
+        raise GraphError(
+            f"A: expected a square matrix [N, N], got {shown(A)}. Pass an array, a tensor or a scipy.sparse matrix."
+        )
     if len(shape) != 2 or shape[0] != shape[1]:
         raise GraphError(
             f"A: expected a square matrix [N, N], got shape {list(shape)}. Give each node a row and a column."

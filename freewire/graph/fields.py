@@ -112,7 +112,8 @@ class Field(ABC):
         """
         array = as_array(given, self.name)
         if array.size and array.dtype.kind not in "biuf":
-            raise GraphError(f"{self.name}: expected numbers, got {shown(given)}. Pass one number per {self.element}.")
+            remedy = "Convert it: values.astype(float)." if array.dtype == object else f"Pass one per {self.element}."
+            raise GraphError(f"{self.name}: expected numbers, got {shown(given)}. {remedy}")
         if array.shape != (length,):
             raise GraphError(
                 f"{self.name}: expected shape [{length}], one per {self.element}, got {list(array.shape)}. "

@@ -70,9 +70,12 @@ def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
         Graph(6 nodes, 2 inputs, 1 outputs, 9 edges, depth 2)
     """
     if not isinstance(net, Network):
-        raise InputError(
-            f"net: expected a freewire Network, got {type(net).__name__}. Use torch.save for other modules."
-        )
+        remedy = "Use torch.save for other modules."
+        if isinstance(net, Graph):
+            remedy = "Use fw.write_graph for a graph."
+        elif isinstance(path, Network):
+            remedy = "The network comes first: fw.save(net, path)."
+        raise InputError(f"net: expected a freewire Network, got {type(net).__name__}. {remedy}")
     check_dtype(net.weight.dtype, "network")
     check_values(net.weight)
     graph = net.graph

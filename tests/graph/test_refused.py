@@ -108,11 +108,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "input number too large": (
         lambda: from_edges((0, 1), inputs=[2]),
-        r"inputs: expected node numbers below 2, got 2\. ",
+        r"inputs: expected node numbers from 0 to 1, got 2\. Correct it or raise num_nodes\.",
     ),
     "output number negative": (
         lambda: from_edges((0, 1), outputs=[-1]),
-        r"outputs: expected node numbers below 2, got -1\. ",
+        r"outputs: expected node numbers from 0 to 1, got -1\. Correct it\.$",
     ),
     "input names for numbers": (
         lambda: from_edges((0, 1), inputs=["0"]),
@@ -137,7 +137,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "source beyond 64 bits": (
         lambda: fw.Graph.from_edges(np.array([2**63 + 1], np.uint64), [1]),
-        r"src: expected node numbers from 0 to ",
+        r"src: expected numbers below 2\*\*63, got 9223372036854775809\. ",
+    ),
+    "sources from a generator": (
+        lambda: fw.Graph.from_edges((i for i in range(1)), [1]),
+        r"src: expected a one-dimensional array of integers, got <generator .*\. Make it a list\.",
+    ),
+    "weights as objects": (
+        lambda: from_edges((0, 1), weight=np.array([0.5], object)),
+        r"weight: expected numbers, got array.*\. Convert it: values\.astype",
     ),
     "source beyond any type": (
         lambda: from_edges((2**70, 1)),
@@ -202,7 +210,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no matrix": (
         lambda: fw.Graph.from_adjacency(None),
-        r"A: expected a square matrix \[N, N\], got shape \[\]\. ",
+        r"A: expected a square matrix \[N, N\], got None\. Pass an array",
     ),
     "ragged matrix": (
         lambda: fw.Graph.from_adjacency([[0], [0, 1]]),

@@ -226,6 +226,9 @@ class TestSaving:
                 rf"net: expected a freewire Network, got {got}\. ",
                 fw.InputError,
             )
+        assert_refused(lambda: fw.save(CASES["diamond"], "net"), r"net: .* Use fw\.write_graph", fw.InputError)
+        swapped = lambda: fw.save("net", fw.Network(CASES["diamond"]))  # noqa: E731
+        assert_refused(swapped, r"net: .* got str\. The network comes first: ", fw.InputError)
 
     def test_no_such_folder(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="missing"):
