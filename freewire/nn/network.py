@@ -56,7 +56,7 @@ class Network(Wired):
         dtype: Type of the parameters: float32, float64, bfloat16 or float16. The default is torch's default type.
 
     Attributes:
-        weight: Parameter ``[E]``, in the graph's canonical edge order. Without edges it requires no gradient.
+        weight: Parameter ``[E]``, in the graph's canonical edge order. Without edges its gradient is None.
         bias: Parameter ``[computed nodes]`` in node order, or None.
 
     Raises:
@@ -115,8 +115,7 @@ class Network(Wired):
                 library.load_cuda()  # its error says more than torch's about what is missing
         dtype = torch.get_default_dtype() if dtype is None else dtype
         check_dtype(dtype, "dtype")
-        weight = torch.empty(graph.num_edges, device=device, dtype=dtype)
-        self.weight = nn.Parameter(weight, requires_grad=graph.num_edges > 0)  # FSDP cannot divide an empty gradient
+        self.weight = nn.Parameter(torch.empty(graph.num_edges, device=device, dtype=dtype))
         if bias:
             self.bias = nn.Parameter(torch.empty(len(graph.computed_index), device=device, dtype=dtype))
         else:

@@ -180,7 +180,7 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
     checkpoint = metadata["checkpoint"] == "1"
     # On meta nothing is drawn. Copies are aligned in memory, as the tensors of safetensors need not be.
     net = Network(graph, bias=bias is not None, checkpoint=checkpoint, device="meta", dtype=weight.dtype)
-    net.weight = nn.Parameter(weight.to(device, copy=True), requires_grad=net.weight.requires_grad)
+    net.weight = nn.Parameter(weight.to(device, copy=True))
     if bias is not None:
         net.bias = nn.Parameter(bias.to(device, copy=True))
     return net.to(device)  # and the plan with it

@@ -133,7 +133,8 @@ class _Network(torch.autograd.Function):
             return (None,) * 8
         x, weight, bias, packed_plan, tape = ctx.saved_tensors
         primals = (x, weight) if bias is None else (x, weight, bias)
-        need = ctx.needs_input_grad[: len(primals)]
+        need = list(ctx.needs_input_grad[: len(primals)])
+        need[1] = need[1] and weight.shape[0] > 0  # FSDP cannot divide an empty gradient; None it passes over
         backward = partial(_run_backward, need[0], any(need[1:]), *ctx.sizes)
         reference = partial(_reference, ctx.sizes[1])
         found = gradients(backward, reference, need, grad_y, (*primals, packed_plan), (tape,))
