@@ -95,7 +95,7 @@ def read_graph(
     - A column type with ``Undirected`` (Gephi) and a column directed with ``false`` are refused as undirected edges.
 
     Files of unusual size are refused: in CSV rows of more than 262,144 characters or 1,000 columns, in GraphML tags and
-    comments of more than 1 MiB or 256 elements inside each other, in JSON more than 1,000 names of one hash value.
+    comments of more than 1 MiB or 256 elements inside each other, in JSON more than 100 names of one hash value.
 
     In CSV and GraphML, names are integers if all of them are integers of 64 bits as Python writes them, else strings.
     Attributes mean what they do in `Graph.from_networkx`; others are ignored.

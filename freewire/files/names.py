@@ -18,7 +18,7 @@ from freewire.errors import FreewireError, GraphError, InputError, shown
 from freewire.graph.arguments import IntArray
 
 #: The most names that may share one hash. Among names that nobody chose to collide, about 30 floats do.
-MAX_COLLISIONS = 1000
+MAX_COLLISIONS = 100
 
 
 class NameIndex(Mapping[Hashable, int]):

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import networkx as nx
@@ -160,31 +161,32 @@ def _marked(
         return None
     found = [
         (value, i)
-        for i, value in enumerate(bool(value) if isinstance(value, np.bool_) else value for value in values)
+        for i, value in enumerate(value.item() if isinstance(value, np.generic) else value for value in values)
         if value is not None and value is not False
     ]
-    in_node_order = all(value is True for value, _ in found)
-    by_position: dict[Any, int] = {}
     for value, i in found:
-        if not isinstance(value, int | float | np.number) or value != value:
+        if not isinstance(value, int | float) or value != value:
             raise GraphError(
-                f"{mark} of node {shown(names[i])}: expected a number that gives its position, got {shown(value)}. "
+                f"{mark} of node {shown(names[i])}: expected its position, a number, got {shown(value)}. "
                 "Correct it, or remove the attribute and pass inputs= and outputs=."
             )
-        if value in by_position and not in_node_order:
+    # Not in a dictionary: a file could choose positions that collide there, which would take quadratic time.
+    ranked = sorted(found, key=lambda item: item[0])
+    if not all(value is True for value, _ in found):
+        twice = [(j, i, value) for (value, i), (following, j) in pairwise(ranked) if value == following]
+        if twice:
+            j, i, value = min(twice)
             raise GraphError(
-                f"{mark}: expected a position for each node, got {shown(value)} at "
-                f"{shown(names[by_position[value]])} and {shown(names[i])}. "
-                "Pass inputs= and outputs=, or combine graphs with Graph.union."
+                f"{mark}: expected a position for each node, got {shown(value)} at {shown(names[i])} and "
+                f"{shown(names[j])}. Pass inputs= and outputs=, or combine graphs with Graph.union."
             )
-        by_position[value] = i
     _check_added(nodes, names, mark, degree)
     if mark == INPUT_MARK and (fed := [i for _, i in found if degree[i]]):
         raise GraphError(
             f"{mark}: expected nodes without in-edges, got {shown(names[fed[0]])} (in-degree {degree[fed[0]]}). Remove "
             "those edges, or pass inputs= and outputs=."
         )
-    return np.array([i for _, i in sorted(found, key=lambda item: item[0])], np.int64)
+    return np.array([i for _, i in ranked], np.int64)
 
 
 def _check_added(nodes: Sequence[Mapping[str, Any]], names: Sequence[Hashable], mark: str, degree: IntArray) -> None:

@@ -27,10 +27,12 @@ QUICK = (
     "lists.json",
     "keys.json",
     "colliding numbers.json",
+    "colliding marks.json",
     "a comment.graphml",
     "an id.graphml",
     "depth.graphml",
     "nodes.graphml",
+    "colliding marks.graphml",
 )
 
 

@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "marks that are no numbers": (
         lambda: fw.Graph.from_networkx(marked_with("first")),
-        r"freewire_input of node 'a': expected a number that gives its position, got 'first'\. ",
+        r"freewire_input of node 'a': expected its position, a number, got 'first'\. ",
     ),
     "input number too large": (
         lambda: from_edges((0, 1), inputs=[2]),

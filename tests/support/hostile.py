@@ -89,6 +89,17 @@ CASES: dict[str, tuple[Callable[[int], str], float]] = {
     "digits.json": (lambda size: _in_json(_counted('{"id":%s},', lambda k: 10**4000 + k)(size)[:-1]), 20),
     "colliding numbers.json": (lambda size: _in_json(_counted('{"id":%s},', lambda k: k * PRIME)(size)[:-1]), 40),
     "colliding lists.json": (lambda size: _in_json(_counted('{"id":[%s]},', lambda k: k * PRIME)(size)[:-1]), 40),
+    "colliding marks.json": (
+        lambda size: _in_json(_counted('{"id":%s},', lambda k: f'{k},"freewire_input":{k * PRIME}')(size)[:-1]),
+        40,
+    ),
+    "colliding marks.graphml": (
+        lambda size: _in_graphml(
+            _counted("<node %s</data></node>", lambda k: f'id="{k}"><data key="m">{k * PRIME}')(size),
+            '<key id="m" for="node" attr.name="freewire_input" attr.type="long"/>',
+        ),
+        40,
+    ),
     "a comment.graphml": (lambda size: _in_graphml(f"<!--{'x' * size}-->"), 6),
     "an id.graphml": (lambda size: _in_graphml(f'<node id="{"x" * size}"/>'), 6),
     "lines of a comment.graphml": (lambda size: _in_graphml(f"<!--{_repeated(' ' + chr(10))(size)}-->"), 6),
