@@ -12,13 +12,13 @@ from typing import IO, Any
 import numpy as np
 
 from freewire.errors import FileFormatError, GraphError, cut, shown
-from freewire.files.names import NameIndex, check_hashes, decoded, encodable
+from freewire.files.names import NameIndex, check_hashes, decoded, encoded
 from freewire.graph import Graph
 from freewire.graph.arguments import IntArray, as_number
 from freewire.graph.data import GraphData
 from freewire.graph.networkx_conversion import EDGE_ATTRIBUTES, NODE_ATTRIBUTES, read_attributes
 
-#: What is kept of an object, besides attributes; the rest is dropped as soon as it is parsed.
+#: The keys of an object that are kept, besides attributes; the rest is dropped as soon as it is parsed.
 _KEYS = ("directed", "nodes", "edges", "links", "id", "source", "target")
 _NOTHING: dict[str, Any] = {}
 #: Objects of fewer keys are checked for repeated keys of any name; larger ones take much memory.
@@ -80,15 +80,7 @@ def read_json(
 def write_json(graph: Graph, file: IO[bytes]) -> None:
     """Write a graph; GraphError for node names that a reader would not restore."""
     G = graph.to_networkx()  # noqa: N806
-    names = [encodable(name, GraphError) for name in graph.nodes]
-    check_hashes(graph.nodes, GraphError)
-    for name, again in zip(graph.nodes, json.loads(json.dumps(names)), strict=True):
-        if decoded(again) != name:  # a NaN, which does not even equal itself
-            raise GraphError(
-                f"node names: expected names that are equal when read back, got {shown(name)}. Rename it, for "
-                "example with networkx.relabel_nodes."
-            )
-    text = dict(zip(graph.nodes, names, strict=True))
+    text = dict(zip(graph.nodes, encoded(graph.nodes, GraphError), strict=True))
     edges = [{"source": text[u], "target": text[v], **data} for u, v, data in G.edges(data=True)]
     if G.is_multigraph():
         for edge, (_, _, key) in zip(edges, G.edges(keys=True), strict=True):
@@ -107,7 +99,7 @@ def _parse(path: str, data: bytes) -> Any:
     kept = {*_KEYS, *NODE_ATTRIBUTES, *EDGE_ATTRIBUTES}
 
     def read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """What is kept of one object; null is no value."""
+        """The attributes of one object that are kept; null is no value."""
         found = dict(pairs) if len(pairs) < LARGE else {key: value for key, value in pairs if key in kept}
         if len(found) < (len(pairs) if len(pairs) < LARGE else sum(key in kept for key, _ in pairs)):
             keys = sorted(key for key, _ in pairs)

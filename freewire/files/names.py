@@ -9,12 +9,13 @@ and callers put them into dictionaries later.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from freewire.errors import FreewireError, GraphError, InputError, shown
+from freewire.errors import FreewireError, GraphError, shown
 from freewire.graph.arguments import IntArray
 
 #: The most names that may share one hash. Among names that nobody chose to collide, about 30 floats do.
@@ -46,7 +47,7 @@ class NameIndex(Mapping[Hashable, int]):
 
 
 def _key(name: Hashable) -> Hashable:
-    """What stands for a name in a dict: itself if it is text, else bytes, which are hashed with the secret too."""
+    """The dictionary key of a name: itself if it is text, else bytes, which are hashed with the secret too."""
     return name if isinstance(name, str) else _text(name).encode("utf-8", "surrogatepass")
 
 
@@ -81,12 +82,28 @@ def check_hashes(names: Sequence[Hashable], error: type[FreewireError] = GraphEr
         )
 
 
-def encodable(name: Any, error: type[FreewireError] = InputError) -> Any:
-    """Convert a node name to what JSON can hold: tuples become lists, numpy scalars the Python values they equal."""
+def encoded(names: Sequence[Hashable], error: type[FreewireError]) -> list[Any]:
+    """Convert node names to what JSON can hold; ``error`` for names that a reader would not restore, or would refuse.
+
+    A text with the two halves of a character as surrogates is an example: JSON writes the whole character so.
+    """
+    check_hashes(names, error)
+    found = [_encoded(name, error) for name in names]
+    for name, again in zip(names, json.loads(json.dumps(found)), strict=True):
+        if decoded(again) != name:
+            raise error(
+                f"node names: expected names that are equal when read back, got {shown(name)}. Rename it, for "
+                "example with networkx.relabel_nodes."
+            )
+    return found
+
+
+def _encoded(name: Any, error: type[FreewireError]) -> Any:
+    """Convert one node name to what JSON can hold: tuples become lists, numpy scalars the Python values they equal."""
     if isinstance(name, np.generic):
         name = name.item()
     if isinstance(name, tuple):
-        return [encodable(part, error) for part in name]
+        return [_encoded(part, error) for part in name]
     if name != name:
         raise error(
             f"node names: expected names that are equal when read back, got {shown(name)}. Rename it, for example with "

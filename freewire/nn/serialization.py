@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from freewire.errors import FileFormatError, InputError, cut, shown
 from freewire.files.atomic import replacing
-from freewire.files.names import check_hashes, decoded, encodable, repeated
+from freewire.files.names import check_hashes, decoded, encoded, repeated
 from freewire.files.paths import open_to_read, path_name
 from freewire.graph import Graph
 from freewire.graph.arguments import MAX_NODES
@@ -59,8 +59,8 @@ def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
     Raises:
         FileNotFoundError: The folder does not exist.
         OSError: The file cannot be written: a `PermissionError`, an `IsADirectoryError`, a full disk, ...
-        InputError: A node name of another type; ``net`` is not a network, is on the meta device or has weights of
-            another type; or ``path`` is not a path, but an open file, for example.
+        InputError: A node name of another type, or one that would not be read back equal; ``net`` is not a network, is
+            on the meta device or has weights of another type; or ``path`` is not a path, but an open file, for example.
 
     Example:
         >>> import freewire as fw, tempfile, os
@@ -89,8 +89,7 @@ def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
     if net.bias is not None:
         tensors["bias"] = net.bias.detach()
     if not isinstance(graph.nodes, range):
-        check_hashes(graph.nodes, InputError)
-        texts = [json.dumps(encodable(name)).encode() for name in graph.nodes]
+        texts = [json.dumps(name).encode() for name in encoded(graph.nodes, InputError)]
         tensors["names"] = _tensor(np.frombuffer(b"".join(texts), np.uint8))
         tensors["name_ends"] = _tensor(np.cumsum([len(text) for text in texts], dtype=np.int64))
     metadata = {"format": _FORMAT, "nodes": str(graph.num_nodes), "checkpoint": str(int(net.checkpoint))}

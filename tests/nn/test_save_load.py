@@ -219,6 +219,16 @@ class TestSaving:
         assert [p.name for p in tmp_path.iterdir()] == ["net"]
         assert_same_network(fw.load(tmp_path / "net"), old)
 
+    @pytest.mark.parametrize(
+        "name", ["\ud83d\ude00", ("x", "\ud83d\ude00"), float("nan")], ids=["text", "tuple", "nan"]
+    )
+    @pytest.mark.parametrize("other", ["\N{GRINNING FACE}", "x"])
+    def test_names_that_would_change_are_refused(self, name, other, tmp_path):
+        """The two halves of a character, as surrogates, came back as the whole character."""
+        said = "node names: expected names that are equal when read back, got "
+        assert_refused(lambda: fw.save(named(other, name), tmp_path / "net"), said, fw.InputError)
+        assert list(tmp_path.iterdir()) == []
+
     def test_only_networks_are_saved(self, tmp_path):
         for thing, got in ((torch.nn.Linear(1, 1), "Linear"), (CASES["diamond"], "Graph"), (None, "NoneType")):
             assert_refused(
