@@ -10,7 +10,8 @@ that `open` would give it. Symbolic links are followed. Hard links to the old fi
 lists and extended attributes are not copied. A file that may not be written is not replaced, even where its folder
 would allow it. Where the folder allows no new file, a save raises, since writing in place could leave half a file.
 
-A device or a pipe is written to and not replaced, and so is an open file that a path such as /dev/stdout names.
+A device or a pipe is written to and not replaced, and so is an open file that a path such as /dev/stdout names; what
+that file holds already is kept, and the new contents are appended.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def replacing(path: str | bytes | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """
     target = _find(path_name(path))
     if target.in_place:
-        with os.fdopen(os.open(target.path, os.O_WRONLY | os.O_TRUNC | BINARY), "wb") as stream:
+        with os.fdopen(os.open(target.path, os.O_WRONLY | os.O_APPEND | BINARY), "wb") as stream:
             yield stream
         return
     partial, file = create_partial(target.path, target.there)
@@ -91,9 +92,19 @@ class _Target(NamedTuple):
 
 def _find(given: str) -> _Target:
     """Follow symbolic links, even to a file that does not exist yet, and check what is at their end."""
-    path, there = given, None
     try:
-        there = os.stat(path)  # raises for a loop of links, and for links that the system does not let us follow
+        # Another thread may change the folder of the process before the file is renamed. Not os.path.abspath: ".." in a
+        # linked folder is the parent of the folder that the link leads to.
+        path = os.path.join(os.getcwd(), given)
+    except FileNotFoundError:
+        raise no_folder(os.curdir) from None
+    there, is_link = None, False
+    try:
+        there = os.lstat(path)
+        is_link = stat.S_ISLNK(there.st_mode)
+        if is_link:
+            there = None
+            there = os.stat(path)  # raises for a loop of links, and for links that the system does not let us follow
     except NotADirectoryError:
         raise no_folder(os.path.dirname(path)) from None
     except FileNotFoundError:
@@ -104,22 +115,51 @@ def _find(given: str) -> _Target:
         )
     if there is not None and not stat.S_ISREG(there.st_mode):
         return _Target(path, there, True)
-    for _ in range(100):
-        if not os.path.islink(path):
-            break
-        folder = os.path.dirname(path)
-        if os.path.realpath(folder).startswith("/proc/"):  # a file that is open, and may have no name any more
-            return _Target(path, there, True)
-        path = os.path.join(folder, os.readlink(path))
-    else:  # made since os.stat
-        raise OSError(errno.ELOOP, f"path: expected a file to write, got {shown(given)}, a loop of links. Remove it.")
-    if there is not None and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+    in_place = False
+    if is_link:
+        path, in_place = _follow(path, given)
+        try:
+            end = os.stat(path) if in_place else os.lstat(path)
+        except FileNotFoundError:
+            end = None
+        if (end and (end.st_dev, end.st_ino)) != (there and (there.st_dev, there.st_ino)):
+            raise OSError(
+                errno.EAGAIN,
+                f"path: expected links that stay as they were, got {shown(given)}, where another program changed one "
+                "meanwhile. Save again, and in a folder that others may not write to.",
+            )
+    if there is not None and not in_place and not _may_write(path):
         raise PermissionError(
             errno.EACCES,
             f"path: expected a file that may be written, got {shown(given)}, which is read-only. Change its "
             "permissions, or choose another name.",
         )
-    return _Target(path, there, False)
+    return _Target(path, there, in_place)
+
+
+def _may_write(path: str) -> bool:
+    return os.access(
+        path,
+        os.W_OK,
+        effective_ids=os.access in os.supports_effective_ids,
+        follow_symlinks=os.access not in os.supports_follow_symlinks,
+    )
+
+
+def _follow(path: str, given: str) -> tuple[str, bool]:
+    """The path at the end of symbolic links, and whether it names a file that a process has open.
+
+    The links are read here and not resolved by the system, which also protects from the links of others in shared
+    folders. So the caller compares the file at the end with the one that the system has found.
+    """
+    for _ in range(100):
+        if not os.path.islink(path):
+            return path, False
+        folder = os.path.dirname(path)
+        if os.path.realpath(folder).startswith("/proc/"):  # a file that is open, and may have no name any more
+            return path, True
+        path = os.path.join(folder, os.readlink(path))
+    raise OSError(errno.ELOOP, f"path: expected a file to write, got {shown(given)}, a loop of links. Remove it.")
 
 
 def _sync_folder(folder: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -60,19 +61,45 @@ class TestFiles:
 
     def test_names(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        names = ["a b", "-", ".hidden", "line\nbreak", "\N{SNOWMAN}", "\udcff", "x" * 255, "\N{SNOWMAN}" * 85]
+        names = ["a b", "-", ".hidden", "line\nbreak", "\N{SNOWMAN}", "x" * 255, "\N{SNOWMAN}" * 85]
+        if sys.platform == "linux":  # macOS has names in UTF-8 alone
+            names += ["\udcff", os.fsdecode(b"\xff\xfe")]
         for name in (
             *names,
-            b"\xff\xfe",
+            *map(os.fsencode, names[:1]),
             tmp_path / "path",
             os.fsencode(tmp_path / "bytes"),
             f"{tmp_path}/../{tmp_path.name}/up",
         ):
             put(name)
             assert Path(os.fsdecode(name)).read_bytes() == b"new"
-        assert len(os.listdir(tmp_path)) == len(names) + 4
+        assert len(os.listdir(tmp_path)) == len(names) + 3
         with raises_os_error(errno.ENAMETOOLONG):
             put("x" * 256)
+
+    def test_the_folder_of_the_process_may_change_meanwhile(self, tmp_path, monkeypatch):
+        (tmp_path / "other").mkdir()
+        monkeypatch.chdir(tmp_path)
+        with replacing("f") as file:
+            file.write(b"new")
+            os.chdir("other")
+        assert (tmp_path / "f").read_bytes() == b"new"
+        assert sorted(os.listdir(tmp_path)) == ["f", "other"]
+        assert os.listdir(tmp_path / "other") == []
+
+    def test_above_a_linked_folder(self, tmp_path, monkeypatch):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        (tmp_path / "short").symlink_to("a/b")
+        monkeypatch.chdir(tmp_path)
+        put("short/../f")
+        assert (tmp_path / "a" / "f").read_bytes() == b"new"
+
+    def test_a_removed_folder(self, tmp_path, monkeypatch):
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        with raises_os_error(errno.ENOENT, "path: expected an existing folder, got '[.]'"):
+            put("f")
 
     def test_folders(self, tmp_path):
         with raises_os_error(errno.EISDIR, "path: expected a file to write, got .*, which is a folder"):
@@ -187,6 +214,62 @@ class TestLinks:
             put(tmp_path / "a")
         assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
+    @pytest.mark.parametrize("to", ["mine", "nothing yet"])
+    @pytest.mark.parametrize("call", ["lstat", "stat"])
+    def test_a_file_that_becomes_a_link_is_not_followed(self, to, call, tmp_path, monkeypatch):
+        """In a folder that others may write to, they chose which file was overwritten."""
+        (tmp_path / "mine").write_bytes(b"old")
+        (tmp_path / "theirs").touch()
+        original = getattr(os, call)
+
+        def swap_after(path, **options):
+            status = original(path, **options)
+            if os.path.basename(path) == "theirs":
+                monkeypatch.undo()
+                os.unlink(tmp_path / "theirs")
+                (tmp_path / "theirs").symlink_to(to)
+            return status
+
+        monkeypatch.setattr(os, call, swap_after)
+        put(tmp_path / "theirs")
+        monkeypatch.undo()
+        assert (tmp_path / "mine").read_bytes() == b"old"
+        assert (tmp_path / "theirs").read_bytes() == b"new"
+        assert sorted(os.listdir(tmp_path)) == ["mine", "theirs"]
+
+    @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="Linux has it")
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            *(("theirs", after) for after in ("mine", "nothing yet", "/proc/self/fd/%d")),
+            *(("nothing", after) for after in ("mine", "/proc/self/fd/%d")),
+        ],
+    )
+    def test_a_link_that_changes_is_refused(self, before, after, tmp_path, monkeypatch):
+        for name in ("mine", "theirs"):
+            (tmp_path / name).write_bytes(b"old")
+        (tmp_path / "link").symlink_to(before)
+        original = os.stat
+
+        def swap_after(path, **options):
+            try:
+                return original(path, **options)
+            finally:
+                if os.path.basename(path) == "link":
+                    monkeypatch.undo()
+                    os.unlink(tmp_path / "link")
+                    (tmp_path / "link").symlink_to(after % number if "%" in after else after)
+
+        number = os.open(tmp_path / "mine", os.O_RDWR)
+        try:
+            monkeypatch.setattr(os, "stat", swap_after)
+            with raises_os_error(errno.EAGAIN, "path: expected links that stay as they were, got .*link'"):
+                put(tmp_path / "link")
+        finally:
+            os.close(number)
+        assert (tmp_path / "mine").read_bytes() == (tmp_path / "theirs").read_bytes() == b"old"
+        assert sorted(os.listdir(tmp_path)) == ["link", "mine", "theirs"]
+
     def test_to_a_folder(self, tmp_path):
         (tmp_path / "link").symlink_to(".")
         with raises_os_error(errno.EISDIR):
@@ -194,7 +277,7 @@ class TestLinks:
 
 
 class TestDevicesAndPipes:
-    """What is no regular file is written to."""
+    """What is not a regular file is written to."""
 
     def test_null(self, tmp_path):
         put("/dev/null")
@@ -232,6 +315,8 @@ class TestDevicesAndPipes:
             os.unlink(tmp_path / "f")  # open, without a name
             put(f"/dev/fd/{file}")
             assert os.pread(file, 10, 0) == b"new"
+            put(f"/dev/fd/{file}", b"er")  # as a log to which standard output is appended
+            assert os.pread(file, 10, 0) == b"newer"
             assert os.listdir(tmp_path) == []
         finally:
             os.close(file)
