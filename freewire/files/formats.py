@@ -13,13 +13,13 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import IO, NamedTuple
 
-from freewire.errors import FileFormatError, GraphError, OutOfMemoryError, shown
+from freewire.errors import FileFormatError, GraphError, shown
 from freewire.files.atomic import replacing
 from freewire.files.compression import compressed, decompress
 from freewire.files.csv_format import read_csv, write_csv
 from freewire.files.graphml import read_graphml, write_graphml
 from freewire.files.json_format import read_json, write_json
-from freewire.files.paths import open_to_read, path_name
+from freewire.files.paths import memory_for, open_to_read, path_name
 from freewire.graph import Graph
 from freewire.graph.data import GraphData
 
@@ -35,7 +35,7 @@ class Format(NamedTuple):
         read: Makes arrays from a path (for errors), the file's bytes, and the caller's inputs and outputs; raises
             `FileFormatError` or `GraphError`.
         write: Writes a graph to an open binary file; raises `GraphError` if the format cannot hold it.
-        options: The further arguments of `read_graph` that ``read`` takes.
+        options: The further arguments of `read_graph` that ``read`` accepts.
     """
 
     read: Callable[..., GraphData]
@@ -83,8 +83,8 @@ def read_graph(
     Nothing in a CSV file is guessed: what could be read in two ways raises, and the message names the choice.
 
     - The first row is a header if it has a known pair of names, if it has no number while the nodes below are
-      integers, or if its third cell is no number. It is none if it has a number or an empty end. Two columns of
-      texts without a known pair are either: pass ``header``.
+      integers, or if its third cell is not a number. It is not a header if it has a number or an empty end. Two
+      columns of texts without a known pair could be either: pass ``header``.
     - Several known pairs, more columns than two that could be ends, more than three columns without a header, and
       names without a direction (head and tail, i and j): pass ``source`` and ``target``.
     - A known pair whose names are also nodes below: pass ``header``. Only ``source,target`` is always a header.
@@ -108,7 +108,7 @@ def read_graph(
         output_activation: Activation of the outputs that have none in the file.
         source: For CSV: the column of an edge's source, its name or its number from 0; with ``target`` or not at all.
         target: For CSV: the column of an edge's target.
-        header: For CSV: whether the first row names the columns. Default: it is found out as above.
+        header: For CSV: whether the first row names the columns. Default: decided by the rules above.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -137,18 +137,13 @@ def read_graph(
             raise GraphError(
                 f"{option}: expected none for this format, got {shown(options[option])}. It is for .csv alone."
             )
-    with open_to_read(name, "graph file") as file:
-        content = file.read()
-    if is_compressed:
-        content = decompress(name, content)
-    try:
+    with memory_for(name, f"up to 48 times the {'decompressed ' if is_compressed else ''}file's size"):
+        with open_to_read(name, "graph file") as file:
+            content = file.read()
+        if is_compressed:
+            content = decompress(name, content)
         data = form.read(name, content, inputs, outputs, **options)
         return Graph.from_data(replace(data, default_activation=(activation, output_activation)))
-    except MemoryError:
-        raise OutOfMemoryError(
-            f"{name}: expected memory of up to 48 times the file's {len(content):,} bytes, got less. "
-            "Use a larger machine."
-        ) from None
 
 
 def write_graph(graph: Graph, path: str | bytes | os.PathLike[str]) -> None:

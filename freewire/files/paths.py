@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Paths from callers: what counts as one, and opening a file that is to be read."""
+"""Paths from callers: what counts as one, opening a file that is to be read, and running out of memory there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
-from freewire.errors import InputError, shown
+from freewire.errors import FreewireError, InputError, OutOfMemoryError, shown
 
 
 def path_name(path: Any) -> str:
@@ -82,3 +84,21 @@ def open_to_read(name: str, kind: str) -> IO[bytes]:
     except BaseException:
         file.close()
         raise
+
+
+@contextmanager
+def memory_for(name: str, needed: str) -> Iterator[None]:
+    """Raise `OutOfMemoryError` where the block, which reads a file, runs out of memory.
+
+    Args:
+        name: Of the file.
+        needed: How much it takes, in words.
+    """
+    try:
+        yield
+    except FreewireError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):  # torch's error has no class
+            raise
+        raise OutOfMemoryError(f"{name}: expected memory of {needed}, got less. Use a larger machine.") from None

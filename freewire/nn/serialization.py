@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from freewire.errors import FileFormatError, InputError, cut, shown
 from freewire.files.atomic import replacing
 from freewire.files.names import check_hashes, decoded, encoded, repeated
-from freewire.files.paths import open_to_read, path_name
+from freewire.files.paths import memory_for, open_to_read, path_name
 from freewire.graph import Graph
 from freewire.graph.arguments import MAX_NODES
 from freewire.graph.data import GraphData
@@ -110,35 +110,37 @@ def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None
         OSError: The file cannot be read: a `PermissionError`, an `IsADirectoryError` for a folder, ...
         InputError: ``path`` is not a path, but an open file, for example.
         FileFormatError: The file is cut short, changed, of a later version, or not freewire's.
+        OutOfMemoryError: There is not enough memory. On a GPU it is torch's own error.
     """
     name = path_name(path)
     device = torch.device("cpu" if device is None else device)  # raises here: a wrong one is not the file's fault
     check_device(device, "device")
-    with open_to_read(name, "freewire file") as file:
-        content = file.read()
-    try:
-        tensors = read_tensors(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
-        raise FileFormatError(
-            f"{name}: expected a whole safetensors file, got one that cannot be read ({cut(error)}). "
-            "It is cut short or not a freewire file: save it again."
-        ) from error
-    del content  # tensors are copies
-    metadata = header.get("__metadata__") or {}
-    found = metadata.get("format", "no format of its own")
-    if found != _FORMAT:
-        raise FileFormatError(
-            f"{name}: expected a {shown(_FORMAT)} file, got {shown(found)}. "
-            "Load files that fw.save wrote, with the same or a newer freewire."
-        )
-    try:
-        return _network(metadata, tensors, device)
-    except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
-        raise FileFormatError(
-            f"{name}: expected the contents of a freewire network, got something else "
-            f"({cut(type(error).__name__)}: {cut(error)}). The file has been changed or damaged: save it again."
-        ) from error
+    with memory_for(name, "several times the file's size"):
+        with open_to_read(name, "freewire file") as file:
+            content = file.read()
+        try:
+            tensors = read_tensors(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+            raise FileFormatError(
+                f"{name}: expected a whole safetensors file, got one that cannot be read ({cut(error)}). "
+                "It is cut short or not a freewire file: save it again."
+            ) from error
+        del content  # tensors are copies
+        metadata = header.get("__metadata__") or {}
+        found = metadata.get("format", "no format of its own")
+        if found != _FORMAT:
+            raise FileFormatError(
+                f"{name}: expected a {shown(_FORMAT)} file, got {shown(found)}. "
+                "Load files that fw.save wrote, with the same or a newer freewire."
+            )
+        try:
+            return _network(metadata, tensors, device)
+        except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
+            raise FileFormatError(
+                f"{name}: expected the contents of a freewire network, got something else "
+                f"({cut(type(error).__name__)}: {cut(error)}). The file has been changed or damaged: save it again."
+            ) from error
 
 
 def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) -> Network:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from freewire.files import formats
 from tests.support.files import again
 from tests.support.graphs import CASES, assert_same_graph, renamed
 from tests.support.messages import assert_refused
+from tests.support.storage import limited_memory
 
 
 class TestBorder:
@@ -35,8 +39,21 @@ class TestBorder:
 
         (tmp_path / "g.csv").write_text("0,1\n")
         monkeypatch.setitem(formats.FORMATS, ".csv", formats.FORMATS[".csv"]._replace(read=fails))
-        said = ".*g.csv: expected memory of up to 48 times the file's 4 bytes, got less"
+        said = ".*g.csv: expected memory of up to 48 times the file's size, got less"
         assert_refused(lambda: fw.read_graph(tmp_path / "g.csv"), said, fw.OutOfMemoryError)
+        (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"0,1\n"))
+        monkeypatch.setattr(formats, "decompress", fails)
+        said = ".*g.csv.gz: expected memory of up to 48 times the decompressed file's size, got less"
+        assert_refused(lambda: fw.read_graph(tmp_path / "g.csv.gz"), said, fw.OutOfMemoryError)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+    @pytest.mark.parametrize("suffix", [".csv", ".json", ".graphml", ".csv.gz"])
+    def test_a_file_that_does_not_fit_into_memory(self, suffix, tmp_path):
+        path = tmp_path / f"g{suffix}"
+        path.touch()
+        os.truncate(path, 2**32)  # which takes no space on the disk
+        with limited_memory(2**29):
+            assert_refused(lambda: fw.read_graph(path), ".*: expected memory of up to 48 times", fw.OutOfMemoryError)
 
     def test_write(self, tmp_path):
         g = CASES["diamond"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import torch
 from safetensors.torch import save_file
 
 import freewire as fw
+from freewire.nn import serialization
 from tests.support.messages import assert_refused
 from tests.support.networks import (
     FORMAT,
     save_sample,
     write_raw,
 )
+from tests.support.storage import limited_memory
+
+LACK = r".*: expected memory of several times the file's size, got less\."
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,30 @@ class TestNoFile:
     def test_a_folder(self, tmp_path):
         with pytest.raises(OSError, match="path: expected a freewire file, got "):
             fw.load(tmp_path)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+    def test_a_file_that_does_not_fit_into_memory(self, tmp_path):
+        (tmp_path / "net").touch()
+        os.truncate(tmp_path / "net", 2**32)  # which takes no space on the disk
+        with limited_memory(2**29):
+            assert_refused(lambda: fw.load(tmp_path / "net"), LACK, fw.OutOfMemoryError)
+
+    @pytest.mark.parametrize("function", ["read_tensors", "Network"])
+    def test_a_lack_of_memory(self, function, sample, monkeypatch):
+        def fails(*_, **__):
+            raise error
+
+        monkeypatch.setattr(serialization, function, fails)
+        error = MemoryError()
+        assert_refused(lambda: fw.load(sample), LACK, fw.OutOfMemoryError)
+        if function == "Network":  # where torch allocates
+            with pytest.raises(RuntimeError) as caught:
+                torch.empty(2**50)
+            error = caught.value
+            assert_refused(lambda: fw.load(sample), LACK, fw.OutOfMemoryError)
+            error = RuntimeError("a bug")
+            with pytest.raises(RuntimeError, match=r"^a bug$"):
+                fw.load(sample)
 
     def test_cut_short_anywhere(self, sample, tmp_path):
         whole = sample.read_bytes()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import signal
 import struct
 import sys
@@ -25,116 +24,111 @@ import numpy as np
 import freewire as fw
 from tests.support.files import edge_list
 from tests.support.graphs import CASES, assert_same_graph, renamed
+from tests.support.storage import limited_memory
 
 #: Memory beyond that of the interpreter with torch, and seconds for one file.
 MEMORY, SECONDS = 2**29, 10
 #: What damage inserts, by the end of a file's name.
 WORDS: dict[str, list[bytes]] = {
     ".csv": [
-        *(
-            b"source,target",
-            b"sep=;\n",
-            b"#",
-            b'"',
-            b",",
-            b";",
-            b"\t",
-            b"\n",
-            b"\r\n",
-            b"\xef\xbb\xbf",
-            b"weight",
-            b"nan",
-        ),
-        *(b"inf", b"1e999", b"-0", b"0x10", b"\x00", b"\xff", b"9" * 5000, b"," * 2000, b"frozen", b"true", b"type,"),
+        b"source,target",
+        b"sep=;\n",
+        b"#",
+        b'"',
+        b",",
+        b";",
+        b"\t",
+        b"\n",
+        b"\r\n",
+        b"\xef\xbb\xbf",
+        b"weight",
+        b"nan",
+        b"inf",
+        b"1e999",
+        b"-0",
+        b"0x10",
+        b"\x00",
+        b"\xff",
+        b"9" * 5000,
+        b"," * 2000,
+        b"frozen",
+        b"true",
+        b"type,",
     ],
     ".graphml": [
-        *(
-            b"<node",
-            b"<edge",
-            b'<node id="0"/>',
-            b'<graph edgedefault="directed">',
-            b"</graph>",
-            b"<!--",
-            b"-->",
-            b"<![CDATA[",
-        ),
-        *(
-            b"]]>",
-            b"&lt;",
-            b"&#0;",
-            b"&a;",
-            b"<!DOCTYPE x>",
-            b'<key id="d9" for="all" attr.name="weight"/>',
-            b"<default>",
-        ),
-        *(
-            b'<data key="d0">',
-            b"</data>",
-            b"<data/>",
-            b'id="',
-            b'xmlns="x"',
-            b"0x1p9999",
-            b"nan",
-            b"\x00",
-            b"\xff",
-            b"<a>" * 500,
-        ),
+        b"<node",
+        b"<edge",
+        b'<node id="0"/>',
+        b'<graph edgedefault="directed">',
+        b"</graph>",
+        b"<!--",
+        b"-->",
+        b"<![CDATA[",
+        b"]]>",
+        b"&lt;",
+        b"&#0;",
+        b"&a;",
+        b"<!DOCTYPE x>",
+        b'<key id="d9" for="all" attr.name="weight"/>',
+        b"<default>",
+        b'<data key="d0">',
+        b"</data>",
+        b"<data/>",
+        b'id="',
+        b'xmlns="x"',
+        b"0x1p9999",
+        b"nan",
+        b"\x00",
+        b"\xff",
+        b"<a>" * 500,
     ],
     ".json": [
-        *(
-            b"{",
-            b"}",
-            b"[",
-            b"]",
-            b",",
-            b":",
-            b'"',
-            b"null",
-            b"true",
-            b"NaN",
-            b"Infinity",
-            b"1e999",
-            b"-0",
-            b'"id"',
-            b'"\\ud800"',
-        ),
-        *(
-            b'"nodes": []',
-            b'"directed": false',
-            b"[" * 2000,
-            b"9" * 5000,
-            b"\x00",
-            b"\xff",
-            b"\xef\xbb\xbf",
-            b'{"id": 0}',
-        ),
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b'"',
+        b"null",
+        b"true",
+        b"NaN",
+        b"Infinity",
+        b"1e999",
+        b"-0",
+        b'"id"',
+        b'"\\ud800"',
+        b'"nodes": []',
+        b'"directed": false',
+        b"[" * 2000,
+        b"9" * 5000,
+        b"\x00",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b'{"id": 0}',
     ],
     ".safetensors": [
-        *(
-            b"{",
-            b"}",
-            b"[",
-            b"]",
-            b",",
-            b":",
-            b'"',
-            b"null",
-            b'"dtype":"I64"',
-            b'"dtype":"U8"',
-            b'"F32"',
-            b'"shape":[0]',
-            b"2",
-        ),
-        *(
-            b'"data_offsets":[0,8]',
-            b"18446744073709551615",
-            b"-1",
-            b"9" * 5000,
-            b"\x00",
-            b"\xff" * 8,
-            b"__metadata__",
-            b"names",
-        ),
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b'"',
+        b"null",
+        b'"dtype":"I64"',
+        b'"dtype":"U8"',
+        b'"F32"',
+        b'"shape":[0]',
+        b"2",
+        b'"data_offsets":[0,8]',
+        b"18446744073709551615",
+        b"-1",
+        b"9" * 5000,
+        b"\x00",
+        b"\xff" * 8,
+        b"__metadata__",
+        b"names",
     ],
 }
 WORDS[".safetensors"] += [struct.pack("<q", number) for number in (0, 1, -1, 2**31, 2**62, -(2**63))]
@@ -245,14 +239,12 @@ def limits() -> Iterator[None]:
     def late(*_: Any) -> None:
         raise TimeoutError(f"more than {SECONDS} s")
 
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, late)
     try:
-        yield
+        with limited_memory(MEMORY):
+            yield
     finally:
         signal.alarm(0)
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def main(folder: Path, seed: int, files: int) -> int:

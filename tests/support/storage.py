@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What tests of saved files share: no waiting for the disk, another user, and savers that are programs of their own."""
+"""What tests of saved files share: no waiting for the disk, another user, little memory, and savers as programs."""
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,18 @@ def raises_os_error(number: int, match: str | None = None) -> Iterator[None]:
     with pytest.raises(OSError, match=match) as caught:
         yield
     assert caught.value.errno == number
+
+
+@contextmanager
+def limited_memory(more: int) -> Iterator[None]:
+    """Within it, this process may take so many more bytes of memory; for Linux."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def start(program: str, *arguments: object) -> subprocess.Popen[str]:
