@@ -24,7 +24,7 @@ import numpy as np
 from freewire.errors import FileFormatError, FreewireError, GraphError, cut, shown
 from freewire.files.names import NameIndex, integers, repeated, texts
 from freewire.graph import Graph
-from freewire.graph.arguments import as_number
+from freewire.graph.arguments import as_number, plain
 from freewire.graph.data import GraphData
 from freewire.graph.networkx_conversion import EDGE_ATTRIBUTES, NODE_ATTRIBUTES, read_attributes
 
@@ -45,7 +45,7 @@ def _double(text: str) -> float:
 
 _TYPES: dict[str, Any] = {
     "boolean": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()],
-    **dict.fromkeys(("short", "int", "integer", "long"), int),
+    **dict.fromkeys(("short", "int", "integer", "long"), lambda text: int(plain(text))),
     **dict.fromkeys(("float", "double", "long_double", "long double"), _double),
 }
 _NOTHING: dict[str, Any] = {}
@@ -138,9 +138,7 @@ class _Reader:
             self.refuse("GraphML", f"XML of <{cut(tag, 80)}>", "Export the graph as GraphML.")
         self.open.append(tag)
         if len(self.open) > MAX_DEPTH:
-            self.refuse(
-                f"at most {MAX_DEPTH} elements inside each other", "more", "Leave out what is inside its nodes."
-            )
+            self.refuse(f"at most {MAX_DEPTH} elements inside each other", "more", "Omit what is inside its nodes.")
         self.text.clear()
         match tag:
             case "node":
@@ -232,7 +230,7 @@ class _Reader:
         self.data[kind][number] = data
 
     def value(self) -> Any:
-        """The text that ends as a value; None if a value that is no text is empty."""
+        """The text that ends as a value; None if a value that is not text is empty."""
         assert self.key is not None
         text, (_, name, kind) = "".join(self.text), self.key
         if kind not in _TYPES:

@@ -14,14 +14,13 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Real
-from typing import Any
 
 import networkx as nx
 import numpy as np
 
 from freewire.errors import GraphError, shown
 from freewire.generators.draws import Draws, Integers, count
+from freewire.graph.arguments import check_probability
 
 Edges = tuple[Integers, Integers]  # the smaller and the larger end of each edge
 
@@ -51,7 +50,7 @@ def erdos_renyi_dag(n: int, p: float, seed: int | None = None, connected: bool =
         >>> dag.number_of_nodes(), dag.number_of_edges()
         (32, 91)
     """
-    n, p = count("n", n, 1, "number of nodes"), _probability(p)
+    n, p = count("n", n, 1, "number of nodes"), check_probability("p", p)
     draws = Draws(seed)
     # Pairs (i, j) with i < j are numbered by j, then by i; this is the number of (0, j).
     first_pair = np.arange(n, dtype=np.int64) * np.arange(-1, n - 1) // 2
@@ -130,7 +129,7 @@ def watts_strogatz_dag(
         >>> dag.number_of_edges()
         64
     """
-    k, p = count("k", k, 2, "even number of neighbours"), _probability(p)
+    k, p = count("k", k, 2, "even number of neighbours"), check_probability("p", p)
     if k % 2:
         raise GraphError(f"k: expected an even number, got {shown(k)}. Each node has k / 2 neighbours on either side.")
     n = count("n", n, k + 1, f"number of nodes, above k={shown(k)}")
@@ -181,10 +180,3 @@ def _connected_dag(n: int, draw: Callable[[], Edges], connected: bool, tries: in
         f"connected: expected a connected graph within tries={tries}, got none for {model}. "
         "Ask for more edges or more tries, or pass connected=False."
     )
-
-
-def _probability(p: Any) -> float:
-    known: Any = p if isinstance(p, Real) and not isinstance(p, bool) else -1
-    if not 0 <= known <= 1:
-        raise GraphError(f"p: expected a probability from 0 to 1, got {shown(p)}. Choose one in that range.")
-    return float(known)

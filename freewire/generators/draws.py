@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freewire.errors import GraphError, shown
-from freewire.graph.arguments import MAX_NODES, whole
+from freewire.graph.arguments import MAX_NODES, check_whole
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -26,13 +25,8 @@ _GAPS = 1 << 12  # the most draws that `successes` makes at a time
 
 
 def count(name: str, value: Any, least: int, what: str, most: int | None = MAX_NODES - 1) -> int:
-    """Check that argument ``name`` is an integer from ``least`` to ``most``; an error asks for the ``what``."""
-    number = whole(value)
-    if number is None or number < least:
-        raise GraphError(f"{name}: expected an integer of at least {least}, got {shown(value)}. Pass the {what}.")
-    if most is not None and number > most:
-        raise GraphError(f"{name}: expected an integer of at most {most}, got {shown(value)}. Pass the {what}.")
-    return number
+    """Check that argument ``name`` is a whole number from ``least`` to ``most``; an error asks for the ``what``."""
+    return check_whole(name, value, least, f"Pass the {what}.", most)
 
 
 def ranges(counts: Integers) -> Integers:

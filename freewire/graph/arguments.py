@@ -2,14 +2,17 @@
 """Reading the arguments that describe a graph: node names, node numbers, counts and arrays.
 
 Each function accepts what callers may pass and returns numpy arrays of one type, or raises a `GraphError` that names
-the argument. Values of edges and nodes are read by `freewire.graph.fields`. Two rules of the whole package are here
-too: what counts as a whole number (`whole`), and that a set has no order (`check_ordered`).
+the argument. Values of edges and nodes are read by `freewire.graph.fields`. Rules of the whole package are here
+too: what counts as a whole number (`whole`), which text is a number (`plain`), that a set has no order
+(`check_ordered`), and checks of single numbers that every package uses with its own class of error.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -33,16 +36,52 @@ def show(index: IntArray, names: Sequence[Hashable]) -> str:
 
 
 def whole(value: Any) -> int | None:
-    """A whole number of any type (Python's, numpy's, a tensor of one integer) as an int, or None.
+    """A whole number of any type (Python's, numpy's, a tensor without dimensions) as an int, or None.
 
-    Booleans and floats are not whole numbers, not even 3.0.
+    Booleans and floats are not whole numbers, not even 3.0. A tensor of one entry is a list of it.
     """
     if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
         return None
     try:
-        return operator.index(value)
+        return None if is_tensor(value) and value.ndim else operator.index(value)
     except (TypeError, ValueError, RuntimeError):  # torch raises the last two
         return None
+
+
+def check_whole(
+    name: str,
+    value: Any,
+    least: int,
+    remedy: str,
+    most: int | None = None,
+    error: type[FreewireError] = GraphError,
+) -> int:
+    """The argument ``name`` as an int; ``error`` unless it is a whole number from ``least`` to ``most``."""
+    number = whole(value)
+    if number is None or number < least:
+        raise error(f"{name}: expected a whole number of at least {least}, got {shown(value)}. {remedy}")
+    if most is not None and number > most:
+        raise error(f"{name}: expected a whole number of at most {most}, got {shown(value)}. {remedy}")
+    return number
+
+
+def check_number(name: str, value: Any, expected: str, remedy: str, error: type[FreewireError] = GraphError) -> float:
+    """The argument ``name`` as a float; ``error``, which asks for what is ``expected``, unless it is a number."""
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.nan
+    if number != number:
+        raise error(f"{name}: expected {expected}, got {shown(value)}. {remedy}")
+    return number
+
+
+def check_probability(name: str, value: Any, error: type[FreewireError] = GraphError) -> float:
+    """The argument ``name`` as a float; ``error`` unless it is a number from 0 to 1."""
+    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else -1
+    if not 0 <= number <= 1:
+        raise error(f"{name}: expected a probability from 0 to 1, got {shown(value)}. Choose one in that range.")
+    return float(number)
 
 
 def check_ordered(given: Any, what: str, error: type[FreewireError] = GraphError) -> None:
@@ -163,9 +202,16 @@ def node_numbers(given: ArrayLike, what: str) -> IntArray:
     return array.astype(np.int64, copy=False)
 
 
+def plain(text: str) -> str:
+    """Return text of a number; ValueError if it has underscores or digits of other scripts, as Python allows."""
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return text
+
+
 def as_number(value: Any) -> float:
-    """Convert a number, or text of one, to a float; ValueError for a boolean, NaN, and digits beyond float64."""
-    found = float(value)
+    """Convert a number, or plain text of one, to a float; ValueError for a boolean, NaN, and digits beyond float64."""
+    found = float(plain(value) if isinstance(value, str) else value)
     if found != found or isinstance(value, bool | np.bool_):
         raise ValueError(value)
     if isinstance(value, str) and found in (np.inf, -np.inf) and "inf" not in value.lower():

@@ -103,6 +103,8 @@ def read_adjacency(A: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], in
         raise GraphError(
             f"A: expected a square matrix [N, N], got {shown(A)}. Pass an array, a tensor or a scipy.sparse matrix."
         )
+    if len(shape) == 2 and weight.dtype == np.bool_:  # which edges there are; a list of weights has no booleans
+        weight = weight.astype(np.float64)
     if len(shape) != 2 or shape[0] != shape[1]:
         raise GraphError(
             f"A: expected a square matrix [N, N], got shape {list(shape)}. Give each node a row and a column."

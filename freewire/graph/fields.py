@@ -111,7 +111,7 @@ class Field(ABC):
             show_element: Added to an element's number in an error.
         """
         array = as_array(given, self.name)
-        if array.size and array.dtype.kind not in "biuf":
+        if array.size and array.dtype.kind not in ("biuf" if self.dtype is np.bool_ else "iuf"):  # as in `parse`
             remedy = "Convert it: values.astype(float)." if array.dtype == object else f"Pass one per {self.element}."
             raise GraphError(f"{self.name}: expected numbers, got {shown(given)}. {remedy}")
         if array.shape != (length,):

@@ -289,7 +289,7 @@ class Graph(GraphArrays):
         state = dict(self.__dict__)
         for name, given, length in (("weight", weight, self.num_edges), ("bias", bias, self.num_nodes)):
             values = None if given is None else as_array(given, name)
-            if values is not None and values.size and values.dtype.kind not in "biuf":
+            if values is not None and values.size and values.dtype.kind not in "iuf":
                 raise GraphError(f"{name}: expected numbers, got {shown(given)}. Use NaN where none is stored.")
             if values is not None and values.shape != (length,):
                 raise GraphError(

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from freewire.errors import InputError, shown
-from freewire.graph.arguments import whole
+from freewire.errors import InputError
+from freewire.graph import arguments
 from freewire.ops.dtypes import DTYPES, check_dtype
 from freewire.ops.fake import is_abstract
 
@@ -76,27 +75,14 @@ def check_values(weight: Tensor) -> None:
 
 def check_whole(name: str, value: Any, least: int, remedy: str) -> int:
     """The argument ``name`` as an int; `InputError` unless it is a whole number of at least ``least``."""
-    number = whole(value)
-    if number is None or number < least:
-        raise InputError(f"{name}: expected a whole number of at least {least}, got {shown(value)}. {remedy}")
-    return number
+    return arguments.check_whole(name, value, least, remedy, error=InputError)
 
 
 def check_number(name: str, value: Any, expected: str, remedy: str) -> float:
     """The argument ``name`` as a float; `InputError`, which asks for what is ``expected``, unless it is a number."""
-    try:
-        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else float("nan")
-    except OverflowError:
-        number = float("nan")
-    if number != number:
-        raise InputError(f"{name}: expected {expected}, got {shown(value)}. {remedy}")
-    return number
+    return arguments.check_number(name, value, expected, remedy, InputError)
 
 
 def check_probability(name: str, value: Any) -> float:
     """The argument ``name`` as a float; `InputError` unless it is a number from 0 to 1."""
-    remedy = "Choose one in that range."
-    number = check_number(name, value, "a probability from 0 to 1", remedy)
-    if not 0 <= number <= 1:
-        raise InputError(f"{name}: expected a probability from 0 to 1, got {shown(value)}. {remedy}")
-    return number
+    return arguments.check_probability(name, value, InputError)

@@ -34,7 +34,7 @@ from freewire.files.atomic import replacing
 from freewire.files.names import check_hashes, decoded, encoded, repeated
 from freewire.files.paths import memory_for, open_to_read, path_name
 from freewire.graph import Graph
-from freewire.graph.arguments import MAX_NODES
+from freewire.graph.arguments import MAX_NODES, plain
 from freewire.graph.data import GraphData
 from freewire.graph.fields import FIELDS
 from freewire.nn.checks import check_device, check_values
@@ -145,7 +145,7 @@ def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None
 
 def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) -> Network:
     """Check a file's contents and build the network; any inconsistency raises ValueError or another builtin error."""
-    num_nodes = int(metadata["nodes"])
+    num_nodes = int(plain(metadata["nodes"]))
     if not 0 <= num_nodes < MAX_NODES:
         raise ValueError(f"nodes is {num_nodes}")
     edges = _array(tensors, "edge_index", torch.int64, (2, None))

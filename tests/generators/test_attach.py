@@ -129,11 +129,11 @@ CHAIN = nx.DiGraph([(0, 1)])
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda g: g.attach_io(CHAIN, 0, 1), r"num_inputs: expected an integer of at least 1, got 0\. "),
-        (lambda g: g.attach_io(CHAIN, 1, 0), r"num_outputs: expected an integer of at least 1, got 0\. "),
+        (lambda g: g.attach_io(CHAIN, 0, 1), r"num_inputs: expected a whole number of at least 1, got 0\. "),
+        (lambda g: g.attach_io(CHAIN, 1, 0), r"num_outputs: expected a whole number of at least 1, got 0\. "),
         (
             lambda g: g.attach_io(CHAIN, 3, 1, fan_in=0),
-            r"fan_in: expected an integer of at least 1, got 0\. ",
+            r"fan_in: expected a whole number of at least 1, got 0\. ",
         ),
         (
             lambda g: g.attach_io(CHAIN, 3, 1, fan_in=4),

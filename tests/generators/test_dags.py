@@ -202,16 +202,16 @@ class TestWattsStrogatzModel:
     [
         (
             lambda g: g.erdos_renyi_dag(0, 0.5),
-            r"n: expected an integer of at least 1, got 0\. Pass the number of nodes",
+            r"n: expected a whole number of at least 1, got 0\. Pass the number of nodes",
         ),
-        (lambda g: g.erdos_renyi_dag(2.5, 0.5), r"n: expected an integer of at least 1, got 2\.5\. "),
+        (lambda g: g.erdos_renyi_dag(2.5, 0.5), r"n: expected a whole number of at least 1, got 2\.5\. "),
         (lambda g: g.erdos_renyi_dag(5, 1.5), r"p: expected a probability from 0 to 1, got 1\.5\. "),
         (lambda g: g.erdos_renyi_dag(5, -0.1), r"p: expected a probability from 0 to 1, got -0\.1\. "),
         (lambda g: g.erdos_renyi_dag(5, math.nan), r"p: expected a probability from 0 to 1, got nan\. "),
         (lambda g: g.erdos_renyi_dag(5, "half"), r"p: expected a probability from 0 to 1, got 'half'\. "),
         (
             lambda g: g.erdos_renyi_dag(5, 0.5, tries=0),
-            r"tries: expected an integer of at least 1, got 0\. ",
+            r"tries: expected a whole number of at least 1, got 0\. ",
         ),
         (
             lambda g: g.erdos_renyi_dag(9, 0.01, seed=0, tries=3),
@@ -221,16 +221,16 @@ class TestWattsStrogatzModel:
             lambda g: g.watts_strogatz_dag(500, 2, 1.0, seed=0, tries=1),
             r"connected: expected a connected graph within tries=1, got none for n=500, k=2, p=1\.0\. ",
         ),
-        (lambda g: g.barabasi_albert_dag(5, 0), r"m: expected an integer of at least 1, got 0\. "),
+        (lambda g: g.barabasi_albert_dag(5, 0), r"m: expected a whole number of at least 1, got 0\. "),
         (
             lambda g: g.barabasi_albert_dag(5, 5),
-            r"n: expected an integer of at least 6, got 5\. .*above m=5\.",
+            r"n: expected a whole number of at least 6, got 5\. .*above m=5\.",
         ),
-        (lambda g: g.watts_strogatz_dag(9, 0, 0.5), r"k: expected an integer of at least 2, got 0\. "),
+        (lambda g: g.watts_strogatz_dag(9, 0, 0.5), r"k: expected a whole number of at least 2, got 0\. "),
         (lambda g: g.watts_strogatz_dag(9, 3, 0.5), r"k: expected an even number, got 3\. "),
         (
             lambda g: g.watts_strogatz_dag(4, 4, 0.5),
-            r"n: expected an integer of at least 5, got 4\. .*above k=4\.",
+            r"n: expected a whole number of at least 5, got 4\. .*above k=4\.",
         ),
         (lambda g: g.erdos_renyi_dag(5, 10**400), r"p: expected a probability from 0 to 1, got 10+\.\.\.0+\. "),
         (lambda g: g.watts_strogatz_dag(9, 4, 2), r"p: expected a probability from 0 to 1, got 2\. "),

@@ -211,5 +211,5 @@ class TestHelpers:
     def test_count_refuses(self, value):
         assert_refused(
             lambda: count("n", value, 1, "number of nodes"),
-            r"n: expected an integer of at least 1, got .*\. Pass the number of nodes\.$",
+            r"n: expected a whole number of at least 1, got .*\. Pass the number of nodes\.$",
         )

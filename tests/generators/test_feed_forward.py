@@ -143,11 +143,11 @@ class TestLayers:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda g: g.random_graph(0, 5, 1, 2), r"num_inputs: expected an integer of at least 1, got 0\. "),
-        (lambda g: g.random_graph(2, -1, 1, 2), r"num_hidden: expected an integer of at least 0, got -1\. "),
-        (lambda g: g.random_graph(2, 5, 0, 2), r"num_outputs: expected an integer of at least 1, got 0\. "),
-        (lambda g: g.random_graph(2, 5, 1, 0), r"fan_in: expected an integer of at least 1, got 0\. "),
-        (lambda g: g.densenet(0, 5, 1), r"num_inputs: expected an integer of at least 1, got 0\. "),
+        (lambda g: g.random_graph(0, 5, 1, 2), r"num_inputs: expected a whole number of at least 1, got 0\. "),
+        (lambda g: g.random_graph(2, -1, 1, 2), r"num_hidden: expected a whole number of at least 0, got -1\. "),
+        (lambda g: g.random_graph(2, 5, 0, 2), r"num_outputs: expected a whole number of at least 1, got 0\. "),
+        (lambda g: g.random_graph(2, 5, 1, 0), r"fan_in: expected a whole number of at least 1, got 0\. "),
+        (lambda g: g.densenet(0, 5, 1), r"num_inputs: expected a whole number of at least 1, got 0\. "),
         (
             lambda g: g.mlp([5]),
             r"sizes: expected a list of at least two layer sizes, got \[5\]\. List the sizes",
@@ -156,7 +156,7 @@ class TestLayers:
         (lambda g: g.mlp("55"), r"sizes: expected a list of at least two layer sizes, got '55'\. "),
         (
             lambda g: g.mlp([5, 0, 1]),
-            r"sizes: expected an integer of at least 1, got 0\. Pass the number of nodes in",
+            r"sizes: expected a whole number of at least 1, got 0\. Pass the number of nodes in",
         ),
     ],
 )

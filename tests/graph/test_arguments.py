@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +13,10 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 import freewire as fw
-from freewire.graph.arguments import NAMES_SHOWN, whole
+from freewire.graph.arguments import NAMES_SHOWN, as_number, whole
 from tests.support.graphs import assert_same_graph, from_edges
 from tests.support.messages import assert_refused
 
@@ -98,6 +101,27 @@ class TestTensors:
         assert_refused(lambda: fw.Graph.from_adjacency(fake), r"A: expected an array of numbers, got FakeTensor\(")
 
 
+class TestBooleans:
+    """They are no weights, but a matrix of them says which edges there are."""
+
+    @pytest.mark.parametrize("given", [[True, False], np.array([True, False]), torch.tensor([True, False])], ids=type)
+    def test_refused_as_numbers(self, given):
+        for name in ("weight", "sign"):
+            said = rf"{name}: expected numbers, got .*\. Pass one number per edge\."
+            assert_refused(lambda name=name: fw.Graph.from_edges([0, 1], [2, 2], **{name: given}), said)
+        g = fw.Graph.from_edges([0, 1], [2, 2], frozen=given)
+        assert g.frozen.tolist() == [True, False]
+        assert_refused(lambda: g.with_values(given), "weight: expected numbers, got ")
+        assert_refused(lambda: fw.Graph.from_edges([0], [1], bias=given), "bias: expected numbers, got ")
+
+    @pytest.mark.parametrize(
+        "kind", [np.ndarray.tolist, np.asarray, torch.tensor, lambda a: torch.tensor(a).to_sparse(), sparse.csr_array]
+    )
+    def test_adjacency(self, kind):
+        matrix = MATRIX.numpy() != 0
+        assert_same_graph(fw.Graph.from_adjacency(kind(matrix)), fw.Graph.from_adjacency(matrix.astype(float)))
+
+
 class TestWholeNumbers:
     @pytest.mark.parametrize("kind", [int, np.int64, np.int8, np.uint64, np.array, torch.tensor])
     def test_accepted(self, kind):
@@ -110,14 +134,18 @@ class TestWholeNumbers:
         assert fw.plan.make_plan(net.graph, row_bytes=kind(64)).row_bytes == 64
 
     @pytest.mark.parametrize(
-        "value", [True, np.True_, torch.tensor(True), 3.0, np.float64(3), torch.tensor(3.0), "3", None, [3], 3j]
+        "value",
+        [
+            *(True, np.True_, torch.tensor(True), 3.0, np.float64(3), torch.tensor(3.0), "3", None, [3], 3j),
+            *(np.array([3]), torch.tensor([3]), torch.tensor([[3]])),
+        ],
     )
     def test_refused(self, value):
         assert whole(value) is None
         if value is None:
             return  # the default of some arguments
         assert_refused(lambda: from_edges((0, 1), num_nodes=value), "num_nodes: expected a whole number")
-        assert_refused(lambda: fw.generators.mlp([2, value]), "sizes: expected an integer")
+        assert_refused(lambda: fw.generators.mlp([2, value]), "sizes: expected a whole number")
         net = fw.Network(fw.generators.mlp([2, 3]))
         assert_refused(lambda: net.memory(value), "batch: expected a number of samples", fw.InputError)
         assert_refused(lambda: fw.plan.make_plan(net.graph, row_bytes=value), "row_bytes: ", fw.InputError)
@@ -125,7 +153,7 @@ class TestWholeNumbers:
     def test_too_large(self):
         for value in (2**31, 10**30, 10**5000):
             assert_refused(
-                lambda v=value: fw.generators.mlp([2, v]), "sizes: expected an integer of at most 2147483647"
+                lambda v=value: fw.generators.mlp([2, v]), "sizes: expected a whole number of at most 2147483647"
             )
         assert len(fw.generators.watts_strogatz_dag(4, 2, 0.5, seed=10**30)) == 4
 
@@ -232,3 +260,33 @@ class TestLongNames:
         g = fw.Graph.from_networkx(nx.DiGraph([(self.LONG, "y")]))
         for value in (g, g.to_data(), fw.plan.make_plan(fw.generators.mlp([900, 1])), fw.Network(g)):
             assert len(repr(value)) < 300
+
+
+class TestNumbersInTexts:
+    """Python's own conversions accept more than any program writes: 1_000, and digits of every script."""
+
+    @pytest.mark.parametrize("text", ["1_000", "1_0.5", "1e1_0", "\u0661\u0662", "\uff11", "1\xa0"])
+    def test_refused(self, text, tmp_path):
+        with pytest.raises(ValueError, match=re.escape(text)):
+            as_number(text)
+        said = r".*: expected a number as weight, got .*\. Correct it or rename column weight\."
+        if text.strip() == text:  # spaces around a cell do not count
+            (tmp_path / "g.csv").write_text(f"source,target,weight\na,b,{text}\n", encoding="utf-8")
+            assert_refused(lambda: fw.read_graph(tmp_path / "g.csv"), said, fw.FileFormatError)
+        edge = {"source": 0, "target": 1, "weight": text}
+        document = {"directed": True, "nodes": [{"id": 0}, {"id": 1}], "edges": [edge]}
+        (tmp_path / "g.json").write_text(json.dumps(document))
+        assert_refused(lambda: fw.read_graph(tmp_path / "g.json"), "weight of edge 0 -> 1: expected a number, got ")
+        for kind in ("int", "double"):
+            (tmp_path / "g.graphml").write_text(
+                f'<graphml><key id="w" for="edge" attr.name="weight" attr.type="{kind}"/><graph edgedefault="directed">'
+                f'<node id="a"/><node id="b"/><edge source="a" target="b"><data key="w">{text}</data></edge>'
+                "</graph></graphml>",
+                encoding="utf-8",
+            )
+            said = f".*: expected weight of type {kind}, got "
+            assert_refused(lambda: fw.read_graph(tmp_path / "g.graphml"), said, fw.FileFormatError)
+
+    def test_names_of_nodes_stay_texts(self, tmp_path):
+        (tmp_path / "g.csv").write_text("source,target\n1_000,\u0661\n", encoding="utf-8")
+        assert fw.read_graph(tmp_path / "g.csv").nodes == ("1_000", "\u0661")

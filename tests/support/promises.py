@@ -101,5 +101,5 @@ class Seeded(Promises):
     def test_bad_seed(self, seed):
         assert_refused(
             lambda: self.make(self.cases[0][0], seed),
-            "seed: expected an integer of at least 0, got .*or None for a new one",
+            "seed: expected a whole number of at least 0, got .*or None for a new one",
         )
