@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freewire.errors import GraphError, shown
-from freewire.files.csv_layout import Layout, Options, find_layout
+from freewire.files.csv_layout import FOR_NODES, Layout, Options, find_layout
 from freewire.files.csv_rows import CsvFile
 from freewire.files.names import NameIndex, integers, texts
 from freewire.graph import ACTIVATIONS, Graph
@@ -34,7 +34,6 @@ CHUNK = 512
 CELLS = 2**15
 
 _FLAGS = {"0": False, "false": False, "1": True, "true": True}
-_REMEDY = "Node attributes and nodes without edges are read from .json."
 
 
 # ---------------------------------------------------------------------------------- reading
@@ -64,7 +63,7 @@ def read_csv(
         sources, targets, *others = chunk.columns
         for what, cells in (("source", sources), ("target", targets)):
             if "" in cells:
-                chunk.refuse(cells.index(""), f"a {what} node", "an empty cell", _REMEDY)
+                chunk.refuse(cells.index(""), f"a {what} node", "an empty cell", FOR_NODES)
         ends.extend(sources, targets)
         for field, cells in zip(layout.fields, others, strict=False):
             columns[field.name].append(_read_cells(chunk, field, cells))
@@ -78,10 +77,7 @@ def read_csv(
         got = "one above both numbers and other names"
         file.refuse("a first row that is clearly a header or an edge", got, "Pass header=True or header=False.")
     names, src, dst = ends.numbered()
-    index = NameIndex()
-    if inputs is not None or outputs is not None:
-        for name in names:
-            index.add(name)
+    index = NameIndex(names if inputs is not None or outputs is not None else ())
     return GraphData(
         names=names,
         src=src,

@@ -46,7 +46,8 @@ MAX_COLUMNS = 1000
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _DECLARED = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _CHOICE = "Pass header=True or header=False."
-_REMEDY = "Node attributes and nodes without edges are read from .json."
+#: What the messages about nodes say.
+FOR_NODES = "Node attributes and nodes without edges are read from .json."
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ class _Finder:
         return [0, 1]
 
     def unnamed(self) -> list[int]:
-        """The ends among columns of unknown names: the only two that are no field and no row number of pandas."""
+        """The ends among columns of unknown names: the only two that are neither a field nor pandas' row numbers."""
         fields = {entry.name for entry in (*EDGE_FIELDS, *NODE_FIELDS)}
         ends = [k for k, name in enumerate(self.names) if name.casefold() not in fields]
         below = [row[0] for row in self.rows[1:] if row]
@@ -301,7 +302,7 @@ class _Finder:
                 layout.order += columns
         for entry in NODE_FIELDS:
             if entry.name in others.values():
-                self.file.refuse("columns of edges", f"a column {entry.name}", f"Rename that column. {_REMEDY}")
+                self.file.refuse("columns of edges", f"a column {entry.name}", f"Rename that column. {FOR_NODES}")
         wormlike = (
             self.plain[layout.order[0]] == "neuron1"
         )  # where R is the reverse of S, and EJ an electrical junction
@@ -323,7 +324,7 @@ class _Finder:
             self.file.refuse(
                 "an edge on each line",
                 "a matrix, whose rows could be the sources or the targets",
-                "Read it with numpy, and pass it to Graph.from_adjacency; or pass header= if it is no matrix.",
+                "Read it with numpy, and pass it to Graph.from_adjacency; or pass header= if it is not a matrix.",
             )
 
     def refuse_columns(self, expected: str, columns: Sequence[str], got: str = "") -> NoReturn:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The rows of a CSV file, read a few at a time, so that no file takes many times its size in memory.
 
-Python's csv module does the parsing. Here are its bounds (the length of a row, in characters), the lines that are no
+Python's csv module does the parsing. Here are its bounds (the length of a row, in characters), the lines that are not
 rows (``sep=;`` and comments at the top), and the line that each row begins at, for errors.
 """
 
@@ -26,7 +26,7 @@ class CsvFile:
 
     Attributes:
         line: Number of the line at which the row that was read last begins, from 1.
-        skip: How many lines at the top are no rows.
+        skip: How many lines at the top are not rows.
         whole: Whether `head` returned all lines.
     """
 

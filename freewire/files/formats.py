@@ -72,11 +72,11 @@ def read_graph(
       edge's ends are the columns source and target (or pre and post, from and to, ``:START_ID`` and ``:END_ID``, or
       another of the known pairs of names), else the only two besides ``weight``, ``sign`` and ``frozen``; these are
       read, and other columns ignored. Without a header the columns are source, target and perhaps weight. An empty
-      cell is no value. Nodes are ordered by number if all names are integers, else by first occurrence.
+      cell means no value. Nodes are ordered by number if all names are integers, else by first occurrence.
     - ``.graphml``: directed, as networkx, Gephi, igraph, graph-tool and yEd write it. A node's name is its id; in
       igraph's files, whose ids are n0, n1, ..., it is the attribute ``name`` if all nodes have one. Labels (Gephi's and
       yEd's) are not read.
-    - ``.json``: networkx's node-link format, with a list "edges" or "links"; null is no value.
+    - ``.json``: networkx's node-link format, with a list "edges" or "links"; null means no value.
     - ``.csv.gz``, ``.graphml.gz``, ``.json.gz``: the same, compressed by gzip. A file that decompresses to more than
       100 times its size (and more than 16 MiB), or to more than 1 GiB, is refused: decompress it first.
 

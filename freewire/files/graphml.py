@@ -256,9 +256,7 @@ class _Reader:
         found = self.names([ids[number] for number in self.nodes])
         numbers = integers(found)
         names = tuple(found if numbers is None else numbers.tolist())
-        index = NameIndex()
-        for name in names:
-            index.add(name)
+        index = NameIndex(names if inputs is not None or outputs is not None else ())
         nodes = [self.attributes("node", number) for number in self.nodes]
         edges = [self.attributes("edge", number) for number in range(len(src))]
         return read_attributes(names, index, src, dst, nodes, edges, inputs, outputs)

@@ -99,7 +99,7 @@ def _parse(path: str, data: bytes) -> Any:
     kept = {*_KEYS, *NODE_ATTRIBUTES, *EDGE_ATTRIBUTES}
 
     def read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """The attributes of one object that are kept; null is no value."""
+        """The attributes of one object that are kept; null means no value."""
         found = dict(pairs) if len(pairs) < LARGE else {key: value for key, value in pairs if key in kept}
         if len(found) < (len(pairs) if len(pairs) < LARGE else sum(key in kept for key, _ in pairs)):
             keys = sorted(key for key, _ in pairs)

@@ -28,8 +28,10 @@ class NameIndex(Mapping[Hashable, int]):
     Names are equal where Python finds them equal: 1, 1.0 and True are one name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[Hashable] = ()) -> None:
         self._found: dict[Hashable, int] = {}
+        for name in names:
+            self.add(name)
 
     def add(self, name: Hashable) -> bool:
         """Give a name the next index; false if it has one."""
