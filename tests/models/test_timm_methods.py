@@ -39,6 +39,7 @@ def images() -> Tensor:
 @pytest.mark.parametrize(
     ("indices", "places"),
     [
+        (torch.tensor([2]), [2]),
         (None, [0, 1, 2, 3, 4]),
         (2, [3, 4]),
         ([1, -1], [1, 4]),
