@@ -112,7 +112,8 @@ class Field(ABC):
         """
         array = as_array(given, self.name)
         if array.size and array.dtype.kind not in ("biuf" if self.dtype is np.bool_ else "iuf"):  # as in `parse`
-            remedy = "Convert it: values.astype(float)." if array.dtype == object else f"Pass one per {self.element}."
+            convert = array.dtype == object
+            remedy = "Convert it: values.astype(float)." if convert else f"Pass one number per {self.element}."
             raise GraphError(f"{self.name}: expected numbers, got {shown(given)}. {remedy}")
         if array.shape != (length,):
             raise GraphError(
