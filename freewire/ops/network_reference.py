@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ACTIVATION_FUNCTIONS", "Wiring", "node_values", "reference_of_packed_plan"]
 
+_Function = Callable[[Tensor], Tensor]
+
+#: Klambauer et al. 2017, Self-Normalizing Neural Networks, section 2.
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
 
 def _gaussian(z: Tensor) -> Tensor:
     """exp(-z^2), whose derivative at an infinite z is 0, not 0 x infinity."""
@@ -44,16 +49,62 @@ def _hard_sigmoid(z: Tensor) -> Tensor:
     return functional.hardtanh(z.masked_fill(missing, 0) + 3, 0, 6).div(6).masked_fill(missing, math.nan)
 
 
+def _either(condition: Tensor, z: Tensor, then: _Function, otherwise: _Function) -> Tensor:
+    """``then(z)`` where the condition holds, and ``otherwise(z)`` elsewhere.
+
+    Each function is computed at 0 instead of where the other one is used, since a gradient of 0 times an infinite or
+    missing derivative would be NaN.
+    """
+    return torch.where(condition, then(z.masked_fill(~condition, 0)), otherwise(z.masked_fill(condition, 0)))
+
+
+def _linear(z: Tensor) -> Tensor:
+    return z
+
+
+def _elu(z: Tensor) -> Tensor:
+    """Torch's elu, whose derivative at a NaN is 1: torch's depends on where in memory the NaN is."""
+    return _either(z.isnan(), z, _linear, functional.elu)
+
+
+def _selu(z: Tensor) -> Tensor:
+    """Torch's selu, whose derivative at a NaN is the scale.
+
+    Autograd multiplies the gradient by 1.758 before it multiplies by e^z. It is done in two halves, which are added
+    afterwards, so that this does not overflow.
+    """
+    half = SELU_SCALE * SELU_ALPHA / 2
+    return _either(z <= 0, z, lambda z: half * functional.elu(z) + half * functional.elu(z), lambda z: SELU_SCALE * z)
+
+
+def _gelu(z: Tensor) -> Tensor:
+    """Torch's gelu, which in float32 is NaN at infinity and infinite from half of the largest number on.
+
+    Past 100 both Phi(z) and sigmoid(z) are exactly 1 in every type.
+    """
+    return _either(z > 100, z, functional.silu, functional.gelu)
+
+
+def _softplus(z: Tensor) -> Tensor:
+    """Torch's softplus, which multiplies the gradient by e^z before it divides by 1 + e^z; that may overflow."""
+    return _either(z > 20, z, _linear, lambda z: -functional.logsigmoid(-z))
+
+
+def _hard_tanh(z: Tensor) -> Tensor:
+    """Torch's hard tanh, whose derivative at a NaN is 1: torch's depends on where in memory the NaN is."""
+    return _either(z.isnan(), z, _linear, functional.hardtanh)
+
+
 #: Each of `ACTIVATIONS` in torch operations.
-ACTIVATION_FUNCTIONS = {
-    "linear": lambda z: z,
+ACTIVATION_FUNCTIONS: dict[str, _Function] = {
+    "linear": _linear,
     "relu": torch.relu,
     "leaky_relu": lambda z: functional.leaky_relu(z, 0.01),
-    "elu": functional.elu,
-    "selu": torch.selu,
-    "gelu": functional.gelu,
+    "elu": _elu,
+    "selu": _selu,
+    "gelu": _gelu,
     "silu": functional.silu,
-    "softplus": functional.softplus,
+    "softplus": _softplus,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "sin": torch.sin,
@@ -62,7 +113,7 @@ ACTIVATION_FUNCTIONS = {
     "abs": torch.abs,
     "square": lambda z: z * z,  # not torch.square, since the derivative of that, 2 z, may be infinite
     "step": lambda z: torch.relu(torch.sign(z)),  # z > 0, but with a gradient, which is 0
-    "hard_tanh": functional.hardtanh,
+    "hard_tanh": _hard_tanh,
     "hard_sigmoid": _hard_sigmoid,
 }
 

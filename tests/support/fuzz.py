@@ -141,7 +141,7 @@ class Rounding:
         return values.to(self.stored).to(values.dtype) if self.stored in NARROW else values
 
     def changed(self, values: Tensor, unit: Tensor | float = 0.0) -> Tensor:
-        """Values changed by some roundings, or ``unit`` times as much; infinities and NaNs as they were."""
+        """Values changed by some roundings, or ``unit`` times as much; infinities and NaNs stay unchanged."""
         if self.generator is None:
             return values
         compute = torch.float64 if self.stored == torch.float64 else torch.float32
