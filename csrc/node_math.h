@@ -149,7 +149,10 @@ FREEWIRE_INLINE V through_activation(V grad, V v) {
   const V zero(0), one(1);
   if constexpr (A == Activation::kLinear) return grad;
   if constexpr (A == Activation::kRelu) return select(v <= zero, zero, grad);
-  if constexpr (A == Activation::kSquare) return (grad + grad) * v;  // 2 v may be infinite
+  if constexpr (A == Activation::kSquare) {  // 2 v or 2 grad may be infinite
+    const V half = grad * v;
+    return half + half;
+  }
   if constexpr (A == Activation::kGaussian) return select(is_infinite(v), zero, grad * derivative<A>(v));
   if constexpr (A == Activation::kStep) return zero;
   if constexpr (A == Activation::kHardTanh) return select(v * v >= one, zero, grad);

@@ -67,10 +67,23 @@ def special(dtype: torch.dtype) -> Tensor:
     return torch.cat((both, -both, torch.tensor([NAN], dtype=torch.float64))).to(dtype)[:, None]
 
 
+def huge(dtype: torch.dtype) -> float:
+    """A finite number of a type; twice as much is infinite."""
+    return torch.tensor(0.9 * torch.finfo(dtype).max, dtype=torch.float64).to(dtype).item()
+
+
 class TestActivations:
     @anywhere
     @pytest.mark.parametrize("upstream", [1.0, -2.0, 0.0, INF, NAN])
     def test_values_and_gradients(self, device: str, dtype: torch.dtype, upstream: float) -> None:
+        self.check(device, dtype, upstream)
+
+    @anywhere
+    def test_a_huge_gradient(self, device: str, dtype: torch.dtype) -> None:
+        """It is infinite only where its product with the derivative is."""
+        self.check(device, dtype, huge(dtype))
+
+    def check(self, device: str, dtype: torch.dtype, upstream: float) -> None:
         count = len(ACTIVATIONS)
         graph = fw.Graph.from_edges(  # an input and an output for each
             range(count), range(count, 2 * count), activation=["linear"] * count + list(ACTIVATIONS)
@@ -83,7 +96,10 @@ class TestActivations:
                 z = special(dtype)[:, 0]
                 exact = z.double().requires_grad_()
                 want = TORCH[name](exact)
-                (want_grad,) = torch.autograd.grad(want, exact, torch.full_like(want, upstream))
+                direct = abs(upstream) != huge(dtype)  # or torch may overflow before it multiplies by a small factor
+                factor = torch.full_like(want, upstream if direct else 1.0)
+                (want_grad,) = torch.autograd.grad(want, exact, factor)
+                want_grad = want_grad if direct else want_grad * upstream
                 assert_near(y[:, i], want.detach(), z, f"{name}: y")
                 assert_gradients(grad[:, i], want_grad, upstream, z, name)
 
@@ -202,27 +218,37 @@ class TestAggregations:
 
     VALUES = (0.0, -0.0, 1.0, 1.0, -2.0, 2.0, 0.5, INF, -INF, NAN, NAN)
 
+    #: Aggregation and fan-in of each output; its inputs begin at PLACE.
+    NODES = tuple((aggregation, fan_in) for aggregation in AGGREGATIONS for fan_in in (1, 2, 3, 9))
+    PLACE = tuple(np.cumsum([0, *(fan_in for _, fan_in in NODES)]).tolist())
+
     @anywhere
     def test_values_and_gradients(self, device: str, dtype: torch.dtype) -> None:
-        nodes = [(aggregation, fan_in) for aggregation in AGGREGATIONS for fan_in in (1, 2, 3, 9)]
-        place = np.cumsum([0, *(fan_in for _, fan_in in nodes)]).tolist()
+        rng = np.random.default_rng(0)
+        rows = rng.choice(self.VALUES, (131, self.PLACE[-1]), p=[0.08] * 7 + [0.08, 0.08, 0.14, 0.14])
+        rows[:50] = rng.choice(self.VALUES[:7], (50, self.PLACE[-1]))
+        upstream = rng.choice([1.0, -2.0, 0.0, INF], (131, len(self.NODES)), p=[0.4, 0.2, 0.3, 0.1])
+        self.check(device, dtype, rows, upstream)
+
+    @anywhere
+    def test_a_huge_gradient(self, device: str, dtype: torch.dtype) -> None:
+        """It is infinite only where its product with the factors is, multiplied in the order of docs/nodes.md."""
+        rng = np.random.default_rng(1)
+        rows = rng.choice(self.VALUES[:7], (53, self.PLACE[-1]), p=[0.05, 0.05, 0.2, 0.2, 0.15, 0.15, 0.2])
+        self.check(device, dtype, rows, rng.choice([huge(dtype), -huge(dtype)], (53, len(self.NODES))))
+
+    def check(self, device: str, dtype: torch.dtype, rows: np.ndarray, upstream: np.ndarray) -> None:
+        place = self.PLACE
         graph = fw.Graph.from_edges(
             range(place[-1]),
-            np.repeat(np.arange(len(nodes)), np.diff(place)) + place[-1],
-            aggregation=["sum"] * place[-1] + [aggregation for aggregation, _ in nodes],
+            np.repeat(np.arange(len(self.NODES)), np.diff(place)) + place[-1],
+            aggregation=["sum"] * place[-1] + [aggregation for aggregation, _ in self.NODES],
         )
         net = fw.Network(graph, init=lambda w, _: w.fill_(1.0), dtype=dtype).to(device)
-        rng = np.random.default_rng(0)
-        rows = rng.choice(self.VALUES, (131, place[-1]), p=[0.08] * 7 + [0.08, 0.08, 0.14, 0.14])
-        rows[:50] = rng.choice(self.VALUES[:7], (50, place[-1]))
-        upstream = rng.choice([1.0, -2.0, 0.0, INF], (131, len(nodes)), p=[0.4, 0.2, 0.3, 0.1])
-        want, shares = np.empty_like(upstream), np.empty_like(rows)
-        for b, row in enumerate(rows.tolist()):
-            for n, (aggregation, _) in enumerate(nodes):
-                terms = row[place[n] : place[n + 1]]
-                want[b, n] = Spec.value(aggregation, terms)
-                shares[b, place[n] : place[n + 1]] = Spec.shares(aggregation, terms, float(upstream[b, n]))
-        for run in (net, lambda x: fw.reference(net, x)):
+        wide = np.float64 if dtype == torch.float64 else np.float32
+        narrow = np.float16 if dtype == torch.float16 else wide  # the reference overflows as its type does
+        for run, compute in ((net, wide), (lambda x: fw.reference(net, x), narrow)):
+            want, shares = self.expected(rows, upstream, compute)
             x, grad_y = (plain(values).to(net.weight) for values in (rows, upstream))
             y, grad_x, *_ = gradients(run, net, x, grad_y)
             assert_same_numbers(y, plain(want), "y")
@@ -231,6 +257,17 @@ class TestAggregations:
                 _, _, grad_weight, grad_bias = gradients(run, net, x[i : i + 1], grad_y[i : i + 1])
                 assert_same_numbers(grad_weight, plain(shares[i]) * plain(rows[i]), "grad_weight")
                 assert_same_numbers(grad_bias, plain(upstream[i]), "grad_bias")
+
+    def expected(self, rows: np.ndarray, upstream: np.ndarray, compute: type) -> tuple[np.ndarray, np.ndarray]:
+        """The aggregates and the gradients of all terms, computed in a type."""
+        place, want, shares = self.PLACE, np.empty_like(upstream), np.empty_like(rows)
+        with np.errstate(all="ignore"):
+            for b, row in enumerate(rows.astype(compute)):
+                for n, (aggregation, _) in enumerate(self.NODES):
+                    terms = list(row[place[n] : place[n + 1]])
+                    want[b, n] = Spec.value(aggregation, terms)
+                    shares[b, place[n] : place[n + 1]] = Spec.shares(aggregation, terms, compute(upstream[b, n]))
+        return want, shares
 
     @anywhere
     @pytest.mark.parametrize("aggregation", ["max", "min", "maxabs"])

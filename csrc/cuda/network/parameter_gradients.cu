@@ -20,11 +20,14 @@ constexpr int kZeroThreads = 256;
 constexpr int kBlocks = 4;  // per multiprocessor, at least: without a bound the compiler spills to make room for more
 static_assert(kGroupEdges == kWarpSize, "each lane ends with the gradient of one edge");
 
-// The sum over a slice of one edge's row times the node's delta; reduced_column() says which edge a lane ends with.
+// The sum over a slice of one edge's row times the node's delta, and 1 / fan-in of a mean; reduced_column() says which
+// edge a lane ends with.
 template <class T>
 __device__ Compute<T> linear_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t pitch,
                                        int64_t node, int64_t edge, int count, int64_t first, int64_t last) {
   using C = Compute<T>;
+  const bool mean = static_cast<Aggregation>(plan.aggregation[node]) == Aggregation::kMean;
+  const C scale = mean ? C(1) / C(plan.in_end[node] - plan.in_begin[node]) : C(1);
   constexpr int kHeld = 16 / sizeof(C);    // columns per lane
   constexpr int kAtOnce = 32 / sizeof(C);  // rows loaded together
   const int64_t source = plan.in_src[edge + (lane_in_warp() < count ? lane_in_warp() : 0)];
@@ -36,6 +39,7 @@ __device__ Compute<T> linear_gradients(const PlanView& plan, const BackwardArray
     Pack<C, kHeld> grads{};
     Pack<T, kHeld> values[kAtOnce];
     if (live) grads = load_pack<kHeld>(delta + column);
+    for (int c = 0; c < kHeld; ++c) grads.v[c] *= scale;  // before the products and sums, which might overflow
 #pragma unroll
     for (int k = 0; k < kGroupEdges; k += kAtOnce) {
       if (k >= count) break;
@@ -89,11 +93,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   const int64_t first = slice * kSliceColumns, end = first + kSliceColumns;
   const int64_t last = end < pitch ? end : pitch;  // past the batch's end the tape is 0, and so is delta
   if (weight_sums && count > 0) {
-    const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
-    const bool linear = is_linear(aggregation);
-    C sum = linear ? linear_gradients(plan, arrays, pitch, node, edge, count, first, last)
-                   : shared_gradients(plan, arrays, pitch, node, edge, count, first, last);
-    if (aggregation == Aggregation::kMean) sum *= C(1) / C(plan.in_end[node] - plan.in_begin[node]);
+    const bool linear = is_linear(static_cast<Aggregation>(plan.aggregation[node]));
+    const C sum = linear ? linear_gradients(plan, arrays, pitch, node, edge, count, first, last)
+                         : shared_gradients(plan, arrays, pitch, node, edge, count, first, last);
     const int k = linear ? reduced_column<1, kWarpSize, kGroupEdges>() : lane_in_warp();
     if (k < count) weight_sums[slice * plan.num_edges + edge + k] = sum;
   }
