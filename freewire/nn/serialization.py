@@ -173,6 +173,7 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
     graph = Graph.from_data(GraphData(names, edges[0], edges[1], ends[0], ends[1], fields))
     if not np.array_equal(graph.edge_index, edges):
         raise ValueError("edges are not in canonical order")
+    del edges, array, tensors["edge_index"]  # most of the file; planning needs memory too
     weight, bias = tensors["weight"], tensors.get("bias")
     if weight.shape != (graph.num_edges,) or (bias is not None and bias.shape != (len(graph.computed_index),)):
         raise ValueError("weights or biases do not match the graph in number")
