@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from freewire.errors import GraphError, shown
 from freewire.files.csv_layout import FOR_NODES, Layout, Options, find_layout
 from freewire.files.csv_rows import CsvFile
-from freewire.files.names import NameIndex, integers, texts
+from freewire.files.names import NameIndex, integers, printable, texts
 from freewire.graph import ACTIVATIONS, Graph
 from freewire.graph import arguments as read
 from freewire.graph.arguments import IntArray
@@ -64,6 +64,10 @@ def read_csv(
         for what, cells in (("source", sources), ("target", targets)):
             if "" in cells:
                 chunk.refuse(cells.index(""), f"a {what} node", "an empty cell", FOR_NODES)
+            if not printable("".join(cells)):
+                k = next(k for k, cell in enumerate(cells) if not printable(cell))
+                remedy = "Rename the node; .json holds any name."
+                chunk.refuse(k, "node names without control characters", shown(cells[k]), remedy)
         ends.extend(sources, targets)
         for field, cells in zip(layout.fields, others, strict=False):
             columns[field.name].append(_read_cells(chunk, field, cells))

@@ -16,7 +16,7 @@ from freewire.errors import GraphError, cut, shown
 from freewire.files.csv_rows import CsvFile
 from freewire.files.names import integers
 from freewire.graph.arguments import as_number
-from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, Field
+from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, UNDIRECTED, Field
 
 #: Names of the two columns of an edge, as `_plain` makes them, from: networkx, Gephi, igraph, SNAP, neo4j, numpy users,
 #: neuPrint, FlyWire, MICrONS and the tables of C. elegans.
@@ -303,15 +303,10 @@ class _Finder:
         for entry in NODE_FIELDS:
             if entry.name in others.values():
                 self.file.refuse("columns of edges", f"a column {entry.name}", f"Rename that column. {FOR_NODES}")
-        wormlike = (
-            self.plain[layout.order[0]] == "neuron1"
-        )  # where R is the reverse of S, and EJ an electrical junction
-        for name, words in (
-            ("type", {"undirected", "mutual"} | ({"r", "rp", "ej"} if wormlike else set())),
-            ("directed", {"false", "0", "no"}),
-        ):
+        reversed_types = {"r", "rp"} if self.plain[layout.order[0]] == "neuron1" else set()  # R is the reverse of S
+        for name, words in UNDIRECTED.items():
             for k in (k for k, other in others.items() if other == name):
-                layout.undirected.append(frozenset(words))
+                layout.undirected.append(words | reversed_types if name == "type" else words)
                 layout.order.append(k)
 
     # ------------------------------------------------------------------ refusing

@@ -92,13 +92,15 @@ def read_graph(
     - Lines at the top that begin with ``#`` are comments; one of SNAP's may hold the header. Anywhere else, and at the
       top where one could be an edge, such a line is refused: put quotes around a name that begins with ``#``.
     - A matrix, with the same names in its first row and column, is refused: use `Graph.from_adjacency`.
-    - A column type with ``Undirected`` (Gephi) and a column directed with ``false`` are refused as undirected edges.
+    - Names with control characters, such as a line break inside quotes, are refused.
 
     Files of unusual size are refused: in CSV rows of more than 262,144 characters or 1,000 columns, in GraphML tags and
     comments of more than 1 MiB or 256 elements inside each other, in JSON more than 100 names of one hash value.
 
     In CSV and GraphML, names are integers if all of them are integers of 64 bits as Python writes them, else strings.
-    Attributes mean what they do in `Graph.from_networkx`; others are ignored.
+    Attributes mean what they do in `Graph.from_networkx`; others are ignored, except that in GraphML and JSON one such
+    as ``Weight`` is refused, since it differs from ``weight`` by case alone. Edges whose attribute or column ``type``
+    is ``Undirected`` (Gephi), ``mutual`` or ``EJ``, or whose ``directed`` is ``false``, are refused in all formats.
 
     Args:
         path: The file. Its suffix, in lower or upper case, names the format.

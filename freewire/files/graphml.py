@@ -26,6 +26,7 @@ from freewire.files.names import NameIndex, integers, repeated, texts
 from freewire.graph import Graph
 from freewire.graph.arguments import as_number, plain
 from freewire.graph.data import GraphData
+from freewire.graph.fields import is_undirected
 from freewire.graph.networkx_conversion import EDGE_ATTRIBUTES, NODE_ATTRIBUTES, read_attributes
 
 #: The most elements inside each other.
@@ -138,7 +139,7 @@ class _Reader:
             self.refuse("GraphML", f"XML of <{cut(tag, 80)}>", "Export the graph as GraphML.")
         self.open.append(tag)
         if len(self.open) > MAX_DEPTH:
-            self.refuse(f"at most {MAX_DEPTH} elements inside each other", "more", "Omit what is inside its nodes.")
+            self.refuse(f"at most {MAX_DEPTH} elements inside each other", "more", "Remove the nested graphs.")
         self.text.clear()
         match tag:
             case "node":
@@ -149,7 +150,7 @@ class _Reader:
                 key = self.keys.get(self.required(given, "key"))
                 if key is None:
                     self.refuse("data with a declared key", shown(given["key"]), "Declare it with a <key> first.")
-                self.key = key if key[1] in self.known[self.item[0]] or key[1:] == ("name", "string") else None
+                self.key = key if self.is_read(self.item[0], key[1]) or key[1:] == ("name", "string") else None
             case "key":
                 name = self.required(given, "id")
                 if name in self.keys:
@@ -166,6 +167,10 @@ class _Reader:
                 self.start_graph(given)
             case "hyperedge":
                 self.refuse("edges from one node to another", "a hyperedge", "Replace it with edges.")
+
+    def is_read(self, kind: str, attribute: str) -> bool:
+        """Whether `read_attributes` gets an attribute: also those in other case, which it refuses."""
+        return attribute in self.known[kind] or attribute.casefold() in self.known[kind]
 
     def required(self, given: dict[str, str], name: str) -> str:
         if name not in given:
@@ -193,8 +198,10 @@ class _Reader:
         self.item = ("node", number)
 
     def start_edge(self, given: dict[str, str]) -> None:
-        if given.get("directed") == "false":
-            self.refuse("directed edges", 'directed="false"', "Give the edge a direction.", error=GraphError)
+        if is_undirected("directed", given.get("directed")):
+            self.refuse(
+                "directed edges", f"directed={shown(given['directed'])}", "Give the edge a direction.", error=GraphError
+            )
         source, target, line = self.edges
         for end, name in ((source, "source"), (target, "target")):
             end.append(self.numbers.setdefault(self.required(given, name), len(self.numbers)))
@@ -208,7 +215,7 @@ class _Reader:
                 self.keep(*self.item)
             elif tag == "default":
                 for kind in ("node", "edge"):
-                    if self.key[0] in (kind, "all") and self.key[1] in self.known[kind]:
+                    if self.key[0] in (kind, "all") and self.is_read(kind, self.key[1]):
                         self.defaults[kind][self.key[1]] = self.value()
             self.key = None
         elif tag in ("node", "edge"):
@@ -219,7 +226,7 @@ class _Reader:
         """Keep the value of the <data> that ends."""
         assert self.key is not None
         name = self.key[1]
-        if name not in self.known[kind]:
+        if not self.is_read(kind, name):
             if kind == "node":
                 self.labels[number] = "".join(self.text)
             return

@@ -19,7 +19,7 @@ from freewire.graph.data import GraphData
 from freewire.graph.networkx_conversion import EDGE_ATTRIBUTES, NODE_ATTRIBUTES, read_attributes
 
 #: The keys of an object that are kept, besides attributes; the rest is dropped as soon as it is parsed.
-_KEYS = ("directed", "nodes", "edges", "links", "id", "source", "target")
+_KEYS = ("directed", "multigraph", "nodes", "edges", "links", "id", "source", "target")
 _NOTHING: dict[str, Any] = {}
 #: Objects of fewer keys are checked for repeated keys of any name; larger ones take much memory.
 LARGE = 1000
@@ -39,6 +39,8 @@ def read_json(
             f'{path}: expected a directed graph, got {given if "directed" in document else "none"} as "directed". '
             'Give every edge a direction and write "directed": true.'
         )
+    if not isinstance(document.get("multigraph", False), bool):
+        raise _error(path, 'true or false as "multigraph"', shown(document["multigraph"]), "Correct it or omit it.")
     for key in found:
         if not isinstance(document[key], list) or not all(isinstance(item, dict) for item in document[key]):
             raise _error(path, f'a list of objects as "{key}"', "something else")
@@ -96,17 +98,22 @@ def write_json(graph: Graph, file: IO[bytes]) -> None:
 
 
 def _parse(path: str, data: bytes) -> Any:
-    kept = {*_KEYS, *NODE_ATTRIBUTES, *EDGE_ATTRIBUTES}
+    attributes = {*NODE_ATTRIBUTES, *EDGE_ATTRIBUTES}
+    kept = {*_KEYS, *attributes}
+
+    def is_kept(key: str) -> bool:
+        """Attributes in other case are kept too, since `read_attributes` refuses them."""
+        return key in kept or key.casefold() in attributes
 
     def read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         """The attributes of one object that are kept; null means no value."""
-        found = dict(pairs) if len(pairs) < LARGE else {key: value for key, value in pairs if key in kept}
-        if len(found) < (len(pairs) if len(pairs) < LARGE else sum(key in kept for key, _ in pairs)):
+        found = dict(pairs) if len(pairs) < LARGE else {key: value for key, value in pairs if is_kept(key)}
+        if len(found) < (len(pairs) if len(pairs) < LARGE else sum(is_kept(key) for key, _ in pairs)):
             keys = sorted(key for key, _ in pairs)
             twice = next(key for key, following in pairwise(keys) if key == following)
             raise ValueError(f"an object with the key {shown(twice)} twice")
         if None in found.values() or not found.keys() <= kept:
-            found = {key: value for key, value in found.items() if key in kept and value is not None}
+            found = {key: value for key, value in found.items() if value is not None and is_kept(key)}
         return found or _NOTHING
 
     try:

@@ -157,7 +157,9 @@ def texts(names: Iterable[Hashable]) -> list[str]:
                 "node names: expected only strings or only integers in a text file, got "
                 f"{shown(name)} ({type(name).__name__}). {remedy}"
             )
-        if not name or name != str(name).strip() or not _printable(name):  # the str of an enum differs from its value
+        if not name:
+            raise GraphError(f"node names: expected a name that is not empty, got {shown(name)}. {remedy}")
+        if name != str(name).strip() or not printable(name):  # the str of an enum differs from its value
             raise GraphError(
                 "node names: expected text without control characters and surrounding spaces in a text file, got "
                 f"{shown(name)}. {remedy}"
@@ -170,7 +172,7 @@ def texts(names: Iterable[Hashable]) -> list[str]:
     return found
 
 
-def _printable(name: str) -> bool:
+def printable(name: str) -> bool:
     """Whether XML and UTF-8 can hold it: no control characters, surrogates or noncharacters."""
     return name.isprintable() or not any(
         c < " " or "\x7f" <= c < "\xa0" or "\ud800" <= c <= "\udfff" or c in "\ufffe\uffff" for c in name

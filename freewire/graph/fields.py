@@ -281,3 +281,22 @@ NODE_FIELDS: tuple[Field, ...] = (
 )
 #: All of them; no two have the same name.
 FIELDS = (*NODE_FIELDS, *EDGE_FIELDS)
+
+#: Edge attributes of other programs, in lower case -> the texts by which they mean an edge without a direction. Gephi
+#: writes Undirected, igraph mutual, and tables of C. elegans EJ for an electrical junction.
+UNDIRECTED = {
+    "type": frozenset({"undirected", "mutual", "ej"}),
+    "directed": frozenset({"false", "0", "0.0", "no"}),
+}
+
+
+def is_undirected(name: str, value: Any) -> bool:
+    """Whether an edge's attribute says that the edge has no direction.
+
+    Args:
+        name: The attribute, in any case.
+        value: Its value, of any type.
+    """
+    if isinstance(value, bool | np.bool_ | int | float | np.number):
+        value = str(float(value != 0))  # not all integers can be shown
+    return isinstance(value, str) and value.strip().lower() in UNDIRECTED.get(name.lower(), ())

@@ -8,18 +8,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from freewire.errors import GraphError, shown
+from freewire.errors import GraphError, cut, shown
 from freewire.graph import arguments as read
 from freewire.graph.arguments import FloatArray, IntArray
 from freewire.graph.data import GraphData
-from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, Field
+from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, UNDIRECTED, Field, is_undirected
 
 #: Node attributes that hold a node's position among the inputs and outputs; nobody's data has these names by chance.
 INPUT_MARK, OUTPUT_MARK = "freewire_input", "freewire_output"
@@ -27,7 +27,7 @@ INPUT_MARK, OUTPUT_MARK = "freewire_input", "freewire_output"
 HIDDEN_MARK = "freewire_hidden"
 #: The attributes that `read_networkx` reads.
 NODE_ATTRIBUTES = (*(field.name for field in NODE_FIELDS), INPUT_MARK, OUTPUT_MARK, HIDDEN_MARK)
-EDGE_ATTRIBUTES = tuple(field.name for field in EDGE_FIELDS)
+EDGE_ATTRIBUTES = (*(field.name for field in EDGE_FIELDS), *UNDIRECTED)
 
 
 def check_directed(G: Any, argument: str, remedy: str) -> None:  # noqa: N803 (networkx's own name for it)
@@ -91,6 +91,17 @@ def read_attributes(
         outputs: Node names.
         default_activation: ``activation`` and ``output_activation``.
     """
+
+    def show_edge(e: int) -> str:
+        return f"edge {shown(names[src[e]])} -> {shown(names[dst[e]])}"
+
+    def show_node(i: int) -> str:
+        return f"node {shown(names[i])}"
+
+    _check_case(nodes, NODE_ATTRIBUTES, show_node)
+    _check_case(edges, tuple(field.name for field in EDGE_FIELDS), show_edge)
+    _check_edges_directed(edges, show_edge)
+    _check_hidden(nodes, show_node)
     in_degree, out_degree = (np.bincount(end, minlength=len(names)) for end in (dst, src))
 
     def ends(given: Iterable[Hashable] | None, mark: str, degree: IntArray, what: str) -> IntArray | None:
@@ -109,21 +120,52 @@ def read_attributes(
         inputs=input_index,
         outputs=ends(outputs, OUTPUT_MARK, out_degree, "outputs"),
         fields={
+            **{field.name: _attributes(field, edges, show_edge) for field in EDGE_FIELDS},
             **{
-                field.name: _attributes(
-                    field, edges, lambda e: f"edge {shown(names[src[e]])} -> {shown(names[dst[e]])}"
-                )
-                for field in EDGE_FIELDS
-            },
-            **{
-                field.name: _attributes(
-                    field, computed if field.role == "wiring" else nodes, lambda i: f"node {shown(names[i])}"
-                )
+                field.name: _attributes(field, computed if field.role == "wiring" else nodes, show_node)
                 for field in NODE_FIELDS
             },
         },
         default_activation=default_activation,
     )
+
+
+def _check_case(
+    elements: Sequence[Mapping[str, Any]], known: Sequence[str], show_element: Callable[[int], str]
+) -> None:
+    """Refuse attributes that would be read if they were in lower case, since ignoring them could lose values."""
+    names = {*chain.from_iterable(elements)}
+    near = sorted(n for n in names if isinstance(n, str) and n not in known and n.casefold() in known)
+    if near:
+        i = next(i for i, data in enumerate(elements) if near[0] in data)
+        meant = near[0].casefold()
+        raise GraphError(
+            f"{meant} of {show_element(i)}: expected an attribute {shown(meant)}, got {shown(near[0])}. Rename it, in "
+            "lower case if it is meant, since upper and lower case differ here."
+        )
+
+
+def _check_edges_directed(edges: Sequence[Mapping[str, Any]], show_element: Callable[[int], str]) -> None:
+    """Refuse edges with an attribute of another program that says that they have no direction."""
+    names = {*chain.from_iterable(edges)}
+    for name in sorted(n for n in names if isinstance(n, str) and n.lower() in UNDIRECTED):
+        for e, data in enumerate(edges):
+            if name in data and is_undirected(name, data[name]):
+                raise GraphError(
+                    f"{cut(name, 80)} of {show_element(e)}: expected a directed edge, got {shown(data[name])}. Give "
+                    "each edge one direction, or remove the attribute if it means something else."
+                )
+
+
+def _check_hidden(nodes: Sequence[Mapping[str, Any]], show_element: Callable[[int], str]) -> None:
+    """Refuse marks of hidden nodes that are not booleans."""
+    for i, data in enumerate(nodes):
+        value = data.get(HIDDEN_MARK)
+        if not (value is None or isinstance(value, bool | np.bool_) or read.whole(value) in (0, 1)):
+            raise GraphError(
+                f"{HIDDEN_MARK} of {show_element(i)}: expected true or false, got {shown(value)}. Correct it or omit "
+                "the attribute."
+            )
 
 
 def _attributes(

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,8 @@ import pytest
 
 import freewire as fw
 from tests.support.files import read_text
+from tests.support.graphs import assert_same_graph
+from tests.support.messages import assert_refused
 
 TYPES = {bool: "boolean", int: "long", float: "double", str: "string"}
 
@@ -119,6 +122,19 @@ REFUSED = {
     "boolean bias": of_node(bias=True),
     "bias beyond float64": of_node(bias=10**400),
     "input mark in words": of_node(freewire_input="first"),
+    "weight twice in other case": of_edge(weight=1, WEIGHT=2),
+    "Bias": of_node(Bias=0.5),
+    "Activation": of_node(Activation="tanh"),
+    "mark in other case": of_node(Freewire_hidden=True),
+    "hidden mark in words": of_node(freewire_hidden="junk"),
+    "hidden mark of 0.5": of_node(freewire_hidden=0.5),
+    "Gephi's undirected edges": of_edge(Type="Undirected"),
+    "undirected edges": of_edge(type="undirected"),
+    "mutual edges": of_edge(type="Mutual"),
+    "electrical junctions": of_edge(Type="EJ"),
+    "edges of no direction": of_edge(directed=False),
+    "edges of no direction by number": of_edge(directed=0),
+    "edges of no direction as text": of_edge(Directed="no"),
     "input mark of NaN": of_node(freewire_input=math.nan),
 }
 ACCEPTED = {
@@ -132,6 +148,7 @@ ACCEPTED = {
     "frozen": of_edge(frozen=True),
     "frozen by 1": of_edge(frozen=1),
     "another attribute": of_edge(colour="red"),
+    "another type": of_edge(type="chemical", directed=True),
     "names beyond 64 bits": Contents([("x", str(2**64), {})]),
     "activation": of_node(activation="tanh"),
     "aggregation and bias": of_node(aggregation="max", bias=0.25),
@@ -153,6 +170,23 @@ class TestAgreement:
     def test_refused(self, case, reader, tmp_path):
         with pytest.raises((fw.GraphError, fw.FileFormatError)):
             READERS[reader](REFUSED[case], tmp_path)
+
+    @pytest.mark.parametrize("name", ["Weight", "SIGN", "Frozen"])
+    def test_names_in_other_case(self, name, tmp_path):
+        """Columns are read in any case; attributes differ by it, so that one of them would be lost without a word."""
+        assert_same_graph(by_csv(of_edge(**{name: 1}), tmp_path), by_csv(of_edge(**{name.lower(): 1}), tmp_path))
+        said = f"{name.lower()} of edge 'a' -> 'b': expected an attribute '{name.lower()}', got '{name}'. Rename it"
+        for reader in (by_json, by_graphml, by_networkx):
+            assert_refused(lambda reader=reader: reader(of_edge(**{name: 1}), tmp_path), re.escape(said))
+        large = {f"a{k}": 0 for k in range(2000)}
+        assert_refused(lambda: by_json(of_edge(**{name: 1}, **large), tmp_path), re.escape(said))
+
+    @pytest.mark.parametrize("reader", [by_json, by_graphml, by_networkx])
+    def test_what_refused_edges_and_marks_say(self, reader, tmp_path):
+        said = "Type of edge 'a' -> 'b': expected a directed edge, got 'Undirected'. Give each edge one direction, or"
+        assert_refused(lambda: reader(of_edge(Type="Undirected"), tmp_path), re.escape(said))
+        said = "freewire_hidden of node 'b': expected true or false, got 'junk'. Correct it or omit the attribute."
+        assert_refused(lambda: reader(of_node(freewire_hidden="junk"), tmp_path), re.escape(said))
 
     @pytest.mark.parametrize("case", ACCEPTED)
     def test_accepted(self, case, tmp_path):

@@ -100,6 +100,7 @@ UNDIRECTED = {
     "Gephi": "Source,Target,Type\na,b,Directed\nb,c,Undirected\n",
     "a flag": "source,target,directed\na,b,true\nb,c,False\n",
     "an electrical junction": "Neuron 1,Neuron 2,Type,Nbr\na,b,S,1\nb,c,EJ,1\n",
+    "an electrical junction between known ends": "source,target,Type\na,b,S\nb,c,EJ\n",
     "a reversed synapse": "Neuron 1,Neuron 2,Type,Nbr\na,b,S,1\nb,c,Rp,1\n",
 }
 

@@ -83,10 +83,7 @@ class TestBorder:
             ),
             ((0, 2**63), "node names: expected integers of 64 bits in a text file, got 9223372036854775808."),
             ((0, -(2**63) - 1), "node names: expected integers of 64 bits in a text file, got -9223372036854775809."),
-            (
-                ("", "b"),
-                "node names: expected text without control characters and surrounding spaces in a text file, got ''",
-            ),
+            (("", "b"), "node names: expected a name that is not empty, got ''. Write .json"),
             (("b", " "), "node names: expected text without control characters and surrounding spaces in a text file"),
             (
                 ("a\nb", "b"),

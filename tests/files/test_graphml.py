@@ -186,7 +186,7 @@ class TestGraphml:
         [
             ("<graph e", "<graph/><graph e", "a directed graph, got edgedefault 'none'"),
             ("directed", "undirected", "a directed graph, got edgedefault 'undirected'"),
-            ("<edge", '<edge directed="false"', 'directed edges, got directed="false"'),
+            ("<edge", '<edge directed="false"', "directed edges, got directed='false'"),
             ("</graph>", "</graph><graph/>", "one graph, got another one inside or after it"),
             ("<edge", "<hyperedge/><edge", "edges from one node to another, got a hyperedge"),
             ('id="b"', 'id="a"', "each node once, got 'a' twice"),

@@ -74,6 +74,7 @@ class TestJson:
             ({**PLAIN, "directed": False}, ': expected a directed graph, got false as "directed"', fw.GraphError),
             ({"nodes": NODES, "links": EDGES}, ': expected a directed graph, got none as "directed"', fw.GraphError),
             ({**PLAIN, "directed": 1}, ': expected a directed graph, got something else as "directed"', fw.GraphError),
+            ({**PLAIN, "multigraph": "junk"}, ': expected true or false as "multigraph", got .junk.', None),
             ({**PLAIN, "nodes": {}}, ': expected a list of objects as "nodes", got something else', None),
             ({**PLAIN, "edges": [[0, 1]]}, ': expected a list of objects as "edges", got something else', None),
             ({**PLAIN, "nodes": [{}]}, ': expected a name as "id" of node 0, got none', None),
