@@ -70,7 +70,7 @@ def read_csv(
                 chunk.refuse(k, "node names without control characters", shown(cells[k]), remedy)
         ends.extend(sources, targets)
         for field, cells in zip(layout.fields, others, strict=False):
-            columns[field.name].append(_read_cells(chunk, field, cells))
+            columns[field.name].append(_read_cells(chunk, field, cells, layout.header))
         for words, cells in zip(layout.undirected, others[len(layout.fields) :], strict=True):
             if words & {*map(str.lower, cells)}:
                 k = next(k for k, cell in enumerate(cells) if cell.lower() in words)
@@ -181,7 +181,7 @@ class _Ends:
         return range(len(found)) if numbered else tuple(found.tolist()), src, dst
 
 
-def _read_cells(chunk: _Chunk, field: Field, cells: list[str]) -> NDArray[Any]:
+def _read_cells(chunk: _Chunk, field: Field, cells: list[str], has_header: bool) -> NDArray[Any]:
     """A chunk of a column as the field's values; an empty cell is a missing one."""
     # Tables of whole numbers with gaps come out of pandas as floats, so "1.0" is a sign.
     convert: Callable[[str], Any] = _FLAGS.__getitem__ if field.dtype is np.bool_ else read.as_number
@@ -199,8 +199,10 @@ def _read_cells(chunk: _Chunk, field: Field, cells: list[str]) -> NDArray[Any]:
             if cell:
                 values[k] = field.parse(convert(cell.lower()))
         except (KeyError, ValueError, OverflowError):
-            expected, remedy = f"{field.expected} as {field.name}", f"Correct it or rename column {field.name}."
-            chunk.refuse(k, expected, shown(cell), remedy)
+            remedy = f"Correct it or rename column {field.name}."
+            if not has_header:
+                remedy = f"There is no header, so the third column is the {field.name}. Pass source= and target=."
+            chunk.refuse(k, f"{field.expected} as {field.name}", shown(cell), remedy)
     return values
 
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from freewire.errors import GraphError, cut, shown
+from freewire.errors import FileFormatError, GraphError, cut, shown
 from freewire.files.csv_rows import CsvFile
 from freewire.files.names import integers
-from freewire.graph.arguments import as_number
+from freewire.graph.arguments import as_number, whole
 from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, UNDIRECTED, Field
 
 #: Names of the two columns of an edge, as `_plain` makes them, from: networkx, Gephi, igraph, SNAP, neo4j, numpy users,
@@ -59,14 +59,21 @@ class Options:
     header: bool | None = None
 
     def __post_init__(self) -> None:
-        ends = {"source": self.source, "target": self.target}
-        for name, given in ends.items():
-            if given is not None and (isinstance(given, bool) or not isinstance(given, str | int)):
-                raise GraphError(f"{name}: expected a column's name or number, got {shown(given)}. Correct it.")
-            if isinstance(given, int) and given < 0:
-                raise GraphError(f"{name}: expected a column's number from 0, got {shown(given)}. Correct it.")
-            if given is None and any(end is not None for end in ends.values()):
-                raise GraphError(f"{name}: expected a column, as for the other end, got None. Pass both or neither.")
+        for name in ("source", "target"):
+            given = getattr(self, name)
+            if given is None:
+                if self.source is not None or self.target is not None:
+                    raise GraphError(
+                        f"{name}: expected a column, as for the other end, got None. Pass both or neither."
+                    )
+                continue
+            if not isinstance(given, str):
+                number = whole(given)
+                if number is None:
+                    raise GraphError(f"{name}: expected a column's name or number, got {shown(given)}. Correct it.")
+                if number < 0:
+                    raise GraphError(f"{name}: expected a column's number from 0, got {shown(given)}. Correct it.")
+                object.__setattr__(self, name, number)  # an int, also for numpy's integers
             if isinstance(given, str) and self.header is False:
                 raise GraphError(
                     f"{name}: expected a column's number, since header=False, got {shown(given)}. Pass its number."
@@ -115,9 +122,11 @@ class _Finder:
         declared = _DECLARED.fullmatch(lines[0]) if lines else None
         if declared and declared[1] not in _DELIMITERS:
             file.refuse("a comma, semicolon or tab as separator", shown(declared[1]), "Replace the separators.")
-        first = next(
-            (k for k, line in enumerate(lines) if k >= bool(declared) and line.strip()[:1] not in ("", "#")), 0
-        )
+        starts = [k for k, line in enumerate(lines) if k >= bool(declared) and line.strip()[:1] not in ("", "#")]
+        if declared and not starts and file.whole:
+            got = shown(lines[0].strip())
+            file.refuse(f"edges after the line {got}", "none", "Write the source and target of one edge on each line.")
+        first = starts[0] if starts else 0
         file.skip, file.line = first, first + 1
         self.first_line = (lines or [""])[first]
         self.tables = {d: file.sample(lines[first:], d) for d in ([declared[1]] if declared else _DELIMITERS)}
@@ -219,9 +228,13 @@ class _Finder:
         found = _positions(self.names, column) if isinstance(column, str) else [column]
         if len(found) == 1 and found[0] < self.layout.width:
             return found[0]
-        got = f"{len(found)} columns {shown(column)}" if len(found) > 1 else f"only {_listed(self.names)}"
-        what = f"a column {shown(column)}" if len(found) < 2 else "one column of the name"
-        self.file.refuse(f"{what}, the {argument}", got, f"Correct {argument}=, or pass the column's number.")
+        if len(found) > 1:
+            remedy = f"Correct {argument}=, or pass the column's number."
+            self.file.refuse(f"one column of the name, the {argument}", f"{len(found)} columns {shown(column)}", remedy)
+        got = shown(column) if isinstance(column, str) else f"number {shown(column)}"
+        raise FileFormatError(
+            f"{argument}: expected one of the {_listed(self.names)} of {self.file.path}, got {got}. Correct it."
+        )
 
     def known(self, pairs: list[tuple[str, str]]) -> list[int]:
         """The ends by names that are known, unless several are."""

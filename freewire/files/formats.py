@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 
 from freewire.errors import FileFormatError, GraphError, shown
 from freewire.files.atomic import replacing
-from freewire.files.compression import compressed, decompress
+from freewire.files.compression import compressed, decompress, refuse_compressed
 from freewire.files.csv_format import read_csv, write_csv
 from freewire.files.graphml import read_graphml, write_graphml
 from freewire.files.json_format import read_json, write_json
@@ -50,6 +50,15 @@ FORMATS = {
     ".json": Format(read_json, write_json),
 }
 GZIP = ".gz"
+#: What to do about files of other suffixes.
+_REMEDIES = {
+    **dict.fromkeys((".bz2", ".xz", ".zip", ".zst"), "Of compressed files only gzip's are read: decompress it first."),
+    **dict.fromkeys((".tsv", ".tab"), "Rename it to .csv, whose cells tabs may separate too."),
+    **dict.fromkeys(
+        (".gml", ".gexf", ".edgelist", ".adjlist", ".net", ".dot", ".pkl", ".pickle", ".gpickle"),
+        "Let networkx read or write it, with Graph.from_networkx and Graph.to_networkx.",
+    ),
+}
 
 
 def read_graph(
@@ -74,8 +83,8 @@ def read_graph(
       read, and other columns ignored. Without a header the columns are source, target and perhaps weight. An empty
       cell means no value. Nodes are ordered by number if all names are integers, else by first occurrence.
     - ``.graphml``: directed, as networkx, Gephi, igraph, graph-tool and yEd write it. A node's name is its id; in
-      igraph's files, whose ids are n0, n1, ..., it is the attribute ``name`` if all nodes have one. Labels (Gephi's and
-      yEd's) are not read.
+      igraph's files, whose ids are n0, n1, ..., it is the attribute ``name`` if there is one; then all nodes need a
+      text there. Labels (Gephi's and yEd's) are not read.
     - ``.json``: networkx's node-link format, with a list "edges" or "links"; null means no value.
     - ``.csv.gz``, ``.graphml.gz``, ``.json.gz``: the same, compressed by gzip. A file that decompresses to more than
       100 times its size (and more than 16 MiB), or to more than 1 GiB, is refused: decompress it first.
@@ -131,20 +140,25 @@ def read_graph(
         (('x', 'h', 'y'), [0.5, -1.0, 2.0])
     """
     name = path_name(path)
-    form, is_compressed = _format(name)
+    suffix, is_compressed = _format(name)
+    form = FORMATS[suffix]
     options = {"source": source, "target": target, "header": header}
     options = {option: given for option, given in options.items() if given is not None}
     for option in options:
         if option not in form.options:
             raise GraphError(
-                f"{option}: expected none for this format, got {shown(options[option])}. It is for .csv alone."
+                f"{option}: expected None for {suffix}, got {shown(options[option])}. Only .csv files have columns."
             )
     with memory_for(name, f"up to 48 times the {'decompressed ' if is_compressed else ''}file's size"):
         with open_to_read(name, "graph file") as file:
             content = file.read()
         if is_compressed:
             content = decompress(name, content)
+        refuse_compressed(name, content, is_compressed)
         data = form.read(name, content, inputs, outputs, **options)
+        if not len(data.names):
+            what, remedy = ("edge", "Write one on each line") if suffix == ".csv" else ("node", "Add nodes")
+            raise GraphError(f"{name}: expected at least one {what}, got none. {remedy}.")
         return Graph.from_data(replace(data, default_activation=(activation, output_activation)))
 
 
@@ -186,13 +200,13 @@ def write_graph(graph: Graph, path: str | bytes | os.PathLike[str]) -> None:
             f"graph: expected a freewire Graph, got {type(graph).__name__}. Use Graph.from_networkx, or fw.save for a "
             "Network."
         )
-    form, is_compressed = _format(path_name(path))
+    suffix, is_compressed = _format(path_name(path))
     with replacing(path) as file, compressed(file) if is_compressed else nullcontext(file) as stream:
-        form.write(graph, stream)
+        FORMATS[suffix].write(graph, stream)
 
 
-def _format(name: str) -> tuple[Format, bool]:
-    """The format that a file's name ends in, and whether it is compressed."""
+def _format(name: str) -> tuple[str, bool]:
+    """The key of `FORMATS` that a file's name ends in, and whether it is compressed."""
     stem, suffix = os.path.splitext(name.lower())
     is_compressed = suffix == GZIP
     if is_compressed:
@@ -200,6 +214,6 @@ def _format(name: str) -> tuple[Format, bool]:
     if suffix not in FORMATS:
         raise FileFormatError(
             f"path: expected a name that ends in {', '.join(FORMATS)}, or one of these and {GZIP}, got {shown(name)}. "
-            "Rename it."
+            f"{_REMEDIES.get(suffix, 'Rename it.')}"
         )
-    return FORMATS[suffix], is_compressed
+    return suffix, is_compressed

@@ -16,9 +16,26 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
+from freewire.nn.checks import check_whole
 from freewire.ops.gated_depthwise import is_changed
 
-__all__ = ["AvgPoolConv", "Conv", "MaxPoolConv", "SeparableConv", "conv_bn", "fold_batch_norms", "initialise"]
+__all__ = [
+    "AvgPoolConv",
+    "Conv",
+    "MaxPoolConv",
+    "SeparableConv",
+    "check_sizes",
+    "conv_bn",
+    "fold_batch_norms",
+    "initialise",
+]
+
+
+def check_sizes(in_channels: int, out_channels: int, stride: int) -> tuple[int, int, int]:
+    """Convert a node's arguments to int, numpy's integers among them; InputError unless they are at least 1."""
+    in_channels = check_whole("in_channels", in_channels, 1, "Raise it.")
+    out_channels = check_whole("out_channels", out_channels, 1, "Raise it.")
+    return in_channels, out_channels, check_whole("stride", stride, 1, "Raise it.")
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> OrderedDict[str, nn.Module]:
@@ -42,6 +59,7 @@ class SeparableConv(nn.Sequential):
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        in_channels, out_channels, stride = check_sizes(in_channels, out_channels, stride)
         depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False)
         super().__init__(OrderedDict(depthwise=depthwise, **conv_bn(in_channels, out_channels, 1)))
         self.apply(initialise)
@@ -51,6 +69,7 @@ class Conv(nn.Sequential):
     """A 3x3 convolution, then batch norm; for the arguments see `SeparableConv`."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        in_channels, out_channels, stride = check_sizes(in_channels, out_channels, stride)
         super().__init__(conv_bn(in_channels, out_channels, 3, stride))
         self.apply(initialise)
 
@@ -59,6 +78,7 @@ class MaxPoolConv(nn.Sequential):
     """3x3 max pooling, a 1x1 convolution, then batch norm; for the arguments see `SeparableConv`."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        in_channels, out_channels, stride = check_sizes(in_channels, out_channels, stride)
         super().__init__(OrderedDict(pool=nn.MaxPool2d(3, stride, 1), **conv_bn(in_channels, out_channels, 1)))
         self.apply(initialise)
 
@@ -67,6 +87,7 @@ class AvgPoolConv(nn.Sequential):
     """3x3 average pooling that excludes padding, a 1x1 convolution, then batch norm; see `SeparableConv`."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        in_channels, out_channels, stride = check_sizes(in_channels, out_channels, stride)
         pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
         super().__init__(OrderedDict(pool=pool, **conv_bn(in_channels, out_channels, 1)))
         self.apply(initialise)

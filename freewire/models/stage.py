@@ -21,10 +21,10 @@ from freewire.errors import InputError, shown
 from freewire.graph import Graph
 from freewire.graph.arguments import whole
 from freewire.graph.networkx_conversion import check_dag
-from freewire.models.blocks import SeparableConv
+from freewire.models.blocks import SeparableConv, check_sizes
 from freewire.models.hooks import has_global_hooks
 from freewire.models.steps import OUTPUT, StageCall, compile_steps
-from freewire.nn.checks import check_number, check_whole
+from freewire.nn.checks import check_number
 from freewire.nn.initialisers import undivided
 from freewire.nn.wired import Wired
 from freewire.ops import library
@@ -93,10 +93,7 @@ class GraphStage(Wired):
         super().__init__()
         self._graph = _wiring(dag)
         weight = check_number("weight", weight, "one number for all edges", "Set others afterwards.")
-        in_channels, out_channels, stride = (
-            check_whole(name, value, 1, "Raise it.")
-            for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("stride", stride))
-        )
+        in_channels, out_channels, stride = check_sizes(in_channels, out_channels, stride)
         self.stride, self.relu, self.recompute_sums = stride, relu, recompute_sums
         self.in_channels, self.out_channels = in_channels, out_channels
         self._steps = compile_steps(self.graph)

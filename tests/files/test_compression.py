@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import re
 import shutil
 import subprocess
@@ -84,7 +86,7 @@ class TestDamage:
                 assert 3 <= k < 10  # flags, time and system, which do not matter
                 assert_same_graph(found, g)
 
-    @pytest.mark.parametrize("content", [b"a,b\n", b"PK\x03\x04", b"\x1f\x8b", b""], ids=repr)
+    @pytest.mark.parametrize("content", [b"a,b\n", b"PK\x05\x06", b"\x1f\x8b", b""], ids=repr)
     def test_other_files(self, content, tmp_path):
         (tmp_path / "g.csv.gz").write_bytes(content)
         assert_damaged(tmp_path / "g.csv.gz", "")
@@ -105,6 +107,38 @@ class TestDamage:
                 re.escape("path: expected a name that ends in .graphml, .csv, .json, or one of these and .gz, got "),
                 fw.FileFormatError,
             )
+
+
+PROGRAMS = {
+    "gzip": gzip.compress(b"0,1\n"),
+    "bzip2": bz2.compress(b"0,1\n"),
+    "xz": lzma.compress(b"0,1\n"),
+    "zip": b"PK\x03\x04\x14\0",
+    "zstd": b"\x28\xb5\x2f\xfd\x24",
+}
+
+
+class TestHidden:
+    """Compressed data under a name that does not say so."""
+
+    @pytest.mark.parametrize("suffix", [".csv", ".json", ".graphml"])
+    @pytest.mark.parametrize("program", PROGRAMS)
+    def test_under_a_plain_name(self, program, suffix, tmp_path):
+        (tmp_path / f"g{suffix}").write_bytes(PROGRAMS[program])
+        remedy = f"Name it g{suffix}.gz." if program == "gzip" else "Decompress it first"
+        said = f".*g{suffix}: expected data that is not compressed, got data compressed with {program}. {remedy}"
+        assert_refused(lambda: fw.read_graph(tmp_path / f"g{suffix}"), said, fw.FileFormatError)
+
+    @pytest.mark.parametrize("program", PROGRAMS)
+    def test_instead_of_gzip_or_inside_it(self, program, tmp_path):
+        said = f".*g.csv.gz: expected a graph compressed once, with gzip, got data compressed with {program}. Decompres"
+        for content in [gzip.compress(PROGRAMS[program]), *([] if program == "gzip" else [PROGRAMS[program]])]:
+            (tmp_path / "g.csv.gz").write_bytes(content)
+            assert_refused(lambda: fw.read_graph(tmp_path / "g.csv.gz"), said, fw.FileFormatError)
+
+    def test_names_of_nodes_are_no_compression(self, tmp_path):
+        (tmp_path / "g.csv").write_text("BZh9,PK,1\nPK,BZh1,2\n")
+        assert fw.read_graph(tmp_path / "g.csv").nodes == ("BZh9", "PK", "BZh1")
 
 
 class TestBombs:
@@ -131,6 +165,17 @@ class TestBombs:
         assert fw.read_graph(tmp_path / "g.csv.gz").num_edges == 1_000
         (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"1,2\n" * 1_001, 0))
         assert_bounded(tmp_path / "g.csv.gz", 10**6, "at most 4,000 bytes")
+
+    def test_what_would_be_refused_is_not_written(self, tmp_path, monkeypatch):
+        """Equal edges compress more than any others."""
+        monkeypatch.setattr(compression, "ALWAYS_ALLOWED", 1000)
+        g = fw.Graph.from_edges([0] * 20_000, [1] * 20_000)
+        path = tmp_path / "g.csv.gz"
+        said = r"graph: expected a gzip file that decompresses to at most [0-9,]+ bytes, as read_graph does, got 80,014"
+        assert_refused(lambda: fw.write_graph(g, path), said)
+        assert list(tmp_path.iterdir()) == []
+        monkeypatch.setattr(compression, "ALWAYS_ALLOWED", 80_014)
+        assert_same_graph(again(g, path), g)
 
     def test_graphs_compress_far_less(self, tmp_path):
         g = fw.generators.mlp([100, 100, 100])

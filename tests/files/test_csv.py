@@ -106,6 +106,12 @@ class TestRead:
             ('a,b,1\n"b\n1",c,1\n', 2, "expected node names without control characters, got 'b.n1'. Rename"),
             ("a,b,1\nb,c\0,1\n", 2, "expected node names without control characters, got 'c.x00'"),
             ("pre,post\na,b\n\x01,c\n", 3, "expected node names without control characters, got '.x01'"),
+            (
+                "0,a,b\n",
+                1,
+                "expected a number as weight, got 'b'. There is no header, so the third column is the weight. Pass so",
+            ),
+            ("pre,post,weight\na,b,x\n", 2, "expected a number as weight, got 'x'. Correct it or rename column weight"),
             ("a,b,1\n" * 2000 + "b,c,nan\n" + "a,b,1\n" * 2000, 2001, "expected a number as weight, got 'nan'"),
             ("pre,post,sign\na,b,1\nb,c,2\n", 3, "expected -1, 0 or 1 as sign, got '2'"),
             ("pre,post,sign\na,b,true\n", 2, "expected -1, 0 or 1 as sign, got 'true'"),

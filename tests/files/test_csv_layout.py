@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import freewire as fw
@@ -89,6 +90,8 @@ REFUSED: dict[str, tuple[str, int, str]] = {
         "one character that separates cells, got rows that a comma or a semicolon",
     ),
     "an unknown separator": ("sep=|\na|b\n", 1, r"a comma, semicolon or tab as separator, got '\|'"),
+    "a separator alone": ("sep=;\n", 1, "edges after the line 'sep=;', got none. Write the source and target"),
+    "a separator and comments": ('"sep=;"\n\n# a;b\n', 1, "edges after the line '\"sep=;\"', got none"),
     "a comment or an edge": ("#a,b\nc,d\n", 2, EITHER),
     "a comment or a weighted edge": ("#a,b,2\nc,d,1\n", 1, "a comment or an edge, " + HASH),
     "a comment below": ("a,b,1\n#b,c,2\n", 2, "an edge, " + HASH),
@@ -106,16 +109,18 @@ UNDIRECTED = {
 
 TEXTS = "a,b\nb,c\n"
 MANY = "source,target,pre,post\na,b,c,d\n"
+B_A = [("b", "a"), ("c", "b")]
 CHOSEN: dict[str, tuple[str, dict[str, Any], list[tuple[Any, Any]], list[float] | None]] = {
     "no header": (TEXTS, {"header": False}, A_B_C, None),
     "a header": (TEXTS, {"header": True}, [("b", "c")], None),
     "a header below one in a comment": ("#source,target\nx,y\na,b\n", {"header": True}, A_B, None),
     "no header but a comment": ("#source,target\na,b\n", {"header": False}, A_B, None),
     "names": (TEXTS, {"source": "b", "target": "a"}, [("c", "b")], None),
-    "numbers without a header": (TEXTS, {"source": 1, "target": 0, "header": False}, [("b", "a"), ("c", "b")], None),
+    "numbers without a header": (TEXTS, {"source": 1, "target": 0, "header": False}, B_A, None),
     "one pair of two": (MANY, {"source": "pre", "target": "post"}, [("c", "d")], None),
     "numbers under a header": (MANY, {"source": 0, "target": 3}, [("a", "d")], None),
     "a name in other case": ("head,Tail\na,b\n", {"source": "HEAD", "target": "tail "}, A_B, None),
+    "numbers of numpy": (TEXTS, {"source": np.int64(1), "target": np.int32(0), "header": False}, B_A, None),
     "a weight too": ("w,x,weight,y\n1,a,2,b\n", {"source": "x", "target": "y"}, A_B, [2]),
     "columns without names": ("7,a,b,2\n8,b,c,3\n", {"source": 1, "target": 2, "header": False}, A_B_C, None),
     "a known pair is no header": ("pre,post\na,b\n", {"header": False}, [("pre", "post"), *A_B], None),
@@ -171,12 +176,11 @@ class TestMeaning:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"source": "a", "target": "z"}, "a column 'z', the target, got only columns 'a', 'b'. Correct target="),
-            ({"source": 5, "target": 0}, "a column 5, the source, got only columns 'a', 'b'. Correct source="),
+            ({"source": "a", "target": "z"}, "target: expected one of the columns 'a', 'b' of .*g.csv, got 'z'. Corr"),
+            ({"source": 5, "target": 0}, "source: expected one of the columns 'a', 'b' of .*g.csv, got number 5. Corr"),
         ],
     )
     def test_columns_that_are_not_there(self, options, said, tmp_path):
-        said = f".*g.csv, line 1: expected {said}"
         assert_refused(lambda: edges(tmp_path / "g.csv", TEXTS, header=True, **options), said, fw.FileFormatError)
 
     @pytest.mark.parametrize("ending", [".json", ".graphml"])
@@ -185,7 +189,7 @@ class TestMeaning:
         (name, given), *_ = options.items()
         path = tmp_path / f"g{ending}"
         fw.write_graph(fw.Graph.from_edges([0], [1]), path)
-        said = f"{name}: expected none for this format, got {given!r}. It is for .csv alone."
+        said = f"{name}: expected None for {ending}, got {given!r}. Only .csv files have columns."
         assert_refused(lambda: fw.read_graph(path, **options), said)
 
     def test_no_pair_is_known_twice(self):

@@ -33,6 +33,35 @@ class TestBorder:
         ):
             fw.read_graph(tmp_path / "g.csv")
 
+    @pytest.mark.parametrize(
+        ("suffix", "remedy"),
+        [
+            (".json.bz2", "Of compressed files only gzip's are read: decompress it first."),
+            (".XZ", "Of compressed files only gzip's are read: decompress it first."),
+            (".tsv", "Rename it to .csv, whose cells tabs may separate too."),
+            (".gml", "Let networkx read or write it, with Graph.from_networkx and Graph.to_networkx."),
+            (".pkl", "Let networkx read or write it, with Graph.from_networkx and Graph.to_networkx."),
+            (".txt", "Rename it."),
+        ],
+    )
+    def test_remedies_for_other_suffixes(self, suffix, remedy, tmp_path):
+        for attempt in (fw.read_graph, lambda path: fw.write_graph(CASES["diamond"], path)):
+            with pytest.raises(fw.FileFormatError, match=re.escape(remedy) + "$"):
+                attempt(tmp_path / f"g{suffix}")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "said"),
+        [
+            ("t.csv", "source,target\n", "edge, got none. Write one on each line."),
+            ("t.csv", "sep=;\nsource;target\n", "edge, got none. Write one on each line."),
+            ("x.json", '{"directed": true, "nodes": [], "edges": []}', "node, got none. Add nodes."),
+            ("x.graphml", '<graphml><graph edgedefault="directed"/></graphml>', "node, got none. Add nodes."),
+        ],
+    )
+    def test_empty_graphs(self, name, content, said, tmp_path):
+        (tmp_path / name).write_text(content)
+        assert_refused(lambda: fw.read_graph(tmp_path / name), f".*{name}: expected at least one {said}")
+
     def test_a_lack_of_memory(self, tmp_path, monkeypatch):
         def fails(*_, **__):
             raise MemoryError

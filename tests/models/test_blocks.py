@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from freewire.errors import InputError
 from freewire.models import AvgPoolConv, Conv, MaxPoolConv, SeparableConv, fold_batch_norms
+from tests.support.messages import assert_refused
 
 OPERATIONS = {SeparableConv: 9 * 6 + 6 * 10, Conv: 9 * 6 * 10, MaxPoolConv: 6 * 10, AvgPoolConv: 6 * 10}
 
@@ -35,6 +38,17 @@ class TestOperations:
         assert node(torch.randn(2, 6, 7, 4)).shape == (2, 10, *((7, 4) if stride == 1 else (4, 2)))
         assert sum(p.numel() for p in node.parameters()) == OPERATIONS[operation] + 2 * 10
         assert not any(isinstance(m, nn.ReLU) for m in node.modules())
+
+    def test_numpys_integers(self, operation: Callable[..., nn.Module], stride: int) -> None:
+        node = operation(np.int64(6), np.int32(10), np.int64(stride))
+        assert repr(node) == repr(operation(6, 10, stride))
+        for module in node.modules():
+            for value in vars(module).values():
+                parts = value if isinstance(value, tuple) else [value]
+                assert not any(isinstance(part, np.generic) for part in parts)
+        assert_refused(
+            lambda: operation(6, 10, 0.5), "stride: expected a whole number of at least 1, got 0.5", InputError
+        )
 
     def test_folding_changes_nothing(self, operation: Callable[..., nn.Module], stride: int) -> None:
         node = lively(operation(6, 10, stride))
