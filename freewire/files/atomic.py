@@ -25,7 +25,7 @@ from typing import IO, NamedTuple
 
 from freewire.errors import shown
 from freewire.files.partial import BINARY, can_lock, create_partial, discard, no_folder, remove_stale
-from freewire.files.paths import path_name
+from freewire.files.paths import path_name, with_short_name
 
 __all__ = ["replacing"]
 
@@ -68,7 +68,7 @@ def replacing(path: str | bytes | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.fsync(file.fileno())
         if not can_lock():
             file.close()  # Windows renames no open file; elsewhere it stays locked until it has been renamed
-        os.replace(partial, target.path)
+        _rename(partial, target.path, path_name(path))
     except BaseException:
         discard(partial, file)
         raise
@@ -109,6 +109,8 @@ def _find(given: str) -> _Target:
         raise no_folder(os.path.dirname(path)) from None
     except FileNotFoundError:
         pass
+    except OSError as error:
+        raise with_short_name(error, given) from None
     if there is not None and stat.S_ISDIR(there.st_mode):
         raise IsADirectoryError(
             errno.EISDIR, f"path: expected a file to write, got {shown(given)}, which is a folder. Name a file in it."
@@ -135,6 +137,19 @@ def _find(given: str) -> _Target:
             "permissions, or choose another name.",
         )
     return _Target(path, there, in_place)
+
+
+def _rename(partial: str, path: str, given: str) -> None:
+    try:
+        os.replace(partial, path)
+    except PermissionError:
+        if not os.stat(os.path.dirname(path)).st_mode & stat.S_ISVTX:
+            raise
+        raise PermissionError(
+            errno.EPERM,
+            f"path: expected a file of your own in a folder with the sticky bit, got {shown(given)}. Choose another "
+            "name.",
+        ) from None
 
 
 def _may_write(path: str) -> bool:

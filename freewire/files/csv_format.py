@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from freewire.errors import GraphError, shown
 from freewire.files.csv_layout import FOR_NODES, Layout, Options, find_layout
-from freewire.files.csv_rows import CsvFile
+from freewire.files.csv_rows import MAX_CELL, MAX_ROW, CsvFile
 from freewire.files.names import NameIndex, integers, printable, texts
 from freewire.graph import ACTIVATIONS, Graph
 from freewire.graph import arguments as read
@@ -220,16 +220,36 @@ def write_csv(graph: Graph, file: IO[bytes]) -> None:
         )
     stored = graph.to_data().stored()
     columns = [(field, values[graph.edge_position]) for field, values in stored if field.element == "edge"]
+    if long := [name for name in names if len(name) > MAX_CELL]:
+        raise _too_long("node names", MAX_CELL, long[0])
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     # A reader takes a line that begins with # for a comment, unless it begins with a quote.
     commented = any(name[0] == "#" for name in names)
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if commented else csv.QUOTE_MINIMAL)
+    writer = csv.writer(_Rows(text), lineterminator="\n", quoting=csv.QUOTE_ALL if commented else csv.QUOTE_MINIMAL)
     writer.writerow(["source", "target", *(field.name for field, _ in columns)])
     for begin in range(0, graph.num_edges, CHUNK):
         part = slice(begin, begin + CHUNK)
         ends = (map(names.__getitem__, end.tolist()) for end in edge_index[:, part])
         writer.writerows(zip(*ends, *(_cells(field, values[part]) for field, values in columns), strict=True))
     text.detach()  # flushes, and leaves the file open
+
+
+class _Rows:
+    """A text file of rows that a reader accepts."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self.text = text
+
+    def write(self, row: str) -> int:
+        if len(row) > MAX_ROW:
+            raise _too_long("rows", MAX_ROW, row)
+        return self.text.write(row)
+
+
+def _too_long(what: str, most: int, text: str) -> GraphError:
+    return GraphError(
+        f"graph: expected {what} of at most {most:,} characters in .csv, got {len(text):,}: {shown(text)}. Write .json."
+    )
 
 
 def _cells(field: Field, values: NDArray[Any]) -> list[Any]:

@@ -17,6 +17,8 @@ from freewire.errors import FileFormatError, cut, shown
 
 #: The most characters of one row.
 MAX_ROW = 2**18
+#: The most characters of one cell: the default of Python's csv module, which only a whole process can change.
+MAX_CELL = 2**17
 #: The first rows, from which the layout is found: at most so many lines and characters.
 SAMPLE_LINES, SAMPLE_SIZE = 100, 2**18
 

@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Hashable, Iterable, Mapping
 from typing import IO, Any, NoReturn
 from xml.parsers import expat
+from xml.sax.saxutils import escape
 
 import networkx as nx
 import numpy as np
@@ -75,8 +76,23 @@ def read_graphml(
 
 def write_graphml(graph: Graph, file: IO[bytes]) -> None:
     """Write a graph; GraphError for node names that a reader would not restore."""
-    texts(graph.nodes)
+    _check_tags(graph, texts(graph.nodes))
     nx.write_graphml_xml(graph.to_networkx(), file)
+
+
+def _check_tags(graph: Graph, names: list[str]) -> None:
+    """Refuse names whose tags would be longer than a reader allows."""
+    rest = 100  # of the tag of an edge
+    if 2 * 6 * max(map(len, names)) + rest <= MAX_TOKEN:  # no character takes more than the 6 bytes of &quot;
+        return
+    size = np.array([len(escape(name, {'"': "&quot;"}).encode()) for name in names])
+    src, dst = graph.edge_index
+    longest = max(size.max(), (size[src] + size[dst]).max(initial=0)) + rest
+    if longest > MAX_TOKEN:
+        raise GraphError(
+            f"node names: expected tags of at most {MAX_TOKEN:,} bytes in .graphml, got {longest:,} for names such as "
+            f"{shown(names[size.argmax()])}. Write .json."
+        )
 
 
 class _Reader:
@@ -269,12 +285,17 @@ class _Reader:
         return read_attributes(names, index, src, dst, nodes, edges, inputs, outputs)
 
     def names(self, ids: list[str]) -> list[str]:
-        """The ids; but in igraph's files, whose ids are n0, n1, ... in order, the nodes' names if all have one."""
-        if not self.igraph or len(self.labels) < len(ids) or any(name != f"n{k}" for k, name in enumerate(ids)):
+        """The ids; but in igraph's files, whose ids are n0, n1, ... in order, the nodes' names if they have any."""
+        kinds = [kind for element, name, kind in self.keys.values() if name == "name" and element in ("node", "all")]
+        if not self.igraph or not kinds or any(name != f"n{k}" for k, name in enumerate(ids)):
             return ids
-        found = [self.labels[number] for number in self.nodes]
+        if kinds[0] != "string":
+            remedy = "In igraph, convert it to text or delete it."
+            self.refuse("igraph's node attribute name to be text", f"type {shown(kinds[0])}", remedy)
+        found = [self.labels.get(number, "") for number in self.nodes]
         if not all(found):
-            return ids
+            remedy = "In igraph, name every node or delete the attribute name."
+            self.refuse("igraph's node attribute name at every node", f"none at {shown(ids[found.index('')])}", remedy)
         if (twice := repeated(found)) is not None:
             remedy = "Rename one of the nodes in igraph, or delete their attribute name."
             self.refuse("each name once", f"{shown(twice)} twice", remedy)

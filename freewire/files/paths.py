@@ -38,7 +38,8 @@ def path_name(path: Any) -> str:
             f"path: expected a name that the file system can store, got {shown(path)}. Rename the file."
         ) from None
     if not name or "\0" in name:
-        raise InputError(f"path: expected a name without null characters, got {shown(path)}. Name a file.")
+        expected = "a name without null characters" if name else "the name of a file"
+        raise InputError(f"path: expected {expected}, got {shown(path)}. Name a file.")
     return name
 
 
@@ -71,6 +72,8 @@ def open_to_read(name: str, kind: str) -> IO[bytes]:
         raise IsADirectoryError(
             errno.EISDIR, f"path: expected a {kind}, got {shown(name)}, which is a folder. Name a file in it."
         ) from None
+    except OSError as error:
+        raise with_short_name(error, name) from None
     try:
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISREG(mode):
@@ -84,6 +87,15 @@ def open_to_read(name: str, kind: str) -> IO[bytes]:
     except BaseException:
         file.close()
         raise
+
+
+def with_short_name(error: OSError, name: str) -> OSError:
+    """The system's error about a file; if the name is too long for a file, one that does not hold all of it."""
+    if error.errno != errno.ENAMETOOLONG:
+        return error
+    return OSError(
+        errno.ENAMETOOLONG, f"path: expected a name that the file system can store, got {shown(name)}. Shorten it."
+    )
 
 
 @contextmanager

@@ -242,7 +242,7 @@ def _check_added(nodes: Sequence[Mapping[str, Any]], names: Sequence[Hashable], 
     if added:
         whats, edges = ("inputs", "in-edges") if mark == INPUT_MARK else ("outputs", "out-edges")
         raise GraphError(
-            f"{mark}: expected it at every node without {edges} that was added to a graph with marked {whats}, got "
+            f"{mark}: expected a mark at every node without {edges}, since the graph marks its {whats}, got "
             f"none at {read.show(np.array(added), names)}. Set it to the node's position, or to False for a node that "
             f"is not one of the {whats}; or pass {whats}=."
         )

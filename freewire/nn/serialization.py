@@ -128,7 +128,12 @@ def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None
             ) from error
         del content  # tensors are copies
         metadata = header.get("__metadata__") or {}
-        found = metadata.get("format", "no format of its own")
+        if "format" not in metadata:
+            raise FileFormatError(
+                f"{name}: expected a file that fw.save wrote, got a safetensors file without freewire's format entry. "
+                "Read its tensors with safetensors.torch.load_file."
+            )
+        found = metadata["format"]
         if found != _FORMAT:
             raise FileFormatError(
                 f"{name}: expected a {shown(_FORMAT)} file, got {shown(found)}. "

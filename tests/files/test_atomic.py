@@ -42,6 +42,20 @@ class TestFiles:
             assert (tmp_path / "f").read_bytes() == content
         assert os.listdir(tmp_path) == ["f"]
 
+    def test_anothers_file_in_a_sticky_folder(self, tmp_path, monkeypatch):
+        def refuse(*_):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "replace", refuse)
+        with pytest.raises(PermissionError, match=r"^.Errno 1. Operation not permitted$"):
+            put(tmp_path / "f")
+        os.chmod(tmp_path, 0o1777)
+        said = "path: expected a file of your own in a folder with the sticky bit, got '.*f'. Choose another name."
+        with pytest.raises(PermissionError, match=said) as caught:
+            put(tmp_path / "f")
+        assert caught.value.errno == errno.EPERM
+        assert list(tmp_path.iterdir()) == []
+
     def test_an_error_keeps_the_old_file(self, tmp_path):
         put(tmp_path / "f", b"old")
         for error in (ValueError, KeyboardInterrupt):

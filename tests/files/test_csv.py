@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 import freewire as fw
 from freewire.files import csv_format
 from tests.support.files import again, edge_list, edge_lists, read_text, text_of
-from tests.support.graphs import assert_same_graph, graphs, renamed
+from tests.support.graphs import CASES, assert_same_graph, graphs, renamed
 from tests.support.messages import FORM, assert_refused
 
 
@@ -165,6 +165,25 @@ class TestRead:
 
 class TestWrite:
     """Edge lists, and graphs that are more than their edges."""
+
+    @pytest.mark.parametrize(
+        ("sizes", "said"),
+        [
+            ((2**17, 1000), None),
+            ((2**17, 2**17 - 2), None),
+            ((2**17, 2**17 - 1), "rows of at most 262,144 characters in .csv, got 262,145: "),
+            ((2**17 + 1, 1), "node names of at most 131,072 characters in .csv, got 131,073: "),
+            ((1, 300_000), "node names of at most 131,072 characters in .csv, got 300,000: "),
+        ],
+    )
+    def test_what_a_reader_would_refuse_is_not_written(self, sizes, said, tmp_path):
+        g = renamed(CASES["single_edge"], tuple(letter * size for letter, size in zip("xy", sizes, strict=True)))
+        path = tmp_path / "g.csv"
+        if said is None:
+            assert_same_graph(again(g, path), g)
+        else:
+            assert_refused(lambda: fw.write_graph(g, path), f"graph: expected {said}")
+            assert not path.exists()
 
     def test_a_plain_list_stays_one(self, tmp_path):
         """Rows are in the caller's order, so that a list that was read is written again as it was."""

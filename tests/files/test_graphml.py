@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import freewire as fw
-from tests.support.files import read_text, text_of
-from tests.support.graphs import CASES, assert_same_graph
+from freewire.files import graphml
+from tests.support.files import again, read_text, text_of
+from tests.support.graphs import CASES, assert_same_graph, renamed
 from tests.support.messages import assert_refused
 
 
@@ -66,13 +67,13 @@ class TestGraphml:
     <edge source="n0" target="n1"><data key="e_weight">-1</data><data key="all"> 0 </data></edge>
     <node id="n0"><data key="v_name">Alice</data></node>
     <node id="n1"><data key="v_name">Bob</data><port name="p"/></node>
-    <node id="n2"><data key="act">cos</data></node>
+    <node id="n2"><data key="v_name">Cid</data><data key="act">cos</data></node>
     <edge source="n0" target="n1"/>
     <edge source="n0" target="n2"/>
   </graph>
 </graphml>"""
         g = read_graphml(tmp_path, text)
-        assert g.nodes == ("n0", "n1", "n2")
+        assert g.nodes == ("Alice", "Bob", "Cid")
         assert [fw.graph.ACTIVATIONS[code] for code in g.activation] == ["linear", "sin", "cos"]
         np.testing.assert_array_equal(g.weight, [-1, math.nan, math.nan])
         assert g.frozen.tolist() == [False, True, True]
@@ -83,8 +84,9 @@ class TestGraphml:
         [
             (("Alice", "Bob"), ("Alice", "Bob")),
             (("7", "3"), (7, 3)),
-            (("Alice", ""), ("n0", "n1")),
-            (("Alice", None), ("n0", "n1")),
+            (("Alice", ""), None),
+            (("Alice", None), None),
+            ((None, None), None),
         ],
     )
     def test_igraphs_names(self, written, names, expected, tmp_path):
@@ -99,7 +101,16 @@ class TestGraphml:
     <edge source="n0" target="n1"/>
   </graph>
 </graphml>"""
-        assert read_graphml(tmp_path, text).nodes == expected
+        if expected:
+            assert read_graphml(tmp_path, text).nodes == expected
+            said, text_refused = "to be text, got type 'double'", text.replace('"string"', '"double"')
+        else:
+            missing = next(k for k, name in enumerate(names) if not name)
+            said, text_refused = f"at every node, got none at 'n{missing}'", text
+        said = f".*g.graphml, line .*: expected igraph's node attribute name {said}. In igraph, "
+        assert_refused(lambda: read_graphml(tmp_path, text_refused), said, fw.FileFormatError)
+        unnamed = text.replace('attr.name="name"', 'attr.name="label"')
+        assert read_graphml(tmp_path, unnamed).nodes == ("n0", "n1")
         renumbered = text.replace('"n0"', '"m0"')
         assert read_graphml(tmp_path, renumbered).nodes == ("m0", "n1")  # not igraph's any more
         plain = text.replace("Created by igraph", "").replace("v_name", "d0")
@@ -228,6 +239,24 @@ class TestGraphml:
         assert_refused(lambda: read_graphml(tmp_path, "a,b"), said, fw.FileFormatError)
         said = ".*g.graphml: expected XML in an encoding known to Python, got another "
         assert_refused(lambda: read_graphml(tmp_path, HEAD.replace("UTF-8", "klingon")), said, fw.FileFormatError)
+
+
+@pytest.mark.parametrize("odd", ["x", '"', "\N{SNOWMAN}"])
+def test_tags_that_a_reader_would_refuse_are_not_written(odd, tmp_path, monkeypatch):
+    monkeypatch.setattr(graphml, "MAX_TOKEN", 2**18)  # and the reader's chunk; the longest tag is read
+    monkeypatch.setattr(graphml, "CHUNK", 2**10)
+    size = {"x": 1, '"': 6}.get(odd, 3)
+    most = 2**18 // size - 200
+    path = tmp_path / "g.graphml"
+    for names in (("a", odd * most), (odd * (most // 2), odd * (most // 2) + "b")):
+        g = renamed(CASES["single_edge"], names)
+        assert_same_graph(again(g, path), g)
+    most = 2**18 // size
+    for names in (("a", odd * most), (odd * (most // 2), odd * (most // 2) + "b")):
+        g = renamed(CASES["single_edge"], names)
+        said = "node names: expected tags of at most 262,144 bytes in .graphml, got 262,2"
+        assert_refused(lambda g=g: fw.write_graph(g, tmp_path / "other.graphml"), said)
+    assert [path] == list(tmp_path.iterdir())
 
 
 def test_networkx_reads_our_graphml(tmp_path):

@@ -38,7 +38,7 @@ class TestAddedNodes:
         G.add_edges_from([("new", "h"), ("newer", "h")])
         assert_refused(
             lambda: fw.Graph.from_networkx(G),
-            "freewire_input: expected it at every node without in-edges that was added to a graph with marked inputs, "
+            "freewire_input: expected a mark at every node without in-edges, since the graph marks its inputs, "
             r"got none at 'new', 'newer'\. Set it to the node's position, or to False ",
         )
         G.nodes["new"]["freewire_input"] = 2  # the remedies
@@ -58,8 +58,8 @@ class TestAddedNodes:
         G.nodes["new"]["activation"] = "tanh"  # as an output may well have; it proves nothing
         assert_refused(
             lambda: fw.Graph.from_networkx(G),
-            "freewire_output: expected it at every node without out-edges that was added to a graph with marked "
-            r"outputs, got none at 'new'\. ",
+            "freewire_output: expected a mark at every node without out-edges, since the graph marks its outputs, "
+            r"got none at 'new'\. ",
         )
         assert fw.Graph.from_networkx(G, outputs=["new"]).outputs == ("new",)
         G.nodes["new"]["freewire_output"] = 7
@@ -84,7 +84,7 @@ class TestAddedNodes:
     def test_marks_by_hand(self, mark):
         G = nx.DiGraph([("a", "b"), ("c", "d")])
         G.nodes["a" if mark == "freewire_input" else "b"][mark] = 0
-        assert_refused(lambda: fw.Graph.from_networkx(G), rf"{mark}: expected it at every node")
+        assert_refused(lambda: fw.Graph.from_networkx(G), rf"{mark}: expected a mark at every node ")
         G.nodes["c" if mark == "freewire_input" else "d"]["bias"] = 0.5  # which only a computed node has
         assert len(fw.Graph.from_networkx(G).nodes) == 4
 
