@@ -100,7 +100,8 @@ class _Reader:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.known = {"node": NODE_ATTRIBUTES, "edge": EDGE_ATTRIBUTES}  # other attributes are not even converted
+        # Other attributes are not even converted.
+        self.known = {"node": frozenset(NODE_ATTRIBUTES), "edge": frozenset(EDGE_ATTRIBUTES)}
         self.keys: dict[str, tuple[str, str, str]] = {}  # id -> (node, edge or all; attribute; type)
         self.defaults: dict[str, dict[str, Any]] = {"node": {}, "edge": {}}
         # Nodes are numbered as their ids are met, in tags of nodes or of edges.
@@ -166,7 +167,8 @@ class _Reader:
                 key = self.keys.get(self.required(given, "key"))
                 if key is None:
                     self.refuse("data with a declared key", shown(given["key"]), "Declare it with a <key> first.")
-                self.key = key if self.is_read(self.item[0], key[1]) or key[1:] == ("name", "string") else None
+                known = key[1] in self.known[self.item[0]] or self.is_read(self.item[0], key[1])  # the first is fast
+                self.key = key if known or key[1:] == ("name", "string") else None
             case "key":
                 name = self.required(given, "id")
                 if name in self.keys:
@@ -186,7 +188,7 @@ class _Reader:
 
     def is_read(self, kind: str, attribute: str) -> bool:
         """Whether `read_attributes` gets an attribute: also those in other case, which it refuses."""
-        return attribute in self.known[kind] or attribute.casefold() in self.known[kind]
+        return attribute.casefold() in self.known[kind]
 
     def required(self, given: dict[str, str], name: str) -> str:
         if name not in given:
@@ -214,7 +216,7 @@ class _Reader:
         self.item = ("node", number)
 
     def start_edge(self, given: dict[str, str]) -> None:
-        if is_undirected("directed", given.get("directed")):
+        if "directed" in given and is_undirected("directed", given["directed"]):
             self.refuse(
                 "directed edges", f"directed={shown(given['directed'])}", "Give the edge a direction.", error=GraphError
             )
@@ -242,7 +244,7 @@ class _Reader:
         """Keep the value of the <data> that ends."""
         assert self.key is not None
         name = self.key[1]
-        if not self.is_read(kind, name):
+        if name not in self.known[kind] and not self.is_read(kind, name):
             if kind == "node":
                 self.labels[number] = "".join(self.text)
             return

@@ -80,7 +80,8 @@ class Graph(GraphArrays):
         Raises:
             GraphError: A cycle (named), an unknown node, an input with in-edges, a repeated input or output, no
                 output, an unknown activation, a NaN weight; inputs or outputs in a set, which has no order; nodes
-                added to a graph with marked inputs or outputs, or two nodes of one position.
+                added to a graph with marked inputs or outputs, or two nodes of one position; an edge that an attribute
+                ``type`` or ``directed`` calls undirected, or an attribute such as ``Weight``, of other case.
 
         Example:
             >>> import networkx as nx, freewire as fw

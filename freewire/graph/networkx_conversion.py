@@ -99,8 +99,8 @@ def read_attributes(
         return f"node {shown(names[i])}"
 
     _check_case(nodes, NODE_ATTRIBUTES, show_node)
-    _check_case(edges, tuple(field.name for field in EDGE_FIELDS), show_edge)
-    _check_edges_directed(edges, show_edge)
+    edge_names = _check_case(edges, tuple(field.name for field in EDGE_FIELDS), show_edge)
+    _check_edges_directed(edges, edge_names, show_edge)
     _check_hidden(nodes, show_node)
     in_degree, out_degree = (np.bincount(end, minlength=len(names)) for end in (dst, src))
 
@@ -132,8 +132,8 @@ def read_attributes(
 
 def _check_case(
     elements: Sequence[Mapping[str, Any]], known: Sequence[str], show_element: Callable[[int], str]
-) -> None:
-    """Refuse attributes that would be read if they were in lower case, since ignoring them could lose values."""
+) -> set[Any]:
+    """Refuse attributes that would be read if they were in lower case, and return the names of all attributes."""
     names = {*chain.from_iterable(elements)}
     near = sorted(n for n in names if isinstance(n, str) and n not in known and n.casefold() in known)
     if near:
@@ -143,11 +143,13 @@ def _check_case(
             f"{meant} of {show_element(i)}: expected an attribute {shown(meant)}, got {shown(near[0])}. Rename it, in "
             "lower case if it is meant, since upper and lower case differ here."
         )
+    return names
 
 
-def _check_edges_directed(edges: Sequence[Mapping[str, Any]], show_element: Callable[[int], str]) -> None:
-    """Refuse edges with an attribute of another program that says that they have no direction."""
-    names = {*chain.from_iterable(edges)}
+def _check_edges_directed(
+    edges: Sequence[Mapping[str, Any]], names: Iterable[Any], show_element: Callable[[int], str]
+) -> None:
+    """Refuse edges with an attribute of another program, one of ``names``, that says that they have no direction."""
     for name in sorted(n for n in names if isinstance(n, str) and n.lower() in UNDIRECTED):
         for e, data in enumerate(edges):
             if name in data and is_undirected(name, data[name]):
