@@ -180,7 +180,7 @@ class TestArguments:
             ({"scriptable": True}, "scriptable: expected False, got True"),
             ({"global_pool": "sum"}, "global_pool: expected one of 'avg', .*, got 'sum'"),
             ({"global_pool": ""}, "global_pool: expected pooling before 1000 classes, got ''"),
-            ({"num_classes": -1}, "num_classes: expected at least 0, got -1"),
+            ({"num_classes": -1}, "num_classes: expected a whole number of at least 0, got -1"),
             ({"features_only": True, "out_indices": (0, 5)}, r"indices: expected .*, got \(0, 5\)"),
             ({"features_only": True, "out_indices": 6}, "indices: expected a number from 1 to 5, .*, got 6"),
             ({"features_only": True, "out_indices": ()}, r"indices: expected .*, got \(\)"),
@@ -191,7 +191,11 @@ class TestArguments:
 
     def test_refused_by_methods(self):
         model = on_meta()
-        assert_refused(lambda: model.reset_classifier(-2), "num_classes: expected at least 0, got -2", fw.InputError)
+        assert_refused(
+            lambda: model.reset_classifier(-2),
+            "num_classes: expected a whole number of at least 0, got -2",
+            fw.InputError,
+        )
         x = torch.empty(1, 3, 32, 32, device="meta")
         assert_refused(
             lambda: model.forward_intermediates(x, output_fmt="NLC"), "output_fmt: expected 'NCHW'", fw.InputError
