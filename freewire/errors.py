@@ -28,8 +28,11 @@ def shown(value: object) -> str:
     """The repr of a caller's value or of a file's, for an error: the middle of what is long is an ellipsis."""
     try:
         return _SHOWN.repr(value)
-    except Exception:  # of a caller's __repr__; and Python converts no number of more than 4,300 digits to text
-        return f"<{type(value).__name__}, too long to show>"
+    except (
+        Exception
+    ):  # the caller must read our message, no matter what is shown: a number of more than 4,300 digits, a
+        # class that reprlib takes for another by its name, a broken __repr__ in a container of the caller's.
+        return f"<{type(value).__name__}, which cannot be shown>"
 
 
 def cut(text: object, length: int = 200) -> str:

@@ -30,10 +30,8 @@ from typing import IO
 
 from freewire.errors import shown
 
-try:
+if os.name == "posix":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["BINARY", "can_lock", "create_partial", "discard", "no_folder", "remove_stale"]
 
@@ -47,7 +45,7 @@ _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 def can_lock() -> bool:
     """Whether this system has locks that end with their process."""
-    return fcntl is not None
+    return os.name == "posix"
 
 
 def create_partial(path: str, there: os.stat_result | None) -> tuple[str, IO[bytes]]:
@@ -165,7 +163,7 @@ def _digest(content: bytes) -> str:
 
 def _try_lock(number: int) -> bool | None:
     """Lock an open file until it is closed; False if it is locked already, None if it cannot be locked."""
-    if fcntl is None:
+    if not can_lock():
         return None
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

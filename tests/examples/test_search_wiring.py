@@ -12,8 +12,6 @@ import statistics
 import subprocess
 import sys
 import time
-import types
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
@@ -29,27 +27,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import freewire as fw
 from tests.support import ROOT
-from tests.support.examples import imported
+from tests.support.examples import REPEATS
 
-TRIALS, REPEATS = 8, 2
+TRIALS = 8
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def example() -> Iterator[types.SimpleNamespace]:
-    """The example's modules: trial, log, report, wiring."""
-    with imported("search_wiring") as wiring:
-        wiring.REPEATS = REPEATS
-        others = {name: sys.modules[f"search_{name}"] for name in ("trial", "log", "report")}
-        yield types.SimpleNamespace(wiring=wiring, **others)
-
-
-@pytest.fixture(scope="module")
-def quick(example):
-    """The settings of ``--quick``."""
-    return example.trial.Settings(**example.wiring.QUICK)
 
 
 def run(example, settings, trials, path) -> tuple[dict, str]:
@@ -81,37 +64,6 @@ def result(trial: int, repeat: int = 0, **values) -> dict:
     measured = {"edges": 9 + trial, "depth": 5, "clustering": 0.1 * trial, "path_length": 3 - 0.1 * trial}
     measured |= {"weights": 1000, "multiply_adds": 2000, "validation": 0.9 + 0.01 * trial, "validation_loss": 0.1}
     return {"trial": trial, "repeat": repeat, **families[trial % 3], **measured, **values}
-
-
-class TestCandidate:
-    """The random draws of a trial."""
-
-    def test_ranges(self, example):
-        drawn = [example.trial.candidate(seed=1, trial=trial) for trial in range(600)]
-        assert [c.family for c in drawn[:6]] == ["ER", "BA", "WS"] * 2
-        er, ba, ws = ([c.parameters for c in drawn if c.family == family] for family in ("ER", "BA", "WS"))
-        assert all(0.12 <= parameters["p"] <= 0.4 for parameters in er)
-        assert max(parameters["p"] for parameters in er) > 0.39
-        assert min(parameters["p"] for parameters in er) < 0.13
-        assert {parameters["m"] for parameters in ba} == set(range(1, 8))
-        assert {parameters["k"] for parameters in ws} == {2, 4, 6, 8}
-        assert all(0 <= parameters["p"] <= 1 for parameters in ws)
-        assert max(parameters["p"] for parameters in ws) > 0.97
-        assert min(parameters["p"] for parameters in ws) < 0.03
-        for seeds in ({c.graph_seed for c in drawn}, {c.weight_seed for c in drawn}):
-            assert len(seeds) == 600
-
-    def test_depends_on_seed_and_number(self, example):
-        candidate = example.trial.candidate
-        assert candidate(3, 7) == candidate(3, 7)
-        assert len({candidate(seed, trial).graph_seed for seed in (0, 1, 7) for trial in (0, 1, 7)}) == 9
-
-    @pytest.mark.parametrize("trial", range(3))
-    def test_draws_the_described_graph(self, example, trial):
-        made = example.trial.candidate(0, trial)
-        full = {"ER": "erdos_renyi_dag", "BA": "barabasi_albert_dag", "WS": "watts_strogatz_dag"}[made.family]
-        expected = getattr(fw.generators, full)(32, **made.parameters, seed=made.graph_seed)
-        assert set(made.draw(32).edges) == set(expected.edges)
 
 
 class TestTrial:

@@ -251,7 +251,7 @@ class TestLinks:
         assert (tmp_path / "theirs").read_bytes() == b"new"
         assert sorted(os.listdir(tmp_path)) == ["mine", "theirs"]
 
-    @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="Linux has it")
+    @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc/self/fd, which Linux has")
     @pytest.mark.parametrize(
         ("before", "after"),
         [
@@ -300,7 +300,7 @@ class TestDevicesAndPipes:
         put(tmp_path / "link")
         assert stat.S_ISCHR(os.stat(tmp_path / "link").st_mode)
 
-    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
     @pytest.mark.parametrize("size", [3, 10**6])
     def test_full(self, size):
         with raises_os_error(errno.ENOSPC):
@@ -318,7 +318,7 @@ class TestDevicesAndPipes:
         assert os.listdir(tmp_path) == ["pipe"]
         assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
 
-    @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="Linux has it")
+    @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc/self/fd, which Linux has")
     def test_open_files(self, tmp_path):
         ends = os.pipe()
         put(f"/dev/fd/{ends[1]}", b"text")

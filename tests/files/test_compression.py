@@ -78,13 +78,20 @@ class TestDamage:
         g, whole = fw.read_graph(path), path.read_bytes()
         for k in range(len(whole)):
             path.write_bytes(whole[:k] + bytes([whole[k] ^ 0x55]) + whole[k + 1 :])
-            try:
-                found = fw.read_graph(path)
-            except fw.FileFormatError as error:
-                assert "expected a whole gzip file" in str(error)  # noqa: PT017
+            found = self.read_or_refuse(path)
+            if isinstance(found, str):
+                assert "expected a whole gzip file" in found
             else:
                 assert 3 <= k < 10  # flags, time and system, which do not matter
                 assert_same_graph(found, g)
+
+    @staticmethod
+    def read_or_refuse(path):
+        """The graph, or the error's text."""
+        try:
+            return fw.read_graph(path)
+        except fw.FileFormatError as error:
+            return str(error)
 
     @pytest.mark.parametrize("content", [b"a,b\n", b"PK\x05\x06", b"\x1f\x8b", b""], ids=repr)
     def test_other_files(self, content, tmp_path):

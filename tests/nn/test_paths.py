@@ -140,7 +140,7 @@ class TestErrors:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert os.listdir(tmp_path) == []
 
-    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
     @pytest.mark.parametrize("name", ["g.json", "g.csv", "g.graphml", "g.csv.gz"])
     def test_a_full_device(self, name, writer, tmp_path):
         (tmp_path / name).symlink_to("/dev/full")

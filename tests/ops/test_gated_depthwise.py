@@ -5,19 +5,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.testing import EagerAndRecordGraphs
 from torch.autograd import forward_ad
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from freewire.models import WS, GraphStage, RandWire, SeparableConv
-from freewire.models import steps as steps_module
+from freewire.models import SeparableConv
 from freewire.ops.gated_depthwise import can_fuse, gated_depthwise
 from freewire.ops.gated_sum import gated_sum, plain_gated_sum
 from tests.support.tensors import DTYPES, NARROW, assert_passes_with, assert_threads_change_no_bit, assert_within
@@ -296,108 +292,3 @@ class TestCanFuse:
                 lambda x: seen.append(can_fuse([x], convolution)) or x + 1, (xs[0].detach(),), check_trace=False
             )
         assert seen == [False]
-
-
-class TestInAStage:
-    """`GraphStage` runs its separable convolutions in one pass; only time and memory differ."""
-
-    @staticmethod
-    def stage() -> GraphStage:
-        torch.manual_seed(0)
-        return GraphStage(WS(4, 0.75)(9, 0), 3, 6).double()
-
-    @staticmethod
-    def passes(stage: GraphStage, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[Tensor]]:
-        """How many nodes ran in one pass; y and the gradients."""
-        counted = mock.Mock(wraps=gated_depthwise)
-        monkeypatch.setattr(steps_module, "gated_depthwise", counted)
-        y = stage(x)
-        grads = torch.autograd.grad(y.square().sum(), [x, *stage.parameters()])
-        return counted.call_count, [y.detach(), *grads]
-
-    @staticmethod
-    def images() -> Tensor:
-        x = torch.randn(2, 3, 12, 10, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-        return x.requires_grad_()
-
-    def test_same_results(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        stage, x = self.stage(), self.images()
-        inner = len(stage._fan_ins)
-        count, found = self.passes(stage, x, monkeypatch)
-        assert count == inner > 3
-        stage.recompute_sums = False
-        count, want = self.passes(stage, x, monkeypatch)
-        assert count == 0
-        for got, wanted in zip(found, want, strict=True):
-            torch.testing.assert_close(got, wanted)
-
-    def test_batch_norms_may_be_folded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        torch.manual_seed(0)
-        model = RandWire(WS(4, 0.75), 6, "small", num_classes=3).double().to(memory_format=torch.channels_last)
-        x = torch.randn(2, 3, 64, 64, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-        model(x)  # statistics that are not 0 and 1
-        fused = model.eval().fuse()
-        counted = mock.Mock(wraps=gated_depthwise)
-        with torch.no_grad():
-            want = model(x)
-            monkeypatch.setattr(steps_module, "gated_depthwise", counted)
-            torch.testing.assert_close(fused(x), want)
-        assert counted.call_count == sum(len(stage._fan_ins) for stage in fused.stages)
-
-    def test_a_node_may_have_been_changed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        stage, x = self.stage(), self.images()
-        inner = [step.sum_step.node for step in stage._steps if isinstance(step, steps_module.OnePassStep)]
-        stage.nodes[inner[0]].forward = stage.nodes[inner[0]].forward
-        stage.nodes[inner[1]].compile(backend="eager")
-        del stage.nodes[inner[2]][2]  # the others are numbered from then on
-        count, found = self.passes(stage, x, monkeypatch)
-        assert count == len(inner) - 2
-        stage.recompute_sums = False
-        for got, wanted in zip(found, self.passes(stage, x, monkeypatch)[1], strict=True):
-            torch.testing.assert_close(got, wanted)
-
-    def test_gradients_that_are_differentiated_again(self) -> None:
-        stage, x = self.stage(), self.images()
-        leaves = [x, *stage.parameters()]
-        want = torch.autograd.grad(stage(x).square().sum(), leaves)
-        found = torch.autograd.grad(stage(x).square().sum(), leaves, create_graph=True)
-        for got, wanted in zip(found, want, strict=True):
-            torch.testing.assert_close(got, wanted)
-        penalty = [torch.autograd.grad(g.square().sum(), x, retain_graph=True)[0] for g in found[:1]]
-        stage.recompute_sums = False
-        found = torch.autograd.grad(stage(x).square().sum(), leaves, create_graph=True)
-        torch.testing.assert_close(penalty[0], torch.autograd.grad(found[0].square().sum(), x)[0])
-
-    def test_checkpointed(self) -> None:
-        stage, x = self.stage(), self.images()
-        want = torch.autograd.grad(stage(x).square().sum(), [x, *stage.parameters()])
-        y = checkpoint(stage, x, use_reentrant=False)
-        for got, wanted in zip(torch.autograd.grad(y.square().sum(), [x, *stage.parameters()]), want, strict=True):
-            torch.testing.assert_close(got, wanted)
-
-    def test_a_node_with_a_hook(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        stage, x = self.stage(), self.images()
-        inner = len(stage._fan_ins)
-        received: list[Tensor] = []
-        step = next(step for step in stage._steps if isinstance(step, steps_module.OnePassStep))
-        module = stage.nodes[step.sum_step.node]
-        handle = module.register_forward_pre_hook(lambda _, given: received.append(given[0]))
-        count, with_hook = self.passes(stage, x, monkeypatch)
-        assert (count, len(received)) == (inner - 1, 1)
-        handle.remove()
-        for got, wanted in zip(with_hook, self.passes(stage, x, monkeypatch)[1], strict=True):
-            torch.testing.assert_close(got, wanted)
-
-    @pytest.mark.slow
-    def test_compile(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        stage, x = self.stage(), self.images()
-        want = self.passes(stage, x, monkeypatch)[1]
-        monkeypatch.undo()
-        backend = EagerAndRecordGraphs()
-        torch.compile(stage, fullgraph=True, backend=backend)(x)
-        targets = [node.target for graph in backend.graphs for node in graph.graph.nodes]
-        assert any("_GatedDepthwise" in str(t) or "autograd_function_apply" in str(t) for t in targets), targets
-        y = torch.compile(stage, fullgraph=True, backend="aot_eager")(x)
-        found = [y.detach(), *torch.autograd.grad(y.square().sum(), [x, *stage.parameters()])]
-        for got, wanted in zip(found, want, strict=True):
-            torch.testing.assert_close(got, wanted)

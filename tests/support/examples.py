@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["EXAMPLES", "imported"]
+__all__ = ["EXAMPLES", "REPEATS", "imported"]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+#: Networks that the tests of the wiring search train in each trial.
+REPEATS = 2
 
 
 @contextmanager
