@@ -133,7 +133,7 @@ for net in itertools.cycle(nets):
 class TestOverwritten:
     """Files that other programs overwrite in place."""
 
-    @pytest.mark.slow
+    @pytest.mark.nightly  # for seconds; the next test cuts the file at one moment
     def test_loading_survives(self, tmp_path):
         """A map of a file that becomes shorter kills the process with SIGBUS."""
         loaded, refused = map(int, finish(start(OVERWRITTEN, tmp_path / "net")).split())
