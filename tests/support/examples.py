@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -21,11 +22,17 @@ REPEATS = 2
 
 @contextmanager
 def imported(name: str) -> Iterator[types.ModuleType]:
-    """A module of examples/, until the end of the ``with``; then it and what it imports from there are forgotten."""
+    """A module of examples/, such as "digits" or "imagenet/train", until the end of the ``with``.
+
+    Then it and what it imports from there are forgotten.
+    """
+    path = EXAMPLES / name
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(EXAMPLES))
+        patch.syspath_prepend(str(path.parent))
         try:
-            yield importlib.import_module(name)
+            yield importlib.import_module(path.name)
         finally:
-            for own in EXAMPLES.glob("*.py"):
-                sys.modules.pop(own.stem, None)
+            for other, module in list(sys.modules.items()):
+                if (getattr(module, "__file__", None) or "").startswith(f"{EXAMPLES}{os.sep}"):
+                    del sys.modules[other]
