@@ -103,7 +103,7 @@ def describe(paths: list[str]) -> bytes:
 def read_index(file: Path, stamp: bytes) -> Index | None:
     """Read an index; None if there is none, or if it is damaged or belongs to other shards."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             if arrays["stamp"].tobytes() == stamp:
                 return Index(**{name: arrays[name] for name in Index._fields})
     except Exception:  # zipfile, zlib and numpy raise a dozen different ones, and the remedy is always the same
