@@ -144,7 +144,8 @@ def train_transform(size: int, flip: bool = True, min_scale: float = 0.08) -> Tr
         min_scale: The smallest part of the image's area to show.
     """
     crop = v2.RandomResizedCrop(size, scale=(min_scale, 1.0), ratio=(3 / 4, 4 / 3), antialias=True)
-    return v2.Compose([v2.PILToTensor(), crop, *([v2.RandomHorizontalFlip()] if flip else []), *normalise()])
+    mirror = [v2.RandomHorizontalFlip()] if flip else []
+    return v2.Compose([v2.PILToTensor(), crop, *mirror, *normalise()])
 
 
 def test_transform(size: int, crop: float = 0.875) -> Transform:  # noqa: PT028 (not a test)

@@ -4,7 +4,7 @@
 A shard is a .tar file. Consecutive members of the same name up to the first dot are a sample: its image (.jpg, .jpeg,
 .png or .webp) and its class, as a number in .cls or under "label" in .json. Other members are ignored.
 
-`load_index` takes the shards and goes through their headers once. For many shards that takes minutes, so the index is
+`load_index` accepts the shards and goes through their headers once. For many shards that takes minutes, so the index is
 kept in a file (arrays, without pickle) for as long as the shards have the same names, sizes and times.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Where the images come from: class folders, or WebDataset shards. Neither reads more than the images asked for.
 
-`open_source` takes a place on disk and returns a `Source`: the names of the classes, the class of every image, and
+`open_source` accepts a place on disk and returns a `Source`: the names of the classes, the class of every image, and
 the encoded images by number. The numbers are the same on every machine and in every process, so a run can be divided
 among any number of processes and can resume in the middle of an epoch. A source is small, can be pickled, and holds
 its texts in arrays: a worker process that only looks at a Python object copies its memory, and there are a million.
@@ -112,7 +112,8 @@ def open_source(place: str | os.PathLike[str], cache: str | os.PathLike[str] | N
     except OSError as error:
         raise InputError(f"{quoted(place)} cannot be read: {error.strerror}.") from error
     shards = sorted(entry.name for entry in entries if entry.name.endswith(".tar") and not entry.is_dir())
-    has_folders = any(entry.is_dir() for entry in entries)
+    kept = None if cache is None else os.path.realpath(cache)
+    has_folders = any(entry.is_dir() and os.path.realpath(entry) != kept for entry in entries if entry.name[0] != ".")
     if shards and has_folders:
         raise InputError(
             f"{quoted(place)}: expected either class folders or shards, got both. To use the {len(shards):,} .tar "

@@ -416,8 +416,10 @@ class TestUnreadable:
 
 
 class TestWorkers:
-    def test_killed(self, lib, dataset):
+    def test_killed(self, lib, dataset, monkeypatch):
         """With finished batches still to fetch. It is found in the loop, and by no signal handler later on."""
+        # torch installs its handler once in a process, and another test may have had it do so
+        monkeypatch.setattr("torch.utils.data._utils.signal_handling._SIGCHLD_handler_set", False)
         item = dataset[lib.order.Sample(0, 0)]
 
         class Deadly:

@@ -335,6 +335,13 @@ class TestIndexFile:
         assert builds == [3, 1]
         assert len(list(cache.glob("*.npz"))) == 2
 
+    def test_beside_the_shards(self, lib, shards):
+        """The folder of the index is no class folder, and neither is a hidden one."""
+        (shards / ".hidden").mkdir()
+        for _ in range(2):
+            assert len(lib.sources.open_source(shards, shards / "cache")) == COUNT
+        assert len(list((shards / "cache").glob("*.npz"))) == 1
+
     def test_rebuilt_after_a_change(self, lib, shards, cache, builds):
         path = shards / "train-0001.tar"
         lib.sources.open_source(shards, cache)
