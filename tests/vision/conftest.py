@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""These tests run on one thread, since their tensors are small."""
+"""One thread for all tests, since their tensors are small; and the modules and images of examples/imagenet/."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+from tests.support.examples import imported
+from tests.support.imagenet import SIZE, Modules, write_folder, write_shards
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,3 +19,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def lib() -> Iterator[Modules]:
+    """The modules of examples/imagenet/ by name."""
+    with imported("imagenet/images"):
+        yield Modules()
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    write_folder(tmp_path / "train")
+    return tmp_path / "train"
+
+
+@pytest.fixture
+def dataset(lib, folder):
+    return lib.images.Images(lib.sources.open_source(folder), lib.images.train_transform(SIZE), seed=3, replace=True)
+
+
+@pytest.fixture
+def shards(tmp_path) -> Path:
+    write_shards(tmp_path / "shards")
+    return tmp_path / "shards"

@@ -1,17 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The images of examples/imagenet/: class folders, decoding, augmentation, unreadable files, loading by workers."""
+"""The images of examples/imagenet/: class folders, decoding, augmentation; one result for any workers."""
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import pickle
 import random
-import re
-import signal
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,73 +16,21 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from freewire.errors import InputError
-from tests.support.examples import imported
+from tests.support.imagenet import (
+    SIZE,
+    add,
+    batches,
+    encoded,
+    pixels,
+    same,
+    samples,
+)
 
 pytestmark = [
     # From Python 3.12 on, forking from a process that has threads is worth a warning, and torch forks its workers.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:This DataLoader will create . worker processes:UserWarning"),
 ]
-SIZE = 24
-
-
-@pytest.fixture(scope="module")
-def lib():
-    """The modules by name."""
-    with imported("imagenet/images") as images:
-
-        class Modules:
-            def __getattr__(self, name):
-                return images if name == "images" else importlib.import_module(name)
-
-        yield Modules()
-
-
-def pixels(seed: int, shape: tuple[int, ...] = (30, 40, 3)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def encoded(image: Image.Image, kind: str = "jpeg", **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def add(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    """Three classes of 4, 3 and 5 images, one of them in a folder within, and a file that is no image."""
-    place = tmp_path / "train"
-    for label, count in enumerate((4, 3, 5)):
-        for number in range(count):
-            name = "more/0.PNG" if (label, number) == (1, 0) else f"{number}.jpg"
-            image = Image.fromarray(pixels(10 * label + number))
-            add(place / "cab"[label] / name, encoded(image, "png" if name.endswith("PNG") else "jpeg"))
-    add(place / "a" / "notes.txt", b"not an image")
-    return place
-
-
-@pytest.fixture
-def dataset(lib, folder):
-    return lib.images.Images(lib.sources.open_source(folder), lib.images.train_transform(SIZE), seed=3, replace=True)
-
-
-def samples(lib, count: int = 12, epoch: int = 2) -> list:
-    order = np.random.default_rng(0).permutation(count).tolist()
-    return [lib.order.Sample(epoch, index) for index in order]
-
-
-def batches(items: list, size: int) -> list[list]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def same(a: list, b: list) -> bool:
-    return all(torch.equal(x.images, y.images) and torch.equal(x.labels, y.labels) for x, y in zip(a, b, strict=True))
 
 
 class TestFolders:
@@ -322,185 +265,3 @@ class TestOneResult:
         again = pickle.loads(pickle.dumps(dataset))
         sample = lib.order.Sample(1, 7)
         assert torch.equal(again[sample].image, dataset[sample].image)
-
-
-def bomb() -> bytes:
-    """A PNG whose header promises 20,000 x 20,000 pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
-    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, b"IDAT")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-class TestUnreadable:
-    @pytest.fixture
-    def broken(self, lib, folder) -> tuple[object, dict[str, str]]:
-        """A source with six broken images of twelve, and the reasons by name."""
-        jpeg, png = (encoded(Image.fromarray(pixels(5)), kind) for kind in ("jpeg", "png"))
-        said = {
-            add(folder / "a" / "1.jpg", jpeg[: len(jpeg) // 2]): "OSError: image file is truncated",
-            add(folder / "b" / "0.jpg", b"a text"): "not an image, or of an unknown format",
-            add(folder / "b" / "1.jpg", b""): "not an image, or of an unknown format",
-            add(folder / "b" / "2.jpg", bomb()): "DecompressionBombError: Image size (400000000 pixels) exceeds",
-            add(folder / "b" / "3.jpg", png[:60] + b"\0" * 20 + png[80:]): "",
-            folder / "c" / "3.jpg": "No such file or directory",
-        }
-        source = lib.sources.open_source(folder)
-        (folder / "c" / "3.jpg").unlink()
-        return source, {str(path): reason for path, reason in said.items()}
-
-    def check(self, reports: list, said: dict[str, str]) -> None:
-        assert {report.name for report in reports} == set(said)
-        for report in reports:
-            assert report.reason.startswith(said[report.name]), report
-            assert 0 < len(report.reason) <= 120
-
-    def test_left_out(self, lib, broken):
-        source, said = broken
-        dataset = lib.images.Images(source, lib.images.test_transform(SIZE), seed=0, replace=False)
-        order = samples(lib)
-        batch = lib.images.collate([dataset[sample] for sample in order])
-        assert len(batch.images) == len(batch.labels) == 6
-        self.check(batch.unreadable, said)
-        assert len(batch.unreadable) == 6
-        good = [sample for sample in order if source.name(sample.index) not in said]
-        assert batch.labels.tolist() == [int(source.labels[sample.index]) for sample in good]
-        assert all(torch.equal(dataset[s].image, image) for s, image in zip(good, batch.images, strict=True))
-
-    def test_all_left_out(self, lib, broken):
-        source, said = broken
-        dataset = lib.images.Images(source, lib.images.test_transform(SIZE), seed=0, replace=False)
-        bad = [index for index in range(12) if source.name(index) in said]
-        batch = lib.images.collate([dataset[lib.order.Sample(0, index)] for index in bad])
-        assert batch.images.shape == (0, 3, SIZE, SIZE)
-        assert (batch.images.dtype, batch.labels.dtype, batch.labels.shape) == (torch.float32, torch.int64, (0,))
-        self.check(batch.unreadable, said)
-
-    def test_replaced(self, lib, broken):
-        """Others take their places, the same for any number of workers, and not the same in every epoch."""
-        source, said = broken
-        dataset = lib.images.Images(source, lib.images.train_transform(SIZE), seed=0, replace=True)
-        order = [*samples(lib), *samples(lib, epoch=3)]
-        here, there = (list(lib.images.make_loader(dataset, batches(order, 8), workers)) for workers in (0, 2))
-        assert same(here, there)
-        assert [batch.unreadable for batch in here] == [batch.unreadable for batch in there]
-        assert [len(batch.images) for batch in here] == [8, 8, 8]
-        self.check([report for batch in here for report in batch.unreadable], said)
-        labels = torch.cat([batch.labels for batch in here]).tolist()
-        bad = [place for place, sample in enumerate(order[:12]) if source.name(sample.index) in said]
-        places = {place: order.index(lib.order.Sample(3, order[place].index)) for place in bad}
-        assert [labels[place] for place in bad] != [labels[places[place]] for place in bad]
-        for place, sample in enumerate(order):
-            if source.name(sample.index) not in said:
-                assert labels[place] == source.labels[sample.index]
-
-    def test_the_label_is_that_of_the_replacement(self, lib, broken):
-        source, said = broken
-        dataset = lib.images.Images(source, lib.images.test_transform(SIZE), seed=0, replace=True)
-        pictures = {
-            dataset[lib.order.Sample(0, i)].image.numpy().tobytes(): int(source.labels[i])
-            for i in range(12)
-            if source.name(i) not in said
-        }
-        for index in range(12):
-            item = dataset[lib.order.Sample(0, index)]
-            assert pictures[item.image.numpy().tobytes()] == item.label
-
-    def test_nothing_can_be_read(self, lib, dataset):
-        def fail(index):
-            raise OSError(5, "Input/output error")
-
-        dataset.source.read = fail
-        item = dataset[lib.order.Sample(0, 0)]
-        assert item.label is None
-        assert [report.reason for report in item.unreadable] == ["Input/output error"] * lib.images.ATTEMPTS
-
-
-class TestWorkers:
-    def test_killed(self, lib, dataset, monkeypatch):
-        """With finished batches still to fetch. It is found in the loop, and by no signal handler later on."""
-        # torch installs its handler once in a process, and another test may have had it do so
-        monkeypatch.setattr("torch.utils.data._utils.signal_handling._SIGCHLD_handler_set", False)
-        item = dataset[lib.order.Sample(0, 0)]
-
-        class Deadly:
-            def __getitem__(self, sample):
-                if sample.index == 9:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return item
-
-        before = signal.getsignal(signal.SIGCHLD)
-        loader = lib.images.make_loader(Deadly(), [[lib.order.Sample(0, index)] for index in range(40)], 1)
-        with pytest.raises(lib.images.WorkerError, match=r"images was killed or has crashed\. .* fewer --workers"):
-            list(loader)
-        assert signal.getsignal(signal.SIGCHLD) is before
-
-    @pytest.mark.parametrize(
-        ("error", "is_death"),
-        [
-            (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), True),
-            (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), True),
-            (ConnectionResetError(104, "Connection reset by peer"), True),
-            (EOFError(), True),
-            (RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback"), False),
-            (FileNotFoundError("Caught FileNotFoundError in DataLoader worker process 0.\nOriginal"), False),
-            (RuntimeError("shapes differ"), False),
-        ],
-    )
-    def test_which_errors(self, lib, dataset, error, is_death):
-        def batches():
-            yield 1
-            raise error
-
-        explained = lib.images.make_loader(dataset, [], 0)._explained(batches())
-        assert next(explained) == 1
-        with pytest.raises(lib.images.WorkerError if is_death else type(error)) as caught:
-            next(explained)
-        assert (caught.value.__cause__ if is_death else caught.value) is error
-
-
-class TestDigits:
-    def make(self, *argv: str) -> None:
-        with imported("imagenet/make_digits") as module:
-            module.main(argv)
-
-    def files(self, folder: Path) -> dict[str, bytes]:
-        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
-
-    def test_written(self, lib, tmp_path, capsys):
-        self.make(str(tmp_path / "digits"))
-        train, val = tmp_path / "digits" / "train", tmp_path / "digits" / "val"
-        said = f"1,437 images for training in {train}/, 360 for validation in {val}/\n"
-        assert capsys.readouterr().out == said
-        pair = [lib.sources.open_source(place) for place in (train, val)]
-        lib.sources.check_pair(*pair)
-        counts = [np.bincount(source.labels) for source in pair]
-        assert [count.sum() for count in counts] == [1437, 360]
-        assert (abs(counts[0] / counts[0].sum() - counts[1] / counts[1].sum()) < 0.004).all()
-        numbers = {int(Path(source.name(i)).stem) for source in pair for i in range(len(source))}
-        assert numbers == set(range(1797))
-        first = Image.open(next((tmp_path / "digits").rglob("0000.png")))
-        assert (first.size, first.mode, np.asarray(first)[0, 0]) == ((32, 32), "L", 0)
-        assert np.asarray(first).max() > 200
-        assert first.filename.split(os.sep)[-2] == "0"
-
-        before = self.files(tmp_path / "digits")
-        next(train.rglob("*.png")).unlink()
-        self.make(str(tmp_path / "digits"), "--seed", "1")
-        after = self.files(tmp_path / "digits")
-        assert set(after) != set(before)
-        by_number = [{Path(path).name: data for path, data in files.items()} for files in (before, after)]
-        assert by_number[0] == by_number[1]
-        assert len(after) == 1797
-
-    def test_refused(self, tmp_path, capsys):
-        add(tmp_path / "train" / "0" / "mine.png", b"")
-        for argv, said in [
-            ([str(tmp_path)], r"holds something else: .*mine\.png\. Name a folder"),
-            ([str(tmp_path / "train" / "0" / "mine.png")], r"mine\.png is a file\."),
-            ([str(tmp_path / "x"), "--seed", "-1"], r"--seed: expected a whole number from 0 to 4294967295, got -1\."),
-        ]:
-            with pytest.raises(SystemExit) as caught:
-                self.make(*argv)
-            assert caught.value.code == 2
-            assert re.search(said, capsys.readouterr().err)
-        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.png"]
