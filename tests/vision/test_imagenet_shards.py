@@ -16,15 +16,7 @@ import webdataset
 from PIL import Image
 
 from freewire.errors import InputError
-from tests.support.imagenet import (
-    COUNT,
-    PER_SHARD,
-    content,
-    encoded,
-    entries,
-    pixels,
-    tar,
-)
+from tests.support.imagenet import COUNT, PER_SHARD, content, encoded, entries, pixels, tar
 
 pytestmark = [
     # From Python 3.12 on, forking from a process that has threads is worth a warning, and torch forks its workers.
@@ -34,9 +26,8 @@ PICTURE = encoded(Image.fromarray(pixels(0, (9, 11, 3))))
 
 
 class TestReading:
-    @pytest.mark.filterwarnings(
-        "ignore::pytest.PytestUnraisableExceptionWarning"
-    )  # webdataset does not close its files
+    # webdataset does not close its files
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     def test_matches_webdataset(self, lib, shards):
         source = lib.sources.open_source(shards)
         paths = sorted(map(str, shards.iterdir()))
