@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from freewire.ops.autograd import program_is_recorded, transforms_active
 from freewire.ops.gated_sum import gated_sum
@@ -17,6 +18,11 @@ __all__ = ["recompute_in_backward"]
 
 _top_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 _hooks_allowed = torch._C._autograd._saved_tensors_hooks_is_enabled  # type: ignore[attr-defined]
+
+
+def _place(tensor: Tensor) -> tuple[int, int | torch.SymInt]:
+    """Where a tensor's values are, or would be: a fake tensor has a storage, but no address."""
+    return tensor.untyped_storage()._cdata, tensor.storage_offset()
 
 
 def recompute_in_backward(
@@ -34,20 +40,21 @@ def recompute_in_backward(
         weight: See ``xs``.
         relu: See ``xs``.
     """
-    # A tensor of torch.fx or of a transform is of no use here, nor is one without memory of its own.
-    plain = type(total) is Tensor and not transforms_active() and total.device.type != "meta"
+    # A tensor of torch.fx or of a transform is of no use here, nor is one without memory of its own. A fake one is as
+    # good as a real one: it shows how much memory a call would use.
+    plain = type(total) in (Tensor, FakeTensor) and not transforms_active() and total.device.type != "meta"
     if not plain or torch.compiler.is_compiling() or program_is_recorded() or not total.requires_grad:
         return nullcontext()
     if not _hooks_allowed() or _top_hooks(False) is not None:
         return nullcontext()
-    place, layout = total.data_ptr(), (total.dtype, total.shape, total.stride())
+    place, kind, layout = _place(total), type(total), (total.dtype, total.shape, total.stride())
     arguments = [x.detach() for x in xs], weight.detach(), relu
     versions = [x._version for x in (*xs, weight)]
 
     def pack(tensor: Tensor) -> Any:
-        if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor._version != 0:
+        if type(tensor) is not kind or tensor.layout != torch.strided or tensor._version != 0:
             return tensor
-        same = (tensor.dtype, tensor.shape, tensor.stride()) == layout and tensor.data_ptr() == place
+        same = (tensor.dtype, tensor.shape, tensor.stride()) == layout and _place(tensor) == place
         return arguments if same else tensor
 
     def unpack(packed: Any) -> Tensor:
