@@ -18,6 +18,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ from freewire.errors import FreewireError, cut
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images, per channel
 ATTEMPTS = 10  # to replace an image; if one in a hundred cannot be read, ten in a row never happens
 PREFETCH = 4  # batches ahead per worker
+GRACE = 60  # seconds that a worker goes on for after it was asked to end
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -177,7 +179,7 @@ class Loader(DataLoader[Item]):
     """torch's loader; but the death of a worker is always found where a batch is asked for, and is a `WorkerError`."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Go through the batches once.
+        """Go through the batches once; the workers end with the iteration, or when it is closed.
 
         torch installs a signal handler that raises wherever the program is when a worker dies, and once more whenever
         another process ends: in a step, while saving, at exit. Without it torch finds the worker within 5 seconds.
@@ -205,6 +207,17 @@ class Loader(DataLoader[Item]):
             ) from error
 
 
+def _outlive_signals(worker: int) -> None:
+    """Keep a worker alive when the whole group of processes is asked to stop: the run ends it, after saving."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(GRACE)
+
+
 def make_loader(
     dataset: Images, batch_sampler: Iterable[list[Sample]], workers: int, pin_memory: bool = False
 ) -> Loader:
@@ -222,8 +235,8 @@ def make_loader(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
+        worker_init_fn=_outlive_signals,
         # Every pass draws a seed for the workers. From the default generator, it would change what dropout draws in a
         # run that resumes within an epoch.
         generator=torch.Generator(),
