@@ -33,7 +33,7 @@ from freewire.errors import InputError
 __all__ = ["TrainingStep", "available_bytes", "check_fits", "predict_peak"]
 
 #: What a process occupies is this multiple of its tensors, and so many bytes more. Of 16 steps measured on the CPU
-#: (RandWire and ResNet-50, float32 and bfloat16, 1 and 2 threads, 0.1 to 1.9 GiB), all were within 17 % of that.
+#: (RandWire and ResNet-50, float32 and bfloat16, 1 and 2 threads, 0.1 to 1.9 GiB), all were within 20 % of that.
 ALLOCATOR, LIBRARIES = 1.2, 32 * 2**20
 
 

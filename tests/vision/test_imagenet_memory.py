@@ -256,6 +256,16 @@ class TestFits:
             fw.InputError,
         )
 
+    def test_a_batch_is_named_only_if_it_fits(self, memory, model, monkeypatch):
+        """Where few images need as much as 40, because of the gradients, there is no such batch below 40."""
+        present = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+        monkeypatch.setattr(memory, "predict_peak", lambda model, step: present + max(40, step.batch) * MIB)
+        step = memory.TrainingStep(batch=128, size=64)
+        for room, said in ((50, "Use a micro-batch of 32,"), (30, "Not even 2 images would fit")):
+            available = memory.LIBRARIES + int(memory.ALLOCATOR * room * MIB)
+            with pytest.raises(fw.InputError, match=said):
+                memory.check_fits(model, step, available=available)
+
     def test_what_is_available_is_looked_up(self, memory, model, monkeypatch):
         step = memory.TrainingStep(batch=8, size=64)
         assert memory.check_fits(model, step) > memory.LIBRARIES

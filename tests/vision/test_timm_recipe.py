@@ -44,6 +44,13 @@ def model(options) -> torch.nn.Module:
         return timm.create_model(options.model, drop_rate=options.drop)
 
 
+def test_the_recipes_differ_only_in_what_the_paper_says():
+    files = [yaml.safe_load(path.read_text()) for path in sorted((EXAMPLE / "timm_recipes").iterdir())]
+    regular, small = files
+    assert set(regular) == set(small)
+    assert {name for name in small if small[name] != regular[name]} == {"model", "drop", "epochs"}
+
+
 def test_model_and_its_regularisation(model, regime):
     c = {"small": 78, "regular": 109}[regime]
     rates = {"small": (0.0, 0.0), "regular": (0.1, 0.2)}[regime]
