@@ -23,12 +23,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from freewire.errors import InputError
+from freewire.errors import InputError, cut
 
 __all__ = ["TrainingStep", "available_bytes", "check_fits", "predict_peak"]
 
@@ -72,7 +77,7 @@ def predict_peak(model: nn.Module, step: TrainingStep) -> int:
         step: What is trained.
 
     Raises:
-        InputError: The model's forward depends on the values of tensors, which fake ones do not have.
+        InputError: The model calls an operator that does not accept fake tensors, such as one that reads a value.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
@@ -96,10 +101,10 @@ def predict_peak(model: nn.Module, step: TrainingStep) -> int:
                 with torch.autocast(device.type, dtype=step.autocast, enabled=step.autocast is not None):
                     loss = cross_entropy(twin(images), labels)
                 loss.backward()
-            except DataDependentOutputException as error:
+            except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
                 raise InputError(
-                    f"model: expected a forward that does not depend on the values of tensors, got {error.func}. "
-                    "Its memory can only be measured."
+                    f"model: expected operators that accept tensors without values, got {cut(error.func)}. The memory "
+                    "of this model can only be measured."
                 ) from None
     peak = alive.peak
     if device.type == "cuda":  # the optimizer computes all parameters at once, from as many temporary values

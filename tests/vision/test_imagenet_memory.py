@@ -112,22 +112,25 @@ class TestPredictedPeak:
         with torch.no_grad():
             assert torch.equal(model(images), expected)
 
-    def test_a_model_that_looks_at_values(self, memory):
-        class Looks(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.fc = nn.Linear(12, 10)
-
+    @pytest.mark.parametrize(
+        ("call", "operator"),
+        [
+            (lambda x: x if x.sum() > 0 else -x, "aten._local_scalar_dense.default"),
+            (lambda x: x[x > 0], "aten.nonzero.default"),
+        ],
+    )
+    def test_a_model_that_looks_at_values(self, memory, call, operator):
+        class Looks(nn.Linear):
             def forward(self, x):
-                return self.fc(x.flatten(1)) if x.sum() > 0 else None
+                return super().forward(call(x.flatten(1)))
 
         step = memory.TrainingStep(batch=2, size=2)
         assert_refused(
-            lambda: memory.predict_peak(Looks(), step),
-            "model: expected a forward that does not depend on the values of tensors, got aten",
+            lambda: memory.predict_peak(Looks(12, 10), step),
+            f"model: expected operators that accept tensors without values, got {operator}. The memory",
             fw.InputError,
         )
-        assert memory.check_fits(Looks(), step) is None
+        assert memory.check_fits(Looks(12, 10), step) is None
 
     def test_example(self, memory):
         done = doctest.testmod(memory)
