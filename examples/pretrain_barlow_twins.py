@@ -10,10 +10,9 @@ over the batch, between the outputs for the first views and those for the second
 so both views must agree in every output, and no two outputs may say the same.
 
 The data are scikit-learn's 1,797 scanned digits, enlarged to 32x32 pixels, or with ``--data FOLDER`` the class folders
-FOLDER/train and FOLDER/val. Pretraining is given the training images alone. Labels are used afterwards, by logistic
-regression on frozen, standardised features, in the same way for the pretrained backbone, for the same backbone before
-pretraining, and for the pixels. The command prints a table of accuracies on the test images, and writes the backbone,
-all figures and a picture to the output folder.
+FOLDER/train and FOLDER/val. Pretraining reads the training images alone. Labels are used afterwards, by logistic
+regression on frozen, standardised features: of the pretrained backbone, of the same backbone before pretraining, and on
+the pixels. The command prints the accuracies on the test images, and writes the backbone, all figures and a picture.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,9 +38,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from timm.data import IMAGENET_DEFAULT_MEAN as MEAN
+from timm.data import IMAGENET_DEFAULT_STD as STD
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, interpolate
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -51,69 +53,64 @@ from freewire.files import replacing
 
 NODES, CHANNELS = 6, 32  # of the default backbone: nodes per stage, channels of the first stage (doubled twice)
 FEW, DRAWS = 10, 5  # labels per class in the second evaluation, and how many times they are drawn
-EPOCHS, QUICK = 80, 10  # epochs by default, and with --quick
+QUICK = 10  # epochs with --quick
 STRENGTH = 0.01  # of the logistic regression's data term against its penalty, for all features alike
 PIXELS = 32  # the pixels are compared at this side, or larger images would have too many
-PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NUMBERS = {  # options: default, least, description
+    "epochs": (80, 1, "passes over the training images"),
+    "batch": (64, 2, "images per step, over which the outputs are standardised"),
+    "size": (32, 8, "side of the images in pixels"),
+    "lr": (5e-3, 0.0, "maximum of the learning rate, which rises and then falls"),
+    "lambda": (0.02, 0.0, "weight of the second sum of the loss"),
+    "projector": (128, 2, "width of the projector's layers"),
+    "seed": (0, 0, "seed of the split, the wiring, the weights, the batches and the views"),
+    "workers": (1, 0, "processes that prepare images; 0 for none"),
+}
 
 
 class Data(NamedTuple):
-    """Images with labels, to train on and to test on; the random transform that makes a view, and the plain one."""
+    """The training images as they are, and what makes a view of one; training and test images as the evaluation's."""
 
+    images: Dataset[Any]
+    augment: v2.Transform
     train: Dataset[Any]
     test: Dataset[Any]
-    channels: int
-    augment: v2.Transform
-    plain: v2.Transform
 
 
 def load_digits(size: int, seed: int) -> Data:
     """Split the digits 80 to 20, with the same share of each class, and enlarge them."""
     x, y = sklearn.datasets.load_digits(return_X_y=True)
-    images = interpolate(
-        torch.tensor(x / 16, dtype=torch.float32).view(-1, 1, 8, 8), size=(size, size), mode="bilinear"
-    )
-    train, test = train_test_split(torch.arange(len(y)), test_size=0.2, stratify=y, random_state=seed)
-    labels = torch.tensor(y)
-    augment = v2.Compose(  # no flips: a mirrored digit is another sign
-        [
-            v2.RandomAffine(10, (0.06, 0.06), (0.88, 1.12), 8, v2.InterpolationMode.BILINEAR),
-            v2.ColorJitter(brightness=0.25, contrast=0.25),
-            v2.RandomErasing(p=0.3, scale=(0.02, 0.15)),
-        ]
-    )
-    train_set, test_set = (TensorDataset(images[part], labels[part]) for part in (train, test))
-    return Data(train_set, test_set, 1, augment, v2.Identity())
+    x = interpolate(torch.tensor(x / 16, dtype=torch.float32).view(-1, 1, 8, 8), size=(size, size), mode="bilinear")
+    parts = train_test_split(x, torch.tensor(y), test_size=0.2, stratify=y, random_state=seed)
+    train, test = TensorDataset(*parts[::2]), TensorDataset(*parts[1::2])
+    affine = v2.RandomAffine(10, (0.06, 0.06), (0.88, 1.12), 8, v2.InterpolationMode.BILINEAR)
+    # no flips: a mirrored digit is another sign
+    augment = v2.Compose([affine, v2.ColorJitter(brightness=0.25), v2.RandomErasing(p=0.3, scale=(0.02, 0.15))])
+    return Data(train, augment, train, test)
 
 
 def load_folders(folder: Path, size: int) -> Data:
-    """Open the class folders ``train`` and ``val``.
-
-    Raises:
-        InputError: One of them is missing or has a class without images, or their classes differ.
-    """
+    """Open the class folders ``train`` and ``val``."""
+    finish = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    plain = v2.Compose([v2.Resize(size * 8 // 7), v2.CenterCrop(size), *finish])
     parts = []
-    for name in ("train", "val"):
+    for name, transform in (("train", None), ("train", plain), ("val", plain)):
         try:
-            parts.append(ImageFolder(folder / name, loader=read_image))
+            parts.append(ImageFolder(folder / name, transform, loader=read_image))
         except OSError as error:
             raise InputError(f"--data: expected class folders of images in {folder / name}: {cut(error)}") from None
-    if len(parts[0].classes) < 2 or parts[0].classes != parts[1].classes:
-        got = " and ".join(shown(part.classes) for part in parts)
+    if len(parts[0].classes) < 2 or parts[0].classes != parts[2].classes:
+        got = " and ".join(shown(part.classes) for part in parts[1:])
         raise InputError(f"--data: expected the same two or more classes in train and in val, got {got}.")
-    finish = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(PHOTO_MEAN, PHOTO_STD)]
-    augment = v2.Compose(
-        [
-            v2.RandomResizedCrop(size, scale=(0.2, 1)),
-            v2.RandomHorizontalFlip(),
-            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
-            v2.RandomGrayscale(p=0.2),
-            v2.RandomApply([v2.GaussianBlur(size // 20 * 2 + 1, (0.1, 2.0))], p=0.5),
-            v2.RandomSolarize(128, p=0.1),
-            *finish,
-        ]
-    )
-    return Data(*parts, 3, augment, v2.Compose([v2.Resize(size * 8 // 7), v2.CenterCrop(size), *finish]))
+    augment = [
+        v2.RandomResizedCrop(size, scale=(0.2, 1)),
+        v2.RandomHorizontalFlip(),
+        v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
+        v2.RandomGrayscale(p=0.2),
+        v2.RandomApply([v2.GaussianBlur(size // 20 * 2 + 1, (0.1, 2.0))], p=0.5),
+        v2.RandomSolarize(128, p=0.1),
+    ]
+    return Data(parts[0], v2.Compose(augment + finish), *parts[1:])
 
 
 def read_image(path: str) -> Image.Image:
@@ -132,255 +129,177 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, data: Data, seed: int) -> None:
-        self.images, self.augment, self.seed = data.train, data.augment, seed
+        self.images, self.augment, self.seed = data.images, data.augment, seed
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the views of image ``index`` in epoch ``epoch``."""
         image, _ = self.images[place[1]]
-        state = np.random.SeedSequence([self.seed, *place]).generate_state(1, np.uint64)
+        seed = np.random.SeedSequence([self.seed, *place]).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(state[0]))
+            torch.default_generator.manual_seed(int(seed[0]))
             return self.augment(image), self.augment(image)
 
 
-class Order(Sampler[list[tuple[int, int]]]):
-    """The batches of all epochs, each epoch in a new order; what does not fill a batch is skipped."""
-
-    def __init__(self, count: int, batch: int, epochs: int, seed: int) -> None:
-        self.count, self.batch, self.epochs, self.seed = count, batch, epochs, seed
-
-    def __len__(self) -> int:
-        """The number of batches."""
-        return self.epochs * (self.count // self.batch)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Yield lists of (epoch, index)."""
-        for epoch in range(self.epochs):
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.count).tolist()
-            for start in range(0, self.count - self.batch + 1, self.batch):
-                yield [(epoch, index) for index in order[start : start + self.batch]]
+def batches(count: int, batch: int, epochs: int, seed: int) -> Iterator[list[tuple[int, int]]]:
+    """Yield the epochs and indices of each batch, in a new order in each epoch, without what does not fill a batch."""
+    for epoch in range(epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
+        for start in range(0, count - batch + 1, batch):
+            yield [(epoch, index) for index in order[start : start + batch]]
 
 
-class Plain(Dataset[tuple[Tensor, int]]):
-    """Images without augmentation, and their labels."""
+def barlow_twins(first: Tensor, second: Tensor, off_diagonal: float) -> tuple[Tensor, Tensor]:
+    """The loss of the projector's outputs for two views, ``[B, D]`` each, and the matrix of correlations ``[D, D]``.
 
-    def __init__(self, images: Dataset[Any], transform: v2.Transform) -> None:
-        self.images, self.transform = images, transform
-
-    def __len__(self) -> int:
-        """The number of images."""
-        return len(self.images)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return an image and its label."""
-        image, label = self.images[index]
-        return self.transform(image), int(label)
-
-
-def correlation(first: Tensor, second: Tensor) -> Tensor:
-    """The matrix of correlations over the batch between the columns of two tensors ``[B, D]``.
-
-    It is computed in float32 at least. Columns without variance have correlation 0, since batch_norm adds its eps.
+    They are computed in float32 at least. An output without variance has correlation 0, since batch_norm adds its eps.
     """
     with torch.autocast(first.device.type, enabled=False):
-        kind = torch.promote_types(first.dtype, torch.float32)
-        a, b = (batch_norm(x.to(kind), None, None, training=True, eps=1e-5) for x in (first, second))
-        return a.T @ b / len(a)
+        dtype = torch.promote_types(first.dtype, torch.float32)
+        a, b = (batch_norm(x.to(dtype), None, None, training=True, eps=1e-5) for x in (first, second))
+        c = a.T @ b / len(a)
+        eye = torch.eye(len(c), dtype=dtype, device=c.device)
+        return ((c - eye).square() * (eye + off_diagonal * (1 - eye))).sum(), c
 
 
-def redundancy_loss(c: Tensor, off_diagonal: float) -> Tensor:
-    """The loss of a matrix of correlations ``[D, D]``; ``off_diagonal`` is the paper's lambda."""
-    eye = torch.eye(len(c), dtype=c.dtype, device=c.device)
-    return ((c - eye).square() * (eye + off_diagonal * (1 - eye))).sum()
-
-
-def build(model: str | None, channels: int, size: int, seed: int) -> tuple[nn.Module, int]:
-    """Build a backbone without a classifier, and find how many features it returns.
-
-    Raises:
-        InputError: timm knows no such model, or it accepts no images of that size.
-    """
+def build(name: str | None, image: Tensor, width: int, seed: int) -> tuple[nn.Module, nn.Module]:
+    """Build the backbone, a classifier without its last layer, and the projector, which only pretraining uses."""
     torch.manual_seed(seed)
-    if model is None:
-        dags = [fw.generators.watts_strogatz_dag(NODES, k=2, p=0.75, seed=3 * seed + stage) for stage in range(3)]
-        backbone: nn.Module = fw.models.RandWire(dags, CHANNELS, "small", num_classes=0, in_channels=channels)
-    elif timm.is_model(model):
-        backbone = timm.create_model(model, num_classes=0, in_chans=channels)
-    else:
-        raise InputError(f"--model: expected a name that timm.list_models() lists, got {shown(model)}.")
+    if name is not None and not timm.is_model(name):
+        raise InputError(f"--model: expected a name that timm.list_models() lists, got {shown(name)}.")
     try:
+        if name is None:
+            dags = [fw.generators.watts_strogatz_dag(NODES, k=2, p=0.75, seed=3 * seed + stage) for stage in range(3)]
+            backbone = fw.models.RandWire(dags, CHANNELS, "small", num_classes=0, in_channels=len(image))
+        else:
+            backbone = timm.create_model(name, num_classes=0, in_chans=len(image))
         with torch.no_grad():
-            features = backbone.eval()(torch.zeros(1, channels, size, size))
-        return backbone, features.flatten(1).shape[1]
+            _, features = backbone.eval()(image[None]).shape
     except Exception as error:  # each model has its own way to refuse a size
-        raise InputError(f"--size: expected a size that the model accepts, got {size} ({cut(error)})") from error
-
-
-def projector(features: int, width: int) -> nn.Sequential:
-    """The three layers between the features and the loss; they are not used afterwards."""
+        raise InputError(f"--size: expected one that fits the model, got {image.shape[-1]} ({cut(error)}).") from error
     hidden = [m for n in (features, width) for m in (nn.Linear(n, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())]
-    return nn.Sequential(*hidden, nn.Linear(width, width, bias=False))
+    return backbone, nn.Sequential(*hidden, nn.Linear(width, width, bias=False))
 
 
-class History(NamedTuple):
-    """The mean loss of every epoch, and the matrices of correlations in the first step and in the last."""
-
-    losses: list[float]
-    first: Tensor
-    last: Tensor
-
-
-def pretrain(
-    backbone: nn.Module, head: nn.Module, loader: DataLoader[Any], epochs: int, lr: float, lam: float
-) -> History:
-    """Train backbone and projector on batches of two views; there is no label in sight."""
-    device = next(backbone.parameters()).device
-    model = nn.Sequential(backbone, nn.Flatten(), head).train()
+def pretrain(model: nn.Module, loader: DataLoader[Any], steps: int, lr: float, lam: float) -> tuple[Any, Any]:
+    """Train on batches of two views; return the loss of every step and the first and last matrix of correlations."""
+    device = next(model.parameters()).device
+    model.train()
     optimizer = torch.optim.AdamW(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=len(loader), pct_start=0.2)
-    losses: list[float] = []
-    with Progress("pretraining", len(loader), "step") as progress:
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, pct_start=0.2)
+    losses, matrices = [], []
+    with Progress("pretraining", steps, "step") as progress:
         for views in loader:
             a, b = (view.to(device, memory_format=torch.channels_last) for view in views)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                c = correlation(model(a), model(b))
-            loss = redundancy_loss(c, lam)
+                loss, c = barlow_twins(model(a), model(b), lam)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            if not losses:
-                first = c.detach()
             losses.append(loss.item())
+            matrices[1:] = [c.detach()]
             progress.update(loss=f"{losses[-1]:.2f}")
-    means = np.reshape(losses, (epochs, -1)).mean(axis=1).tolist()
-    return History(means, first.cpu(), c.detach().cpu())
+            if not math.isfinite(losses[-1]):
+                raise InputError(f"--lr: expected a finite loss, got {losses[-1]} in step {len(losses)}; lower it.")
+    return losses, [matrices[0].cpu(), matrices[-1].cpu()]
 
 
-def features(
-    model: nn.Module, images: Dataset[Any], plain: v2.Transform, workers: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the features ``[n, F]`` of images, with the model as it is, and their labels ``[n]``."""
+@torch.no_grad()
+def features(model: nn.Module, images: Dataset[Any], workers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the features ``[n, F]`` of images, and their labels ``[n]``."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    loader = DataLoader(Plain(images, plain), batch_size=128, num_workers=workers)
     model.eval()
-    with torch.no_grad():
-        found = [(model(x.to(device)).flatten(1).float().cpu(), y) for x, y in loader]
-    x, y = (torch.cat(part).numpy() for part in zip(*found, strict=True))
-    return x, y
+    loader = DataLoader(images, batch_size=128, num_workers=workers)
+    found = [(model(x.to(device)).float().cpu(), y) for x, y in loader]
+    return torch.cat([x for x, _ in found]).numpy(), torch.cat([y for _, y in found]).numpy()
 
 
 def evaluate(model: nn.Module, data: Data, workers: int) -> dict[str, float]:
-    """Fit linear classifiers to the features of the training images; return the accuracies on the test images.
-
-    The means and deviations for standardising are the training images' too.
-    """
-    x, y = features(model, data.train, data.plain, workers)
-    test_x, test_y = features(model, data.test, data.plain, workers)
+    """Fit linear classifiers to the features of the training images; return their accuracies on the test images."""
+    (x, y), test = (features(model, part, workers) for part in (data.train, data.test))
 
     def accuracy(chosen: np.ndarray) -> float:
         classifier = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000))
-        return float(classifier.fit(x[chosen], y[chosen]).score(test_x, test_y))
+        return float(classifier.fit(x[chosen], y[chosen]).score(*test))
 
     few = []
-    for draw in range(DRAWS):  # the same labels for every model
+    for draw in range(DRAWS):  # of the labels, the same for every model
         order = np.random.default_rng(draw).permutation(len(y))
         few.append(accuracy(np.concatenate([order[y[order] == label][:FEW] for label in np.unique(y)])))
     return {"all labels": accuracy(np.arange(len(y))), f"{FEW} labels per class": float(np.mean(few))}
 
 
-def draw(history: History, table: dict[str, dict[str, float]], path: Path) -> None:
-    """Draw the loss, the matrix of correlations before and after pretraining, and the accuracies."""
-    figure = Figure(figsize=(15, 4), layout="constrained")
-    loss, before, after, bars = figure.subplots(1, 4)
-    loss.plot(range(1, len(history.losses) + 1), history.losses, color="#1f5fa8", marker=".")
-    loss.set(title="Loss", xlabel="epoch", ylim=(0, None))
-    for axes, c, name in ((before, history.first, "first"), (after, history.last, "last")):
-        shown_as = axes.imshow(c.numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none")
-        axes.set(title=f"Correlations in the {name} step", xlabel="output, second view", ylabel="output, first view")
-    figure.colorbar(shown_as, ax=[before, after], shrink=0.8)
-    kinds = list(next(iter(table.values())))
-    for i, (name, row) in enumerate(table.items()):
-        places = np.arange(len(kinds)) + 0.27 * (i - 1)
-        drawn = bars.bar(places, [100 * row[kind] for kind in kinds], 0.25, label=name, color=f"C{(7, 1, 0)[i]}")
-        bars.bar_label(drawn, fmt="%.1f", size=8)
-    bars.set(title="Linear evaluation", ylabel="test accuracy in %", xticks=range(len(kinds)), ylim=(0, 100))
-    bars.set_xticklabels(kinds)
-    bars.legend(loc="lower center", fontsize="small")
-    figure.savefig(path, dpi=110)
+def draw(losses: list[float], matrices: list[Tensor], path: Path) -> None:
+    """Draw the loss, and the matrices of correlations before and after pretraining."""
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    loss, *places = figure.subplots(1, 3)
+    loss.plot(losses, linewidth=0.8)
+    loss.set(title="Loss", xlabel="step", ylim=(0, None))
+    for axes, c, name in zip(places, matrices, ("first", "last"), strict=True):
+        image = axes.imshow(c.numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none")
+        axes.set(title=f"Correlations in the {name} step", xlabel="outputs, second view", ylabel="outputs, first view")
+    figure.colorbar(image, ax=places)
+    figure.savefig(path, dpi=130)
 
 
-def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line, and raise an `InputError` for numbers that make no sense."""
+def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description="Pretrain a RandWire without labels, and evaluate its features.")
-    add = parser.add_argument
-    add("--data", type=Path, help="folder with the class folders train and val (scikit-learn's digits)")
-    add("--model", help="a name for timm.create_model (a small RandWire)")
-    add("--epochs", type=int, help=f"passes over the training images ({EPOCHS})")
-    add("--batch", type=int, default=64, help="images per step (64)")
-    add("--size", type=int, default=32, help="side of the images in pixels (32)")
-    add("--lr", type=float, default=5e-3, help="maximum of the learning rate, which rises and then falls (0.005)")
-    add("--lambda", type=float, default=0.02, dest="off_diagonal", help="weight of the redundancy (0.02)")
-    add("--projector", type=int, default=128, help="outputs of each of the projector's layers (128)")
-    add("--seed", type=int, default=0, help="seed of split, wiring, weights, batches and views (0)")
-    add("--workers", type=int, default=1, help="processes that prepare images; 0: none (1)")
-    add("--quick", action="store_true", help=f"{QUICK} epochs, unless --epochs says otherwise")
-    add("--out", type=Path, default=Path("demo/twins"), help="folder of the results (demo/twins)")
+    parser.add_argument("--data", type=Path, help="folder with the class folders train and val (none: digits)")
+    parser.add_argument("--model", help="a name for timm.create_model (none: a small RandWire)")
+    for name, (default, _, text) in NUMBERS.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} ({default})")
+    parser.add_argument("--quick", action="store_const", const=QUICK, dest="epochs", help=f"--epochs {QUICK}")
+    parser.add_argument("--out", type=Path, default=Path("demo/twins"), help="folder of the results (demo/twins)")
     options = parser.parse_args(argv)
-    if options.epochs is None:
-        options.epochs = QUICK if options.quick else EPOCHS
-    least = {"epochs": 1, "batch": 2, "size": 8, "projector": 2, "seed": 0, "workers": 0}
-    for name, value in least.items():
-        if (got := getattr(options, name)) < value:
-            why = " Outputs are standardised over the batch." if name == "batch" else ""
-            raise InputError(f"--{name}: expected at least {value}, got {got}.{why}")
-    for flag, got in (("lr", options.lr), ("lambda", options.off_diagonal)):
-        if not 0 < got < float("inf"):
-            raise InputError(f"--{flag}: expected a positive number, got {got}.")
+    for name, (_, least, _) in NUMBERS.items():
+        if not least <= (value := getattr(options, name)) < 2**32:
+            raise InputError(f"--{name}: expected at least {least} and less than 2**32, got {value}.")
     return options
 
 
-def run(argv: Sequence[str] | None) -> None:
+def run(options: argparse.Namespace) -> None:
     """Pretrain, evaluate, print the table, and write the results."""
-    options = options_of(argv)
     data = load_folders(options.data, options.size) if options.data else load_digits(options.size, options.seed)
-    count = len(data.train)  # type: ignore[arg-type]
+    if not options.data:
+        torch.set_num_threads(1)  # the digits are too small to divide among threads
+    count = len(data.images)  # type: ignore[arg-type]
     if count < options.batch:
-        raise InputError(f"--batch: expected at most the {count} training images, got {options.batch}.")
-    backbone, width = build(options.model, data.channels, options.size, options.seed)
+        raise InputError(f"--batch: expected at most {count}, the number of training images, got {options.batch}.")
+    backbone, projector = build(options.model, data.train[0][0], options.projector, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone.to(device, memory_format=torch.channels_last)
-    head = projector(width, options.projector).to(device)
     untrained = copy.deepcopy(backbone)
+    model = nn.Sequential(backbone, projector.to(device))
 
-    order = Order(count, options.batch, options.epochs, options.seed)
+    order = batches(count, options.batch, options.epochs, options.seed)
     loader = DataLoader(Views(data, options.seed), batch_sampler=order, num_workers=options.workers)
-    history = pretrain(backbone, head, loader, options.epochs, options.lr, options.off_diagonal)
+    steps = options.epochs * (count // options.batch)
+    losses, matrices = pretrain(model, loader, steps, options.lr, getattr(options, "lambda"))
     with replacing(options.out / "backbone.safetensors") as file:
-        file.write(safetensors.torch.save({k: v.cpu().contiguous() for k, v in backbone.state_dict().items()}))
+        file.write(safetensors.torch.save({name: x.contiguous() for name, x in backbone.state_dict().items()}))
 
-    pixels = nn.Sequential(nn.AdaptiveAvgPool2d(min(PIXELS, options.size)), nn.Flatten())
+    pixels = nn.Sequential(nn.AdaptiveAvgPool2d(PIXELS), nn.Flatten())
     models = {"raw pixels": pixels, "untrained backbone": untrained, "pretrained backbone": backbone}
     table = {name: evaluate(model, data, options.workers) for name, model in models.items()}
-    print(f"{'test accuracy':20}" + "".join(f"{kind:>22}" for kind in table["raw pixels"]))
+    print(f"{'Test accuracy':20}" + "".join(f"{kind:>22}" for kind in table["raw pixels"]))
     for name, row in table.items():
         print(f"{name:20}" + "".join(f"{accuracy:22.1%}" for accuracy in row.values()))
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    draw(losses, matrices, options.out / "twins.png")
+    written = {"options": vars(options), "loss": losses, "accuracy": table}
     with replacing(options.out / "metrics.json") as file:
-        written = {"settings": settings, "loss": history.losses, "accuracy": table}
-        file.write(json.dumps(written, indent=1).encode() + b"\n")
-    draw(history, table, options.out / "twins.png")
-    print(f"\nWritten to {options.out}/: backbone.safetensors, metrics.json, and the picture twins.png")
+        file.write(json.dumps(written, indent=1, default=str).encode() + b"\n")
+    print(f"\nWritten to {options.out}/: backbone.safetensors, twins.png, and every figure as metrics.json")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run; a mistake of the user is one sentence on stderr and exit status 2."""
+    """Run; after a mistake in the options, print one sentence and exit with status 2, and 1 where the system fails."""
     try:
-        run(argv)
-    except InputError as error:  # a worker's comes with its traceback, which ends with the message
-        print(str(error).splitlines()[-1].removeprefix("freewire.errors.InputError: "), file=sys.stderr)
-        sys.exit(2)
+        run(read_options(argv))
+    except (InputError, OSError) as error:  # from a worker process its traceback comes before the message
+        print(" ".join(str(error).rpartition("InputError: ")[2].split()), file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 if __name__ == "__main__":
