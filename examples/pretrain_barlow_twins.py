@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Train a randomly wired backbone without labels, then test what it has learnt with a linear classifier.
 
-Barlow Twins (Zbontar, Jing, Misra, LeCun, Deny: Self-supervised learning via redundancy reduction, ICML 2021): two
-random views of each image go through the backbone and a projector of three layers. C is the matrix of correlations,
-over the batch, between the outputs for the first views and those for the second. The loss is
-
-    sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2
-
-so both views must agree in every output, and no two outputs may say the same.
+Barlow Twins (Zbontar et al.: Self-supervised learning via redundancy reduction, ICML 2021): two random views of each
+image go through the backbone and a projector of three layers. C is the matrix of correlations, over the batch, between
+the outputs for the first views and those for the second. The loss, sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2,
+is small if both views agree in every output and no two outputs say the same.
 
 The data are scikit-learn's 1,797 scanned digits, enlarged to 32x32 pixels, or with ``--data FOLDER`` the class folders
 FOLDER/train and FOLDER/val. Pretraining reads the training images alone. Labels are used afterwards, by logistic
@@ -123,10 +120,7 @@ def read_image(path: str) -> Image.Image:
 
 
 class Views(Dataset[tuple[Tensor, Tensor]]):
-    """Two random views of each training image, without its label.
-
-    An item is asked for by epoch and index, which with the seed determine both views: the number of workers does not.
-    """
+    """Two random views of each training image, without its label; they depend on seed, epoch and index alone."""
 
     def __init__(self, data: Data, seed: int) -> None:
         self.images, self.augment, self.seed = data.images, data.augment, seed
@@ -182,8 +176,7 @@ def build(name: str | None, image: Tensor, width: int, seed: int) -> tuple[nn.Mo
 
 def pretrain(model: nn.Module, loader: DataLoader[Any], steps: int, lr: float, lam: float) -> tuple[Any, Any]:
     """Train on batches of two views; return the loss of every step and the first and last matrix of correlations."""
-    device = next(model.parameters()).device
-    model.train()
+    device = next(model.train().parameters()).device
     optimizer = torch.optim.AdamW(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, pct_start=0.2)
     losses, matrices = [], []
@@ -207,8 +200,7 @@ def pretrain(model: nn.Module, loader: DataLoader[Any], steps: int, lr: float, l
 @torch.no_grad()
 def features(model: nn.Module, images: Dataset[Any], workers: int) -> tuple[np.ndarray, np.ndarray]:
     """Compute the features ``[n, F]`` of images, and their labels ``[n]``."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    model.eval()
+    device = next(model.eval().parameters(), torch.empty(0)).device
     loader = DataLoader(images, batch_size=128, num_workers=workers)
     found = [(model(x.to(device)).float().cpu(), y) for x, y in loader]
     return torch.cat([x for x, _ in found]).numpy(), torch.cat([y for _, y in found]).numpy()
