@@ -50,7 +50,7 @@ from freewire.files import replacing
 
 NODES, CHANNELS = 6, 32  # of the default backbone: nodes per stage, channels of the first stage (doubled twice)
 FEW, DRAWS = 10, 5  # labels per class in the second evaluation, and how many times they are drawn
-QUICK = 10  # epochs with --quick
+QUICK = 13  # epochs with --quick
 STRENGTH = 0.01  # of the logistic regression's data term against its penalty, for all features alike
 PIXELS = 32  # the pixels are compared at this side, or larger images would have too many
 NUMBERS = {  # options: default, least, description

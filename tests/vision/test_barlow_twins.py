@@ -33,8 +33,8 @@ def outputs(count: int, width: int, dtype: torch.dtype = torch.float64) -> tuple
     return (3 * first + 2).to(dtype), second.to(dtype)
 
 
-#: Of ten percent points are left.
-MARGIN = 0.03
+#: The least gain of the small form in accuracy; measured with seeds 0 to 4: at least 0.08. Digits: 360, labels: 5 draws.
+MARGIN = 0.04
 
 
 class TestLoss:
