@@ -58,7 +58,7 @@ def dry_run(trainer: Trainer, train: Images, val: Images, options: Options) -> i
 
     speed = steps * recipe.batch / seconds
     epoch = schedule.steps_per_epoch * recipe.batch / speed
-    expected = "" if trainer.needed is None else f" , {_gib(trainer.needed)} of it expected for a step"
+    expected = "" if trainer.needed is None else f", {_gib(trainer.needed)} of it expected for a step"
     whole = in_words(recipe.epochs * (epoch + val_seconds))
     table = {
         "training": f"{speed:,.1f} images/s, {waited / seconds:.0%} of the time waiting for images",

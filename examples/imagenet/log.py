@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from parallel import World
 from tqdm import tqdm
 from wiring_picture import draw_wiring
 
-from freewire.errors import InputError
+from freewire.errors import InputError, cut
 from freewire.files import replacing
+
+TENSORBOARD = "TensorBoard's files"
 
 
 def in_words(seconds: float) -> str:
@@ -78,11 +82,22 @@ class Log:
         if not self.main:
             return
         row = {"kind": kind, "step": step, "epoch": round(epoch, 4), **values}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        if self._writer is not None:
-            for name, value in values.items():
+        with self._lossy(self.path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        with self._lossy(TENSORBOARD):
+            for name, value in values.items() if self._writer else ():
                 self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+    @contextmanager
+    def _lossy(self, what: object) -> Iterator[None]:
+        """Where the disk is full the training goes on; the log has a gap."""
+        try:
+            yield
+        except OSError as error:
+            self.say(f"Cannot write {what}: {cut(error, 300)}.")
+            if what == TENSORBOARD:
+                self._writer = None  # its thread has ended
 
     def training(self, step: int, epoch: float, figures: Figures, rate: float, speed: float) -> None:
         """Report the training since the last report: ``speed`` in images per second over all processes."""
@@ -119,7 +134,7 @@ class Log:
         figure = draw_wiring(model) if self.main else None
         if figure is None:
             return
-        with replacing(path) as file:
+        with self._lossy(path), replacing(path) as file:
             figure.savefig(file, dpi=100)
         if self._writer is not None:
             self._writer.add_figure("wiring", figure)
@@ -128,9 +143,11 @@ class Log:
         """Close the files."""
         if self.main:
             self._bar.close()
-            self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+            with self._lossy(self.path):
+                self._file.close()
+            with self._lossy(TENSORBOARD):
+                if self._writer is not None:
+                    self._writer.close()
 
 
 def _forget_later(path: Path, step: int) -> None:

@@ -107,10 +107,11 @@ def start(device: str) -> Iterator[World]:
         return
     if device == "cuda":
         torch.cuda.set_device(here)
+    attempt = _attempt()
     store, rank, size = next(dist.rendezvous("env://"))
     dist.init_process_group(
         "nccl" if device == "cuda" else "gloo",
-        store=dist.PrefixStore(_attempt(), store),
+        store=dist.PrefixStore(attempt, store),
         rank=rank,
         world_size=size,
         timeout=timedelta(minutes=30),

@@ -31,14 +31,21 @@ import freewire.timm  # noqa: F401  registers the RandWire models
 from freewire.errors import InputError, cut
 
 
-def build_model(recipe: Recipe, classes: int, world: World) -> nn.Module:
-    """The model, with initial weights that the seed determines."""
+def build_model(recipe: Recipe, classes: int, world: World, divided: bool = False) -> nn.Module:
+    """The model, with initial weights that the seed determines.
+
+    Args:
+        recipe: The recipe.
+        classes: Number of classes.
+        world: The processes.
+        divided: Whether its parameters will be divided among them, for which FSDP needs their default memory format.
+    """
     torch.manual_seed(derive(recipe.seed))
     try:
         model = timm.create_model(recipe.model, num_classes=classes, **recipe.model_options)
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"--model: {recipe.model} cannot be built: {cut(error, 300)}") from None
-    return model.to(world.device, memory_format=torch.channels_last)
+    return model.to(world.device, memory_format=torch.contiguous_format if divided else torch.channels_last)
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -89,7 +96,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.world = recipe, world
         self.schedule = Schedule(len(images), recipe.batch, recipe.micro_batch, recipe.epochs, world.size).check()
-        self.model = build_model(recipe, len(classes), world)
+        self.model = build_model(recipe, len(classes), world, options.fsdp)
         self.run = Run(recipe, classes, len(images), wirings(self.model))
         self.needed = self._check_memory(options) if check_memory else None
         self.average: Any = None

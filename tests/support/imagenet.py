@@ -10,12 +10,13 @@ import types
 from pathlib import Path
 
 import numpy as np
+import sklearn.datasets
 import torch
 import webdataset
 from PIL import Image
 
 __all__ = ["CLASSES", "COUNT", "PER_SHARD", "SIZE", "Modules", "add", "batches", "content", "encoded", "entries"]
-__all__ += ["pixels", "same", "samples", "tar", "write_folder", "write_shards"]
+__all__ += ["pixels", "same", "samples", "tar", "write_digits", "write_folder", "write_shards"]
 
 SIZE = 24  # of the transformed images
 COUNT, PER_SHARD, CLASSES = 23, 10, 4  # of the shards
@@ -100,3 +101,14 @@ def tar(path: Path, members: list[tuple[str, bytes]], **options) -> Path:
 
 def content(source) -> list[tuple[bytes, int]]:
     return [(source.read(index), int(source.labels[index])) for index in range(len(source))]
+
+
+def write_digits(place: Path, train: int = 10, val: int = 4) -> Path:
+    """Class folders ``train`` and ``val`` of digits as PNGs of 32 pixels, so many of each class."""
+    x, y = sklearn.datasets.load_digits(return_X_y=True)
+    for label in range(10):
+        for number, row in enumerate(x[y == label][: train + val]):
+            image = Image.fromarray((row.reshape(8, 8) * 15.9).astype(np.uint8)).resize((32, 32))
+            part = "train" if number < train else "val"
+            add(place / part / str(label) / f"{number:02}.png", encoded(image, "png"))
+    return place

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""The training script of examples/imagenet/ under torchrun: killed, on two machines, with other numbers of processes.
+
+Everything here is one run, in different ways: its weights at the end are compared with those of the run that two
+agents of torchrun carried out together, as two machines would, without being disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support.examples import EXAMPLES
+from tests.support.imagenet import write_digits
+
+#: Six steps per epoch, each of four micro-batches; random numbers in training; averaged weights.
+TINY = "--preset tiny --model-options channels=4 edge_drop=0.5 drop_rate=0.2 --epochs 3 --warmup-epochs 1 --batch 16"
+TINY += " --micro-batch 4 --rate 0.02 --ema 0.8 --workers 1 --checkpoint-every 2 --log-every 1 --no-tensorboard"
+STEPS = 18
+LIMIT = 240  # seconds that any command may take; it takes about ten
+
+
+def command(out: Path, data: Path, *options: str, torchrun: str) -> list[str]:
+    script = [str(EXAMPLES / "imagenet" / "train.py"), str(data), "--out", str(out), *TINY.split(), *options]
+    return [sys.executable, "-m", "torch.distributed.run", *torchrun.split(), *script]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **changes}
+
+
+def run(*arguments, **options) -> str:
+    """Run the command to its end; return what it printed."""
+    done = subprocess.run(
+        command(*arguments, **options), env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def weights(out: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
+    return load_file(out / "checkpoints" / f"step-{step:09}.safetensors")
+
+
+def steps(out: Path) -> list[int]:
+    """The steps of which training figures were written."""
+    try:
+        lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    found = [json.loads(line) for line in lines if line.endswith("}\n")]
+    return [row["step"] for row in found if row["kind"] == "train"]
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def reference(digits, tmp_path_factory) -> Path:
+    """The folder of a run on two machines, which is to say by two agents."""
+    out = tmp_path_factory.mktemp("reference")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = f"--nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{port} --rdzv-id freewire"
+    folders = (out, out / "of the other machine")  # which writes nothing
+    agents = [
+        subprocess.Popen(
+            command(folder, digits, "--keep", "99", torchrun=f"{where} --local-addr 127.0.0.1 --node-rank {number}"),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number, folder in enumerate(folders)
+    ]
+    printed = [agent.communicate(timeout=LIMIT)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], printed
+    return out
+
+
+class TestSeveralMachines:
+    def test_one_of_them_writes(self, reference):
+        wrote = [path for path in (reference, reference / "of the other machine") if (path / "checkpoints").exists()]
+        assert len(wrote) == 1
+        assert steps(wrote[0]) == list(range(1, STEPS + 1))
+
+    def test_restarts_need_separate_stores(self, digits, tmp_path):
+        """torchrun would let restarted processes look for those that are gone."""
+        variables = {"TORCHELASTIC_USE_AGENT_STORE": "True", "GROUP_WORLD_SIZE": "2", "TORCHELASTIC_MAX_RESTARTS": "3"}
+        variables |= {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29999"}
+        script = command(tmp_path, digits, torchrun="")[3:]
+        done = subprocess.run(
+            [sys.executable, *script], env=environment(**variables), capture_output=True, text=True, timeout=LIMIT
+        )
+        assert done.returncode == 2
+        assert re.match("train.py: --max-restarts: expected TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in", done.stderr)
+
+
+class TestKilled:
+    def test_at_five_random_steps(self, reference, digits, tmp_path):
+        """SIGKILL to either process, wherever it is; torchrun restarts both. Nothing differs by a bit in the end."""
+        chance = random.Random(13)
+        out, output = tmp_path / "run", tmp_path / "output.txt"
+        torchrun = "--standalone --nproc-per-node 2 --max-restarts 5"
+        with output.open("w") as file:
+            agent = subprocess.Popen(
+                command(out, digits, "--keep", "99", torchrun=torchrun), env=environment(), stdout=file, stderr=file
+            )
+        try:
+            deadline = time.monotonic() + LIMIT
+            for step in sorted(chance.sample(range(1, STEPS), 5)):
+                while len(steps(out)) < step:
+                    assert agent.poll() is None, output.read_text()
+                    assert time.monotonic() < deadline, output.read_text()
+                    time.sleep(0.005)
+                time.sleep(0.1 * chance.random())
+                os.kill(chance.choice(children(agent.pid)), signal.SIGKILL)
+                time.sleep(0.5)
+            assert agent.wait(timeout=LIMIT) == 0, output.read_text()
+        finally:
+            agent.terminate()
+            agent.wait()
+        assert output.read_text().count(", from step ") >= 4  # the first may have come before the first checkpoint
+        assert steps(out) == list(range(1, STEPS + 1))
+        killed, whole = weights(out), weights(writer(reference))
+        assert killed.keys() == whole.keys()
+        assert [name for name in whole if not torch.equal(killed[name], whole[name])] == []
+
+
+def writer(reference: Path) -> Path:
+    """The folder of the machine of process 0, which is the one that came first."""
+    return next(path for path in (reference, reference / "of the other machine") if (path / "checkpoints").exists())
+
+
+class TestOtherProcesses:
+    @pytest.fixture
+    def half(self, reference, tmp_path) -> Path:
+        """A copy of the run as it was in the middle of the second epoch."""
+        out = tmp_path / "run"
+        (out / "checkpoints").mkdir(parents=True)
+        shutil.copy(writer(reference) / "checkpoints" / "step-000000008.safetensors", out / "checkpoints")
+        return out
+
+    def differences(self, out: Path, reference: Path) -> dict[str, float]:
+        """The largest difference of each kind of tensor, relative to how far training moved it."""
+        one, other, start = weights(out), weights(writer(reference)), weights(writer(reference), 2)
+        found: dict[str, float] = {}
+        for name in one:
+            if one[name].is_floating_point():
+                kind = name.split(".")[0] + (" statistics" if "running" in name else "")
+                apart = (one[name] - other[name]).norm() / ((start[name] - other[name]).norm() + 1e-3)
+                found[kind] = max(found.get(kind, 0.0), apart.item())
+        return found
+
+    def test_one_continues_the_run_of_two(self, half, reference, digits):
+        """Each batch is the same four micro-batches; only rounding differs, and whose statistics are kept."""
+        printed = run(half, digits, torchrun="--standalone --nproc-per-node 1")
+        assert "(processes x passes x images: 1 x 4 x 4), fp32, cpu, from step 8" in printed
+        print(self.differences(half, reference))
+
+    def test_divided_parameters(self, half, reference, digits):
+        """A run with whole parameters goes on with divided ones; only rounding differs."""
+        run(half, digits, "--fsdp", torchrun="--standalone --nproc-per-node 2")
+        print(self.differences(half, reference))
