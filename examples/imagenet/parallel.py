@@ -182,6 +182,11 @@ def accumulating(model: nn.Module, more: bool) -> Iterator[None]:
         yield
 
 
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor; it shares memory with it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor of all processes' parts, on the CPU; every process has to call this."""
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()

@@ -8,7 +8,7 @@ or saves anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from typing import Any
@@ -20,12 +20,12 @@ from images import Batch, Images, make_loader
 from memory import TrainingStep, check_fits
 from metrics import Counts, Figures
 from order import EveryImage, Schedule, derive
-from parallel import World, accumulating, distribute, shard
+from parallel import World, accumulating, distribute, local, shard
 from recipe import Options, Recipe
 from skipped import Skipped
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 import freewire.timm  # noqa: F401  registers the RandWire models
 from freewire.errors import InputError, cut
@@ -54,6 +54,20 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
     groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum)
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+    """How `AveragedModel` updates; torch's own function takes no parameters that are divided among processes."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], updates: Any) -> None:
+        mine, new = [local(tensor) for tensor in averages], [local(tensor) for tensor in values]
+        if mine[0].is_floating_point():
+            torch._foreach_lerp_(mine, new, 1 - decay)
+        else:  # the number of batches that batch norms have seen
+            torch._foreach_copy_(mine, new)
+
+    return update
 
 
 def autocast(recipe: Recipe, world: World) -> torch.autocast:
@@ -102,7 +116,7 @@ class Trainer:
         self.average: Any = None
         if recipe.ema:
             self.average = AveragedModel(
-                self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True
+                self.model, multi_avg_fn=moving_average(recipe.ema), use_buffers=True
             ).requires_grad_(False)
             if options.fsdp:
                 shard(self.average.module, world)
