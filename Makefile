@@ -46,7 +46,8 @@ demo: $(INSTALLED) ## train a freely wired network on handwritten digits; result
 	$(BIN)/python examples/digits.py $(ARGS)
 
 # A file's tests stay in one process: what they build and measure they build once. pyproject.toml explains the marks.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest $(PARALLEL)
 CORE   := $(addprefix tests/,graph generators files plan ops nn models)
 
 test: $(INSTALLED) ## the test suite, on all cores, in minutes
@@ -61,17 +62,17 @@ test-nightly: $(INSTALLED) ## time, memory, accuracy over seeds, fuzzing, kills;
 test-cuda-all: $(INSTALLED) ## the CUDA library built by nvcc for every architecture of docs/kernels.md
 	$(BIN)/python -m pytest -m cuda_all tests/cuda/test_library.py $(ARGS)
 
-test-vision: ## the tests that need torchvision and timm; downloads 5.6 GB, removed afterwards; takes minutes
+test-vision: ## the tests of training on images and of timm; downloads 5.6 GB, removed afterwards; takes minutes
 	@$(CHECK_PYTHON)
 	@$(PYTHON) setup.py check_compiler
 	@trap 'rm -rf $(VISION)' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; set -ex; \
 	$(PYTHON) -m venv --clear $(VISION); \
 	$(VISION_PIP) install -r constraints-vision.txt; \
 	mkdir $(VISION)/tree; \
-	cp -R csrc freewire tests pyproject.toml setup.py LICENSE README.md $(VISION)/tree; \
+	cp -R csrc examples freewire tests pyproject.toml setup.py LICENSE README.md $(VISION)/tree; \
 	FREEWIRE_CUDA=0 $(VISION_PIP) install --quiet --no-build-isolation --no-deps ./$(VISION)/tree; \
 	rm -rf $(VISION)/tree/freewire; \
-	(cd $(VISION)/tree; ../bin/python -m pytest -p no:cacheprovider tests/vision $(ARGS))
+	(cd $(VISION)/tree; ../bin/python -m pytest $(PARALLEL) -p no:cacheprovider tests/vision $(ARGS))
 
 test-sanitize: $(INSTALLED) ## the raw kernels (CUDA's on the CPU shim) and the planner under ASan, UBSan and TSan
 	$(BIN)/python -m tests.support.sanitize

@@ -174,7 +174,7 @@ class TestOtherProcesses:
         return found
 
     def test_one_continues_the_run_of_two(self, half, reference, digits):
-        """Each batch is the same four micro-batches: after two steps, only rounding differs, and whose statistics are kept."""
+        """After two steps only rounding differs, and the running statistics, which are those of fewer micro-batches."""
         printed = run(half, digits, "--keep", "99", torchrun="--standalone --nproc-per-node 1")
         assert "(processes x passes x images: 1 x 4 x 4), fp32, cpu, from step 8" in printed
         found = self.differences(half, reference, 10)

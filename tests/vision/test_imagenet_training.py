@@ -293,6 +293,23 @@ class TestTraining:
         assert first["loss"] == pytest.approx(reference["loss"], rel=0.02)
         assert {value.dtype for value in last(tmp_path).values()} == {torch.float32, torch.int64}
 
+    def test_compiled(self, run, tmp_path, monkeypatch):
+        """The model is traced, in training and in validation. tests/models/ compiles randomly wired ones."""
+        compiled, compile_ = [], torch.nn.Module.compile
+
+        def traced(module):
+            compiled.append(module)
+            compile_(module, backend="eager", fullgraph=True)
+
+        monkeypatch.setattr(torch.nn.Module, "compile", traced)
+        for name, option in (("plain", "--no-tensorboard"), ("compiled", "--compile")):
+            model = ("--model", "test_resnet", "--model-options", "drop_rate=0.1")
+            assert run(tmp_path / name, *model, "--epochs", "1", "--ema", "0.5", option) == 0
+        assert len(compiled) == 1
+        a, b = last(tmp_path / "plain"), last(tmp_path / "compiled")
+        assert a.keys() == b.keys()
+        assert all(torch.allclose(a[name].double(), b[name].double(), rtol=1e-3, atol=1e-5) for name in a)
+
     def test_unreadable_images_are_skipped_named_and_counted(self, run, lib, tmp_path, capsys):
         data = write_digits(tmp_path / "data", train=20, val=10)
         broken = data / "train" / "3" / "05.png", data / "val" / "8" / "21.png"
