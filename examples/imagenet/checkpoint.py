@@ -216,11 +216,14 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             description = describe(file.metadata())
-            return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if any(name.startswith("momentum.") for name in weights):
+            raise ValueError("a checkpoint, which has more than weights in it")
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"--evaluate: expected best.safetensors of a run, got {shown(str(path))}: {cut(error)}."
+            f"weights: expected best.safetensors of a run, got {shown(str(path))}: {cut(error)}."
         ) from None
+    return weights, description
 
 
 def stored_recipe(path: Path) -> Recipe:

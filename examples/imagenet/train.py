@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from checkpoint import Checkpoints, collect, live_tensors, put_back, read_weights, stored_recipe, write
+from checkpoint import Checkpoints, collect, live_tensors, put_back, stored_recipe, write
 from dry_run import dry_run
 from images import Images, WorkerError, make_loader, test_transform, train_transform
 from log import Log, in_words
@@ -37,7 +37,7 @@ from skipped import Skipped
 from sources import check_pair, open_source
 from stop import StopRequests
 from torch import Tensor
-from trainer import Trainer, Validation, build_model
+from trainer import Trainer, Validation, load_model
 
 from freewire.errors import InputError, cut
 
@@ -194,15 +194,8 @@ class Session:
 
 def evaluate(recipe: Recipe, options: Options, world: World) -> int:
     """Measure stored weights on the validation images; return the exit status."""
-    weights, description = read_weights(options.evaluate)
     data = open_data(recipe, options, world)
-    if list(data.classes) != description["classes"]:
-        raise InputError(
-            f"{options.evaluate}: expected weights for these {len(data.classes)} classes, got weights for "
-            f"{len(description['classes'])}, or for other ones. Pass the images that the run was trained on."
-        )
-    model = build_model(recipe, len(data.classes), world)
-    model.load_state_dict(weights)
+    model = load_model(options.evaluate, recipe, data.classes, world)
     skipped = Skipped(options.out / "unreadable.jsonl", len(data.val), world)
     figures = Validation(data.val, len(data.classes), recipe, options, world).measure(model, skipped)
     lines = skipped.report()

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from checkpoint import Run, wirings
+from checkpoint import Run, read_weights, wirings
 from images import Batch, Images, make_loader
 from memory import TrainingStep, check_fits
 from metrics import Counts, Figures
@@ -46,6 +47,35 @@ def build_model(recipe: Recipe, classes: int, world: World, divided: bool = Fals
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"--model: {recipe.model} cannot be built: {cut(error, 300)}") from None
     return model.to(world.device, memory_format=torch.contiguous_format if divided else torch.channels_last)
+
+
+def load_model(path: Path, recipe: Recipe, classes: tuple[str, ...], world: World) -> nn.Module:
+    """The model with the weights of best.safetensors.
+
+    Args:
+        path: The file.
+        recipe: Its recipe.
+        classes: Names of the classes of the images that it is for.
+        world: The processes.
+
+    Raises:
+        InputError: It is no such file, or of other classes or another network.
+    """
+    weights, description = read_weights(path)
+    if list(classes) != description["classes"]:
+        raise InputError(
+            f"{path}: expected weights for these {len(classes)} classes, got weights for "
+            f"{len(description['classes'])}, or for other ones. Pass the images that the run was trained on."
+        )
+    model = build_model(recipe, len(classes), world)
+    here, there = ({name: value.shape for name, value in each.items()} for each in (model.state_dict(), weights))
+    if here != there or wirings(model) != description["wirings"]:
+        raise InputError(
+            f"{path}: expected the weights of {recipe.model} with these options, got those of another network. Pass "
+            "the options that the run was trained with, and use its version of freewire."
+        )
+    model.load_state_dict(weights)
+    return model
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -358,7 +358,7 @@ class TestMistakes:
             (("--val", "nowhere"), "nowhere"),
             (
                 ("--evaluate", "nothing.safetensors"),
-                "--evaluate: expected best.safetensors of a run, got 'nothing.safet",
+                "weights: expected best.safetensors of a run, got 'nothing.safet",
             ),
             (("--device", "cuda"), "--device: expected a GPU for each of the 1 processes of this machine, got 0"),
         ],
