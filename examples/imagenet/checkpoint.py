@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 from parallel import World, restore, whole
 from recipe import Recipe
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from stop import RunError
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -28,6 +30,7 @@ from freewire.errors import InputError, cut, shown
 from freewire.files import replacing
 
 KEY = "freewire.training"  # of the description in the file's metadata
+DIVERGED = "Earlier checkpoints are good; train in a new --out with a lower --lr, or with --precision fp32."
 MOMENTUM = "momentum_buffer"  # torch's name in the state of SGD
 
 
@@ -92,16 +95,32 @@ class Checkpoints:
     """The checkpoints of one run, in a folder.
 
     Args:
-        folder: The folder; made if it is not there.
+        folder: The folder; made if it is not there. No other run may use it until `close`.
         keep: How many to keep.
         run: The run that they belong to.
         world: The processes.
+
+    Raises:
+        InputError: Another run is using the folder.
     """
 
     def __init__(self, folder: Path, keep: int, run: Run, world: World) -> None:
         self.folder, self.keep, self.run, self.world = folder, keep, run, world
         if not world.rank:
             folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(folder.parent / "lock", timeout=0)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise InputError(
+                    f"--out: expected a folder that no other run is using, got {shown(str(folder.parent))}. Wait for "
+                    "that run to end, or name another folder."
+                ) from None
+
+    def close(self) -> None:
+        """Leave the folder to another run."""
+        if not self.world.rank:
+            self._lock.release()
 
     def files(self) -> list[Path]:
         """The checkpoints, oldest first."""
@@ -118,9 +137,12 @@ class Checkpoints:
         Raises:
             OSError: It cannot be written; those that are there remain.
         """
-        write(self.folder / f"step-{step:09d}.safetensors", tensors, description)
-        for old in self.files()[: -self.keep]:
-            old.unlink()
+        path = self.folder / f"step-{step:09d}.safetensors"
+        write(path, tensors, description)
+        older = [file for file in self.files() if file.name < path.name]
+        later = [file for file in self.files() if file.name > path.name]  # they could not be read, or the run went on
+        for file in [*older[: len(older) + 1 - self.keep], *later]:
+            file.unlink(missing_ok=True)
 
     def load(self) -> Checkpoint | None:
         """Read the last checkpoint, on every process; None if there is none.
@@ -188,6 +210,15 @@ def live_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, average: nn
     if average is not None:
         found |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     return found
+
+
+def check_finite(tensors: dict[str, Tensor], step: int) -> None:
+    """Raise `RunError` if a tensor has a NaN or an infinity, from which no run can be continued."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise RunError(
+                f"weights: expected finite numbers to save after step {step}, got others in {name}. {DIVERGED}"
+            )
 
 
 def collect(tensors: dict[str, Tensor], world: World) -> dict[str, Tensor]:

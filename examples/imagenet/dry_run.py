@@ -9,20 +9,22 @@ import time
 
 import torch
 from checkpoint import collect, live_tensors
-from images import Images, make_loader
+from images import PREFETCH, Images, make_loader
 from log import in_words
-from memory import available_bytes
+from memory import available_bytes, gib
 from order import MicroBatches
 from recipe import Options
 from skipped import Skipped
 from trainer import Trainer, Validation
 
-WARM_UP, STEPS, SECONDS = 2, 10, 120.0  # optimizer steps before those that are timed, and at most so many of these
+STEPS, SECONDS = 10, 120.0  # optimizer steps that are timed, at most, and how long they may take
 VALIDATIONS = 8  # batches of each process
 
 
 def dry_run(trainer: Trainer, train: Images, val: Images, options: Options) -> int:
-    """Train for a few steps, validate a few batches, print the estimate; nothing is written. Returns 0.
+    """Train for a few steps, validate a few batches, print the estimate; return 0.
+
+    Nothing is written but the index of shards.
 
     Args:
         trainer: A model that has not been trained.
@@ -34,22 +36,27 @@ def dry_run(trainer: Trainer, train: Images, val: Images, options: Options) -> i
     skipped = Skipped(None, len(train) + len(val), world)
     sampler = MicroBatches(schedule, recipe.seed, world.rank)
     stream = iter(make_loader(train, sampler, options.workers, pin_memory=world.device.type == "cuda"))
-    steps, waited, begin = 0, 0.0, time.perf_counter()
-    for number in range(min(WARM_UP + STEPS, schedule.steps)):
-        if number == WARM_UP:
+    # What the workers read ahead while they and the model started would hide how slow they are.
+    warm_up = 2 + options.workers * PREFETCH // schedule.passes
+    steps, waited, begin = 0, 0.0, _now(world.device)
+    for number in range(min(warm_up + STEPS, schedule.steps)):
+        if number == warm_up:
             steps, waited, begin = 0, 0.0, _now(world.device)
         waited += trainer.step(number, stream, skipped)
         steps += 1
-        late = world.sum(torch.tensor(float(_now(world.device) - begin > SECONDS)))
-        if late and number > WARM_UP:
+        if world.sum(torch.tensor(float(_now(world.device) - begin > SECONDS))) and number > 1:
             break
     seconds = _now(world.device) - begin
     stream.close()
 
     validation = Validation(val, trainer.counts.classes, recipe, options, world)
-    begin = _now(world.device)
-    images = validation.measure(trainer.model, skipped, batches=VALIDATIONS).images
-    val_seconds = (_now(world.device) - begin) * len(val) / max(images, 1) * (2 if recipe.ema else 1)
+    times, images = [_now(world.device)], []
+    for batches in (1, 1 + VALIDATIONS):  # the difference is without the start of the workers
+        images.append(validation.measure(trainer.model, skipped, batches).images)
+        times.append(_now(world.device))
+    more = images[1] - images[0]
+    each = (times[2] - 2 * times[1] + times[0]) / more if more else (times[2] - times[1]) / max(images[1], 1)
+    val_seconds = max(each, 0.0) * len(val) * (2 if recipe.ema else 1)
     size = sum(t.numel() * t.element_size() for t in collect(_tensors(trainer), world).values())
     peak = max(world.gather(_peak(world.device)))
     lines = skipped.report()
@@ -58,13 +65,13 @@ def dry_run(trainer: Trainer, train: Images, val: Images, options: Options) -> i
 
     speed = steps * recipe.batch / seconds
     epoch = schedule.steps_per_epoch * recipe.batch / speed
-    expected = "" if trainer.needed is None else f", {_gib(trainer.needed)} of it expected for a step"
+    expected = "" if trainer.needed is None else f", {gib(trainer.needed)} of it expected for a step"
     whole = in_words(recipe.epochs * (epoch + val_seconds))
     table = {
         "training": f"{speed:,.1f} images/s, {waited / seconds:.0%} of the time waiting for images",
         "an epoch": f"{in_words(epoch)}, and {in_words(val_seconds)} of validation",
         "the whole run": f"{whole} for {recipe.epochs} epochs of {schedule.steps_per_epoch:,} steps",
-        "memory": f"{_gib(peak)} at the peak of each process{expected}, {_gib(available_bytes(world.device))} left",
+        "memory": f"{gib(peak)} at the peak of each process{expected}, {gib(available_bytes(world.device))} left",
         "disk": f"{options.keep} checkpoints of {size / 1e6:,.1f} MB",
     }
     print("\n".join([*lines, trainer.title(), *(f"{name:16}{text}" for name, text in table.items())]))
@@ -87,7 +94,3 @@ def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB"

@@ -48,16 +48,19 @@ class Log:
         steps: Optimizer steps of the whole run.
         batch: Images per step.
         done: Steps that are done already.
+        validated: The step of the last validation that counts.
         tensorboard: Whether to write TensorBoard's files.
     """
 
-    def __init__(self, out: Path, world: World, steps: int, batch: int, done: int, tensorboard: bool) -> None:
+    def __init__(
+        self, out: Path, world: World, steps: int, batch: int, done: int, validated: int, tensorboard: bool
+    ) -> None:
         self.main, self.steps, self.batch = not world.rank, steps, batch
         self._writer: Any = None
         if not self.main:
             return
         self.path = out / "metrics.jsonl"
-        _forget_later(self.path, done)
+        _forget_later(self.path, done, validated)
         self._file = self.path.open("a")
         self._bar = tqdm(
             total=steps * batch, initial=done * batch, unit=" images", unit_scale=True, disable=None, dynamic_ncols=True
@@ -99,7 +102,7 @@ class Log:
             if what == TENSORBOARD:
                 self._writer = None  # its thread has ended
 
-    def training(self, step: int, epoch: float, figures: Figures, rate: float, speed: float) -> None:
+    def training(self, step: int, epoch: float, figures: Figures, lr: float, speed: float) -> None:
         """Report the training since the last report: ``speed`` in images per second over all processes."""
         self.entry(
             "train",
@@ -107,7 +110,7 @@ class Log:
             epoch,
             loss=figures.loss,
             top1=figures.top1,
-            learning_rate=rate,
+            learning_rate=lr,
             images_per_second=speed,
         )
         if not self.main:
@@ -136,7 +139,7 @@ class Log:
             return
         with self._lossy(path), replacing(path) as file:
             figure.savefig(file, dpi=100)
-        if self._writer is not None:
+        if self._writer is not None and not self._first:
             self._writer.add_figure("wiring", figure)
 
     def close(self) -> None:
@@ -150,14 +153,15 @@ class Log:
                     self._writer.close()
 
 
-def _forget_later(path: Path, step: int) -> None:
-    """Remove the entries of metrics.jsonl after a step, and a last line that was cut off."""
+def _forget_later(path: Path, step: int, validated: int) -> None:
+    """Remove the entries of metrics.jsonl after a step, validations after another, and a line that was cut off."""
     if not path.exists():
         return
     kept = []
     for line in path.read_text().splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            entry = json.loads(line)
+            if entry["step"] <= (step if entry["kind"] == "train" else validated):
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue

@@ -33,13 +33,17 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from freewire.errors import InputError, cut
+from freewire.errors import FreewireError, InputError, cut
 
-__all__ = ["TrainingStep", "available_bytes", "check_fits", "predict_peak"]
+__all__ = ["NotPredictableError", "TrainingStep", "available_bytes", "check_fits", "gib", "predict_peak"]
 
 #: What a process occupies is this multiple of its tensors, and so many bytes more. Of 16 steps measured on the CPU
 #: (RandWire and ResNet-50, float32 and bfloat16, 1 and 2 threads, 0.1 to 1.9 GiB), all were within 20 % of that.
 ALLOCATOR, LIBRARIES = 1.2, 32 * 2**20
+
+
+class NotPredictableError(InputError):
+    """The memory of a model depends on the values of tensors."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ def predict_peak(model: nn.Module, step: TrainingStep) -> int:
         step: What is trained.
 
     Raises:
-        InputError: The model calls an operator that does not accept fake tensors, such as one that reads a value.
+        NotPredictableError: The model calls an operator that does not accept fake tensors, one that reads a value say.
+        InputError: The model does not accept such images.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
@@ -102,10 +107,15 @@ def predict_peak(model: nn.Module, step: TrainingStep) -> int:
                     loss = cross_entropy(twin(images), labels)
                 loss.backward()
             except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
-                raise InputError(
+                raise NotPredictableError(
                     f"model: expected operators that accept tensors without values, got {cut(error.func)}. The memory "
                     "of this model can only be measured."
                 ) from None
+            except (AssertionError, FreewireError, RuntimeError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"model: expected one that can train on {step.batch} images of {step.size} pixels at a time, got: "
+                    f"{cut(error)} Choose another --image-size or --micro-batch."
+                ) from error
     peak = alive.peak
     if device.type == "cuda":  # the optimizer computes all parameters at once, from as many temporary values
         peak = max(peak, _nbytes(fixed) + 2 * parameters)
@@ -228,7 +238,8 @@ def check_fits(model: nn.Module, step: TrainingStep, processes: int = 1, availab
         The bytes that each process will need besides what its model takes already, or None if that cannot be predicted.
 
     Raises:
-        InputError: It does not fit; the message names the largest power of two that does.
+        InputError: The model does not accept such images, or they do not fit: the message names the largest power
+            of two that does.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     each = (available_bytes(device) if available is None else available) // processes
@@ -239,7 +250,7 @@ def check_fits(model: nn.Module, step: TrainingStep, processes: int = 1, availab
 
     try:
         needed = need(step.batch)
-    except InputError:
+    except NotPredictableError:
         return None
     if needed <= each:
         return needed
@@ -253,15 +264,16 @@ def check_fits(model: nn.Module, step: TrainingStep, processes: int = 1, availab
         while smaller > 1 and need(smaller) > each:
             smaller //= 2
     remedy = (
-        f"Use a micro-batch of {smaller}, and accumulate the gradients of more of them."
+        f"Use {smaller}: gradients of more micro-batches are then accumulated."
         if smaller > 1  # batch norm needs more than one
         else "Not even 2 images would fit: use a smaller model, smaller images, fewer processes or another device."
     )
     raise InputError(
-        f"micro-batch: expected one that fits in memory, got {step.batch} images of {step.size} pixels, which need "
-        f"{_gib(needed)} per process, while {_gib(each)} are available to each of {processes}. {remedy}"
+        f"--micro-batch: expected one that fits in memory, got {step.batch} images of {step.size} pixels, which need "
+        f"{gib(needed)} per process, while {gib(each)} are available to each of {processes}. {remedy}"
     )
 
 
-def _gib(size: int) -> str:
+def gib(size: int) -> str:
+    """A number of bytes, readable."""
     return f"{size / 2**30:.2f} GiB"

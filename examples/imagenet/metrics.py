@@ -68,7 +68,7 @@ class Counts:
         sums = world.sum(self.sums).cpu()
         images, top1, top5, loss = sums.sum(dim=0).tolist()
         seen = sums[:, 0] > 0
-        balanced = (sums[seen, 1] / sums[seen, 0]).mean().item()
+        balanced = (sums[seen, 1] / sums[seen, 0]).sum().item() / max(int(seen.sum()), 1)
         count = max(images, 1)
         return Figures(loss / count, top1 / count, top5 / count, balanced, int(images))
 

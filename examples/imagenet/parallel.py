@@ -52,22 +52,23 @@ class World:
             dist.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
-        """Wait until every process is here."""
-        if self.size > 1:
-            dist.barrier()
-
     @contextmanager
-    def first(self) -> Iterator[None]:
-        """Process 0 runs the block before the others do, so that these find what it wrote."""
-        if self.rank:
-            self.wait()
-        yield
-        if not self.rank:
-            self.wait()
+    def together(self) -> Iterator[None]:
+        """If the block raises on one process, then it raises on all, and none waits for another for ever.
+
+        The processes must not exchange anything within the block. Only `InputError` and `OSError` are passed on.
+        """
+        mine: Exception | None = None
+        try:
+            yield
+        except (InputError, OSError) as error:
+            mine = error
+        for error in self.gather(mine):
+            if error is not None:
+                raise error
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the buffers of process 0: the running statistics of batch norms."""
+        """Copy the buffers of process 0, the running statistics of batch norms, to every process."""
         by_type: dict[torch.dtype, list[Tensor]] = {}
         for buffer in model.buffers() if self.size > 1 else ():
             by_type.setdefault(buffer.dtype, []).append(buffer)
@@ -102,11 +103,12 @@ def start(device: str) -> Iterator[World]:
             f"{torch.cuda.device_count()}. Start fewer processes, or pass --device cpu."
         )
     here = torch.device(device, local_rank) if device == "cuda" else torch.device(device)
+    if device == "cuda":
+        torch.cuda.set_device(here)
+        torch.backends.cudnn.benchmark = True  # all batches have one shape
     if "RANK" not in os.environ:
         yield World(0, 1, 1, here)
         return
-    if device == "cuda":
-        torch.cuda.set_device(here)
     attempt = _attempt()
     store, rank, size = next(dist.rendezvous("env://"))
     dist.init_process_group(
@@ -115,6 +117,7 @@ def start(device: str) -> Iterator[World]:
         rank=rank,
         world_size=size,
         timeout=timedelta(minutes=30),
+        device_id=here if device == "cuda" else None,
     )
     try:
         yield World(dist.get_rank(), dist.get_world_size(), local_size, here)
@@ -196,5 +199,7 @@ def restore(tensor: Tensor, value: Tensor) -> None:
     """Overwrite a tensor, or this process's part of it, with a value of the whole tensor's shape."""
     with torch.no_grad():
         if isinstance(tensor, DTensor):
-            value = distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
+            value = distribute_tensor(
+                value.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None
+            )
         tensor.copy_(value)

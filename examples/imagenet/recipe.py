@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from typing import Any
 from freewire.errors import InputError, shown
 
 #: Learning rate and batch of the paper; other batches get a proportional rate.
-PAPER_RATE, PAPER_BATCH = 0.1, 256
+PAPER_LR, PAPER_BATCH = 0.1, 256
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Recipe:
         epochs: Number of epochs.
         batch: Images per optimizer step, over all processes.
         micro_batch: Images per pass of one process, and so per batch norm.
-        rate: Highest learning rate.
+        lr: Highest learning rate.
         warmup_epochs: Epochs, of all, in which the learning rate rises from 0.
         momentum: Of SGD.
         weight_decay: Of parameters with two or more dimensions. Scales and shifts of batch norms, biases, and the
@@ -60,7 +61,7 @@ class Recipe:
     epochs: int = 250
     batch: int = PAPER_BATCH
     micro_batch: int = 32
-    rate: float = PAPER_RATE
+    lr: float = PAPER_LR
     warmup_epochs: float = 5.0
     momentum: float = 0.9
     weight_decay: float = 5e-5
@@ -73,8 +74,8 @@ class Recipe:
         """The rate of an optimizer step, counted from 0: a line up from 0, then half a cosine down to 0."""
         warmup = self.warmup_epochs * steps_per_epoch
         if step < warmup:
-            return self.rate * step / warmup
-        return self.rate * 0.5 * (1 + math.cos(math.pi * step / (self.epochs * steps_per_epoch)))
+            return self.lr * step / warmup
+        return self.lr * 0.5 * (1 + math.cos(math.pi * step / (self.epochs * steps_per_epoch)))
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What is different in a stored recipe, a line each."""
@@ -99,7 +100,7 @@ PRESETS = {
         flip=False,
         epochs=30,
         batch=32,
-        rate=0.1,
+        lr=0.1,
         warmup_epochs=2.0,
     ),
 }
@@ -121,6 +122,7 @@ class Options:
         compile: Whether to compile the model with torch.compile.
         fsdp: Whether to divide parameters, gradients and momentum among the processes.
         tensorboard: Whether to write TensorBoard's files.
+        memory_check: Whether to predict the memory of a step, and to refuse one that does not fit.
         dry_run: Whether to only estimate time and memory.
         evaluate: A file of weights to validate, instead of training.
     """
@@ -136,6 +138,7 @@ class Options:
     compile: bool
     fsdp: bool
     tensorboard: bool
+    memory_check: bool
     dry_run: bool
     evaluate: Path | None
 
@@ -156,7 +159,6 @@ def parse(argv: Sequence[str] | None, cuda: bool, stored: Callable[[Path], Recip
         description="Train a randomly wired network, or any model of timm, on ImageNet or another set of images.",
         epilog="The same command continues a run that was interrupted. Docs: docs/imagenet.md.",
     )
-    default = "the preset's by default"
     data = parser.add_argument_group("data and results")
     data.add_argument("data", type=Path, nargs="?", help="folder with train/ and val/: class folders, or .tar shards")
     data.add_argument("--train", help="training images elsewhere: a folder, or a pattern of shards")
@@ -168,34 +170,35 @@ def parse(argv: Sequence[str] | None, cuda: bool, stored: Callable[[Path], Recip
     data.add_argument("--log-every", type=int, default=50, metavar="STEPS", help="between log entries (50)")
     data.add_argument("--no-tensorboard", dest="tensorboard", action="store_false", help="write no TensorBoard files")
 
-    recipe = parser.add_argument_group("recipe")
+    recipe = parser.add_argument_group("recipe", "The preset has values for all of these.")
     recipe.add_argument("--preset", choices=PRESETS, default="small", help="the paper's regime, or tiny (small)")
     recipe.add_argument("--model", help="name of a freewire or timm model")
     recipe.add_argument("--model-options", nargs="+", default=[], metavar="NAME=VALUE", help="such as seed=1")
-    recipe.add_argument("--image-size", type=int, metavar="PIXELS")
-    recipe.add_argument("--test-crop", type=float, metavar="SHARE")
+    recipe.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the images")
+    recipe.add_argument("--test-crop", type=float, metavar="SHARE", help="of a test image's shorter side that is kept")
     recipe.add_argument("--min-scale", type=float, metavar="SHARE", help="least area of a random crop")
     recipe.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror half of the images")
-    recipe.add_argument("--epochs", type=int)
+    recipe.add_argument("--epochs", type=int, help="warm-up included")
     recipe.add_argument("--batch", type=int, help="images per optimizer step, over all processes")
-    recipe.add_argument("--micro-batch", type=int, help="images per pass of one process (32)")
-    recipe.add_argument("--rate", type=float, help=f"highest learning rate ({PAPER_RATE} for {PAPER_BATCH} images)")
-    recipe.add_argument("--warmup-epochs", type=float)
-    recipe.add_argument("--momentum", type=float)
-    recipe.add_argument("--weight-decay", type=float)
-    recipe.add_argument("--label-smoothing", type=float)
+    recipe.add_argument("--micro-batch", type=int, help="images per pass of one process, and so per batch norm")
+    recipe.add_argument("--lr", type=float, help="highest learning rate; by default in proportion to the batch")
+    recipe.add_argument("--warmup-epochs", type=float, help="in which the learning rate rises from 0")
+    recipe.add_argument("--momentum", type=float, help="of SGD")
+    recipe.add_argument("--weight-decay", type=float, help="of the weights of convolutions and linear layers")
+    recipe.add_argument("--label-smoothing", type=float, help="share of the target that all classes get")
     recipe.add_argument("--ema", type=float, metavar="DECAY", help="also average the weights, 0.9999 for instance")
-    recipe.add_argument("--precision", choices=("fp32", "bf16"), help="bf16 on a GPU, fp32 on a CPU")
+    recipe.add_argument("--precision", choices=("fp32", "bf16"), help="bf16 on a GPU, fp32 on a CPU by default")
     recipe.add_argument("--seed", type=int, help="of weights, order, augmentation; --model-options seed= is the wiring")
 
     how = parser.add_argument_group("how it runs")
-    how.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if cuda else "cpu")
+    how.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda" if cuda else "cpu", help="a GPU if there is one"
+    )
     how.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
     how.add_argument("--fsdp", action="store_true", help="divide parameters and momentum among the processes")
+    how.add_argument("--no-memory-check", dest="memory_check", action="store_false", help="do not predict the memory")
     how.add_argument("--dry-run", action="store_true", help="estimate time and memory from a few batches, and stop")
     how.add_argument("--evaluate", type=Path, metavar="FILE", help="validate these weights, best.safetensors say")
-    for action in parser._actions:
-        action.help = action.help or default
     given = vars(parser.parse_args(argv))
 
     preset = PRESETS[given.pop("preset")]
@@ -203,17 +206,17 @@ def parse(argv: Sequence[str] | None, cuda: bool, stored: Callable[[Path], Recip
         preset = stored(given["evaluate"])
     changes = {f.name: given.pop(f.name) for f in dataclasses.fields(Recipe)}
     changes["model_options"] = read_options(changes["model_options"])
-    if changes["model"] is None:
+    if changes["model"] in (None, preset.model):
         changes["model_options"] = preset.model_options | changes["model_options"]
     changes["precision"] = changes["precision"] or ("bf16" if given["device"] == "cuda" else "fp32")
-    if changes["rate"] is None and changes["batch"]:
-        changes["rate"] = preset.rate * changes["batch"] / preset.batch
+    if changes["lr"] is None and changes["batch"]:
+        changes["lr"] = preset.lr * changes["batch"] / preset.batch
     chosen = {name: value for name, value in changes.items() if value is not None}
     folder = given.pop("data")
     for part in ("train", "val"):
-        if given[part] is None and folder is None:
+        if given[part] is None and folder is None and not (part == "train" and given["evaluate"]):
             raise InputError(f"{part}: expected images, got none. Name the folder that has train/ and val/ in it.")
-        given[part] = given[part] or str(folder / part)
+        given[part] = given[part] or str((folder or Path()) / part)
     result = dataclasses.replace(preset, **chosen), Options(**given)
     _check(*result)
     return result
@@ -230,6 +233,13 @@ def read_options(pairs: Sequence[str]) -> dict[str, Any]:
             options[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             options[name] = value
+        try:  # checkpoints hold it as JSON, in which a tuple is a list
+            options[name] = json.loads(json.dumps(options[name], allow_nan=False))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"--model-options: expected values that JSON can express, got {shown(pair)}. Pass numbers, strings, "
+                "lists or dictionaries of strings."
+            ) from None
     return options
 
 
@@ -249,10 +259,10 @@ def _check(recipe: Recipe, options: Options) -> None:
             raise InputError(
                 f"--{name.replace('_', '-')}: expected at least 0 and below 1, got {getattr(recipe, name)}."
             )
-    for name in ("test_crop", "min_scale", "rate"):
+    for name in ("test_crop", "min_scale", "lr"):
         value = getattr(recipe, name)
-        if not 0 < value <= (math.inf if name == "rate" else 1) or value == math.inf:
-            limit = "" if name == "rate" else " and at most 1"
+        if not 0 < value <= (math.inf if name == "lr" else 1) or value == math.inf:
+            limit = "" if name == "lr" else " and at most 1"
             raise InputError(f"--{name.replace('_', '-')}: expected more than 0{limit}, got {shown(value)}.")
     if recipe.warmup_epochs >= recipe.epochs:
         raise InputError(

@@ -7,12 +7,14 @@ One damaged file in a million must not end a training of weeks, but a broken dis
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from parallel import World
+from stop import RunError
 
-from freewire.errors import InputError, cut
+from freewire.errors import cut
 
 #: Share of the images of a run that may be unreadable.
 LIMIT = 0.01
@@ -49,7 +51,7 @@ class Skipped:
             A line for each image that was not known before.
 
         Raises:
-            InputError: They are more than 1 % of all images.
+            RunError: They are more than 1 % of all images.
         """
         new: dict[str, str] = {}
         for found in self.world.gather(self._new):
@@ -57,12 +59,13 @@ class Skipped:
         self._new = {}
         self.reasons |= new
         if new and self.path and not self.world.rank:
-            with self.path.open("a") as file:
-                file.writelines(json.dumps({"image": name, "reason": reason}) + "\n" for name, reason in new.items())
+            entries = [json.dumps({"image": name, "reason": reason}) + "\n" for name, reason in new.items()]
+            with suppress(OSError), self.path.open("a") as file:  # a full disk: they are reported all the same
+                file.writelines(entries)
         if len(self.reasons) > LIMIT * self.images:
             names = [f"{name} ({reason})" for name, reason in list(self.reasons.items())[:10]]
             where = f" All are listed in {self.path}; delete that list when they are mended." if self.path else ""
-            raise InputError(
+            raise RunError(
                 f"images: expected at most {LIMIT:.0%} unreadable, got {len(self.reasons)} of {self.images}: "
                 f"{cut('; '.join(names), 2000)}{'; ...' if len(self.reasons) > 10 else ''}. Mend or remove them. The "
                 f"last checkpoint is good.{where}"

@@ -16,16 +16,17 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import nullcontext, redirect_stderr
 from typing import Any, NamedTuple
 
 import torch
-from checkpoint import Checkpoints, collect, live_tensors, put_back, stored_recipe, write
+from checkpoint import DIVERGED, Checkpoints, check_finite, collect, live_tensors, put_back, stored_recipe, write
 from dry_run import dry_run
 from images import Images, WorkerError, make_loader, test_transform, train_transform
 from log import Log, in_words
@@ -34,12 +35,14 @@ from order import MicroBatches
 from parallel import World, start
 from recipe import Options, Recipe, parse
 from skipped import Skipped
-from sources import check_pair, open_source
-from stop import StopRequests
+from sources import Source, check_pair, open_source
+from stop import RunError, StopRequests
 from torch import Tensor
 from trainer import Trainer, Validation, load_model
 
 from freewire.errors import InputError, cut
+
+PATIENCE = 5.0  # seconds between looks for requests to stop, about
 
 
 class Data(NamedTuple):
@@ -50,17 +53,17 @@ class Data(NamedTuple):
     classes: tuple[str, ...]
 
 
-def open_data(recipe: Recipe, options: Options, world: World) -> Data:
+def open_data(recipe: Recipe, options: Options) -> Data:
     """Find all images, check that both sets have the same classes, and set the augmentation up."""
-    with world.first():  # which indexes shards
-        train, val = (open_source(place, options.out / "index") for place in (options.train, options.val))
+    train, val = (open_source(place, options.out / "index") for place in (options.train, options.val))
     check_pair(train, val)
     augment = train_transform(recipe.image_size, flip=recipe.flip, min_scale=recipe.min_scale)
-    return Data(
-        Images(train, augment, recipe.seed, replace=True),
-        Images(val, test_transform(recipe.image_size, recipe.test_crop), recipe.seed, replace=False),
-        train.classes,
-    )
+    return Data(Images(train, augment, recipe.seed, replace=True), val_images(val, recipe), train.classes)
+
+
+def val_images(source: Source, recipe: Recipe) -> Images:
+    """The validation images, without augmentation; those that cannot be read are left out."""
+    return Images(source, test_transform(recipe.image_size, recipe.test_crop), recipe.seed, replace=False)
 
 
 class Session:
@@ -74,67 +77,82 @@ class Session:
     """
 
     def __init__(self, trainer: Trainer, options: Options, data: Data, world: World) -> None:
-        self.trainer, self.options, self.data, self.world = trainer, options, data, world
+        self.trainer, self.options, self.world = trainer, options, world
         self.recipe, self.schedule = trainer.recipe, trainer.schedule
-        self.checkpoints = Checkpoints(options.out / "checkpoints", options.keep, trainer.run, world)
+        self.validation = Validation(data.val, len(data.classes), self.recipe, options, world)
         self.skipped = Skipped(options.out / "unreadable.jsonl", len(data.train) + len(data.val), world)
-        #: Stored in checkpoints: optimizer steps done, seconds of training, and the figures of the validations.
-        self.progress: dict[str, Any] = {"step": 0, "seconds": 0.0, "last": {}, "best": {}}
+        with world.together():
+            self.checkpoints = Checkpoints(options.out / "checkpoints", options.keep, trainer.run, world)
+        #: Stored in checkpoints: steps done, the step of the last validation, seconds of training, and figures.
+        self.progress: dict[str, Any] = {"step": 0, "validated": 0, "seconds": 0.0, "last": {}, "best": {}}
         checkpoint = self.checkpoints.load()
         if checkpoint is not None:
             put_back(checkpoint, trainer.model, trainer.optimizer, trainer.average)
+            if not world.rank:  # of all processes, since the last report
+                trainer.counts.sums.copy_(checkpoint.tensors["counts"])
             self.progress = checkpoint.progress
-        first = self.progress["step"]
-        self.log = Log(options.out, world, self.schedule.steps, self.recipe.batch, first, options.tensorboard)
-        where = f", from step {first:,}" if first else ""
-        self.log.say(trainer.title() + where)
+        first, validated = self.progress["step"], self.progress["validated"]
+        with world.together():
+            self.log = Log(
+                options.out, world, self.schedule.steps, self.recipe.batch, first, validated, options.tensorboard
+            )
+        self.log.say(trainer.title() + (f", from step {first:,}" if first else ""))
         self.log.wiring(trainer.model, options.out / "wiring.png")
-        self.stop = StopRequests()
         sampler = MicroBatches(self.schedule, self.recipe.seed, world.rank, first)
-        loader = make_loader(data.train, sampler, options.workers, pin_memory=world.device.type == "cuda")
-        self.stream = iter(loader)
-        self.validation = Validation(data.val, len(data.classes), self.recipe, options, world)
-        self.reported, self.saved = time.perf_counter(), True
+        self.stream = iter(make_loader(data.train, sampler, options.workers, pin_memory=world.device.type == "cuda"))
+        self.stop = StopRequests(speak=not world.rank)
+        self.unsaved: set[str] = set()  # files that could not be written when they last should have been
+        self.reported, self.poll = time.perf_counter(), 1  # time of the last report; steps between looks for requests
 
     def run(self) -> int:
         """Train to the end, or until asked to stop; return the exit status."""
-        options, per_epoch = self.options, self.schedule.steps_per_epoch
-        for step in range(self.progress["step"], self.schedule.steps):
+        options, per_epoch, steps = self.options, self.schedule.steps_per_epoch, self.schedule.steps
+        if self.progress["step"] % per_epoch == 0 and self.progress["validated"] < self.progress["step"]:
+            self.validate(self.progress["step"])  # the run was interrupted here
+        for step in range(self.progress["step"], steps):
             self.trainer.step(step, self.stream, self.skipped)
             self.log.step()
             done = step + 1
             epoch_ends, save = done % per_epoch == 0, done % options.checkpoint_every == 0
-            if not epoch_ends and not save and done % options.log_every:
+            if epoch_ends or save or done % options.log_every == 0:
+                self.report(done)
+            elif done % self.poll:
                 continue
-            stop = self.report(done)
-            if epoch_ends:
-                self.validate(done)
+            stop = self.requested()
             if epoch_ends or save or stop:
                 self.save(done)
-            if stop:
+            if stop and done < steps:
                 self.log.say(f"Stopped after step {done:,}, as requested. The same command continues.")
                 return 128 + stop
-        return 0 if self.saved else 1
+            if epoch_ends:
+                self.validate(done)
+        return 1 if self.unsaved else 0
 
-    def report(self, done: int) -> int:
-        """Report the steps since the last report; return the number of a signal that asked a process to stop, or 0."""
-        now = time.perf_counter()
-        seconds, self.reported = now - self.reported, now
+    def requested(self) -> int:
+        """The number of a signal that asked any process to stop; 0 if none did."""
+        asked = self.world.sum(torch.tensor(float(self.stop.received > 0))).item()
+        return max(self.world.gather(self.stop.received)) if asked else 0
+
+    def report(self, done: int) -> None:
+        """Report the steps since the last report."""
+        self.report_skipped()
+        seconds = time.perf_counter() - self.reported
         self.progress["seconds"] += seconds
         figures = self.trainer.counts.figures(self.world)
         self.trainer.counts.reset()
         if not math.isfinite(figures.loss):
-            raise InputError(
-                f"loss: expected a finite number, got {figures.loss} before step {done}. Train with a lower --rate, or "
-                "with --precision fp32; the last checkpoint is good."
-            )
+            raise RunError(f"loss: expected a finite number, got {figures.loss} before step {done}. {DIVERGED}")
         epoch = done / self.schedule.steps_per_epoch
-        rate = self.recipe.learning_rate(done - 1, self.schedule.steps_per_epoch)
-        self.log.training(done, epoch, figures, rate, figures.images / seconds)
-        signals, unreadable = self.world.sum(torch.tensor([self.stop.received, self.skipped.pending])).tolist()
-        if unreadable:
+        lr = self.recipe.learning_rate(done - 1, self.schedule.steps_per_epoch)
+        self.log.training(done, epoch, figures, lr, figures.images / seconds)
+        average = self.world.sum(torch.tensor(seconds)).item() * self.recipe.batch / figures.images / self.world.size
+        self.poll = max(1, int(PATIENCE / average))
+        self.reported = time.perf_counter()
+
+    def report_skipped(self) -> None:
+        """Report images that could not be read since this was last called."""
+        if self.world.sum(torch.tensor(float(self.skipped.pending))):
             self.log.say("\n".join(self.skipped.report()))
-        return signals and max(self.world.gather(self.stop.received))
 
     def validate(self, done: int) -> None:
         """Measure the model, and the averaged weights, on the validation images; keep the best weights."""
@@ -145,16 +163,17 @@ class Session:
         for kind, model in models.items():
             figures = self.validation.measure(model, self.skipped)
             self.log.validation(kind, done, epoch, figures)
+        self.report_skipped()
+        self.reported = time.perf_counter()
         # The averaged weights are those that count, where there are any: they are measured last.
-        self.progress["last"] = {"epoch": epoch, **figures._asdict()}
-        if figures.top1 > self.progress["best"].get("top1", -1.0):
-            self.progress["best"] = self.progress["last"]
-            self.write(model.state_dict(), lambda tensors: write(self.best, tensors, self.description()))
-
-    @property
-    def best(self) -> Path:
-        """The file of the weights with the highest top-1 accuracy, under the names that the model has for them."""
-        return self.options.out / "best.safetensors"
+        last = {"epoch": epoch, **figures._asdict()}
+        self.progress |= {"validated": done, "last": last}
+        if last["top1"] > self.progress["best"].get("top1", -1.0):
+            before, self.progress["best"] = self.progress["best"], last
+            path = self.options.out / "best.safetensors"
+            if not self.write("best", model.state_dict(), lambda tensors: write(path, tensors, self.description())):
+                self.progress["best"] = before
+        self.save(done)
 
     def description(self) -> dict[str, Any]:
         """What is stored beside tensors."""
@@ -162,42 +181,59 @@ class Session:
 
     def save(self, done: int) -> None:
         """Write a checkpoint."""
-        self.progress["step"] = done
+        self.progress |= {"step": done, "seconds": self.progress["seconds"] + time.perf_counter() - self.reported}
         tensors = live_tensors(self.trainer.model, self.trainer.optimizer, self.trainer.average)
-        self.write(tensors, lambda whole: self.checkpoints.save(done, whole, self.description()))
+        tensors["counts"] = self.world.sum(self.trainer.counts.sums)
+        self.write("checkpoint", tensors, lambda whole: self.checkpoints.save(done, whole, self.description()))
+        self.reported = time.perf_counter()
+
+    def write(self, what: str, tensors: dict[str, Tensor], to_file: Callable[[dict[str, Tensor]], None]) -> bool:
+        """Let process 0 write tensors. If it cannot, training goes on, and the exit status will be 1.
+
+        Returns:
+            Whether they were written.
+
+        Raises:
+            RunError: They are not finite.
+        """
+        whole, problem = collect(tensors, self.world), None
+        if not self.world.rank:
+            try:
+                check_finite(whole, self.progress["step"])
+                to_file(whole)
+            except (OSError, RunError) as error:
+                problem = error
+        problem = self.world.share(problem)
+        if isinstance(problem, RunError):
+            raise problem
+        if problem is not None:
+            self.log.say(f"Cannot save: {cut(problem, 300)}. Training goes on; earlier files are unchanged.")
+        (self.unsaved.discard if problem is None else self.unsaved.add)(what)
+        return problem is None
 
     def close(self) -> None:
         """End the processes that read images, close files, and listen for signals no longer."""
+        self.stop.close()
         self.stream.close()
         self.log.close()
-        self.stop.close()
-
-    def write(self, tensors: dict[str, Tensor], to_file: Callable[[dict[str, Tensor]], None]) -> None:
-        """Let process 0 write tensors. If it cannot, training goes on, and the exit status will be 1."""
-        whole = collect(tensors, self.world)
-        if self.world.rank:
-            return
-        try:
-            to_file(whole)
-            self.saved = True
-        except OSError as error:
-            self.saved = False
-            self.log.say(f"Cannot save: {cut(error, 300)}. Training goes on; the files of earlier steps are unchanged.")
+        self.checkpoints.close()
 
     def table(self) -> str:
-        """The figures of the last and of the best epoch, and the time."""
+        """The figures of the last and of the best epoch, and the speed."""
         rows = [(f"{name}, epoch {row['epoch']}", row) for name in ("last", "best") if (row := self.progress[name])]
         images, seconds = self.progress["step"] * self.recipe.batch, self.progress["seconds"]
-        speed = images / max(seconds, 1e-9)
-        return f"{figures_table(rows)}\n{images:,} images in {in_words(seconds)}, {speed:,.0f} images/s"
+        speed = f"{images:,} images in {in_words(seconds)}, {images / max(seconds, 1e-9):,.0f} images/s"
+        return f"{figures_table(rows)}\n{speed}" if rows else speed
 
 
 def evaluate(recipe: Recipe, options: Options, world: World) -> int:
     """Measure stored weights on the validation images; return the exit status."""
-    data = open_data(recipe, options, world)
-    model = load_model(options.evaluate, recipe, data.classes, world)
-    skipped = Skipped(options.out / "unreadable.jsonl", len(data.val), world)
-    figures = Validation(data.val, len(data.classes), recipe, options, world).measure(model, skipped)
+    with world.together():
+        source = open_source(options.val, options.out / "index")
+        model = load_model(options.evaluate, recipe, source.classes, world)
+    skipped = Skipped(None, len(source), world)
+    validation = Validation(val_images(source, recipe), len(source.classes), recipe, options, world)
+    figures = validation.measure(model, skipped)
     lines = skipped.report()
     if not world.rank:
         print("\n".join([*lines, figures_table([(str(options.evaluate)[-24:], figures._asdict())])]))
@@ -206,7 +242,8 @@ def evaluate(recipe: Recipe, options: Options, world: World) -> int:
 
 def train(recipe: Recipe, options: Options, world: World) -> int:
     """Train, from the last checkpoint if there is one; return the exit status."""
-    data = open_data(recipe, options, world)
+    with world.together():
+        data = open_data(recipe, options)
     resuming = world.share(any(options.out.glob("checkpoints/step-*")))
     trainer = Trainer(recipe, options, data.train, data.classes, world, check_memory=options.dry_run or not resuming)
     if options.dry_run:
@@ -221,15 +258,22 @@ def train(recipe: Recipe, options: Options, world: World) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+    """Run the command; return its exit status: 2 for a mistake of the user's, 1 for a run that failed."""
+    rank = os.environ.get("RANK", "0")
     try:
-        recipe, options = parse(argv, torch.cuda.is_available(), stored_recipe)
+        with redirect_stderr(io.StringIO()) if rank != "0" else nullcontext():  # one usage message is enough
+            recipe, options = parse(argv, torch.cuda.is_available(), stored_recipe)
         with start(options.device) as world:
             return (evaluate if options.evaluate else train)(recipe, options, world)
-    except (InputError, WorkerError) as error:
-        rank = os.environ.get("RANK", "0")
+    except (InputError, RunError) as error:  # these are raised by all processes at the same place
+        if rank == "0":
+            print(f"train.py: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except (WorkerError, OSError) as error:
         print(f"train.py: {f'process {rank}: ' if rank != '0' else ''}{error}", file=sys.stderr)
-        return 2
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

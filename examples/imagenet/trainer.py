@@ -16,6 +16,7 @@ from typing import Any
 
 import timm
 import torch
+import torch.distributed as dist
 from checkpoint import Run, read_weights, wirings
 from images import Batch, Images, make_loader
 from memory import TrainingStep, check_fits
@@ -29,7 +30,9 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel
 
 import freewire.timm  # noqa: F401  registers the RandWire models
-from freewire.errors import InputError, cut
+from freewire.errors import FreewireError, InputError, cut
+
+DROPOUT = -1  # instead of an epoch, which is what seeds of augmentation have in this place
 
 
 def build_model(recipe: Recipe, classes: int, world: World, divided: bool = False) -> nn.Module:
@@ -44,7 +47,7 @@ def build_model(recipe: Recipe, classes: int, world: World, divided: bool = Fals
     torch.manual_seed(derive(recipe.seed))
     try:
         model = timm.create_model(recipe.model, num_classes=classes, **recipe.model_options)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, FreewireError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"--model: {recipe.model} cannot be built: {cut(error, 300)}") from None
     return model.to(world.device, memory_format=torch.contiguous_format if divided else torch.channels_last)
 
@@ -83,11 +86,11 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     decaying = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
     groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
 
 
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
-    """How `AveragedModel` updates; torch's own function takes no parameters that are divided among processes."""
+    """How `AveragedModel` updates; torch's own function accepts no parameters that are divided among processes."""
 
     @torch.no_grad()
     def update(averages: list[Tensor], values: list[Tensor], updates: Any) -> None:
@@ -139,10 +142,15 @@ class Trainer:
         check_memory: bool = True,
     ) -> None:
         self.recipe, self.world = recipe, world
-        self.schedule = Schedule(len(images), recipe.batch, recipe.micro_batch, recipe.epochs, world.size).check()
-        self.model = build_model(recipe, len(classes), world, options.fsdp)
+        if options.fsdp and not dist.is_initialized():
+            raise InputError(
+                "--fsdp: expected processes that torchrun started, got a single one. Start it by torchrun."
+            )
+        with world.together():
+            self.schedule = Schedule(len(images), recipe.batch, recipe.micro_batch, recipe.epochs, world.size).check()
+            self.model = build_model(recipe, len(classes), world, options.fsdp)
+            self.needed = self._check_memory(options) if check_memory and options.memory_check else None
         self.run = Run(recipe, classes, len(images), wirings(self.model))
-        self.needed = self._check_memory(options) if check_memory else None
         self.average: Any = None
         if recipe.ema:
             self.average = AveragedModel(
@@ -197,7 +205,7 @@ class Trainer:
             skipped.add(batch.unreadable)
             images, labels = to_device(batch.images, batch.labels, self.world)
             # Dropout and edge drop draw the same, whichever process and whichever attempt this is.
-            torch.manual_seed(derive(self.recipe.seed, number, i * self.world.size + self.world.rank))
+            torch.manual_seed(derive(self.recipe.seed, DROPOUT, number, i * self.world.size + self.world.rank))
             with accumulating(self.wrapped, more=i + 1 < passes):
                 with autocast(self.recipe, self.world):
                     outputs = self.wrapped(images)

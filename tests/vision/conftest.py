@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tests.support.examples import imported
-from tests.support.imagenet import SIZE, Modules, write_folder, write_shards
+from tests.support.imagenet import SIZE, Modules, write_digits, write_folder, write_shards
+from tests.support.training import TINY
 
 #: Needs timm's train.py, which no package contains: collected only where this variable is its path.
 collect_ignore = [] if os.environ.get("FREEWIRE_TIMM_TRAIN") else ["test_timm_train.py"]
@@ -47,3 +48,26 @@ def dataset(lib, folder):
 def shards(tmp_path) -> Path:
     write_shards(tmp_path / "shards")
     return tmp_path / "shards"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def run(lib, digits):
+    """Run the command in this process; return its exit status."""
+
+    def call(out: Path, *options: str, data: Path = digits) -> int:
+        return lib.train.main([str(data), "--out", str(out), *TINY.split(), *options])
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def finished(run, tmp_path_factory) -> Path:
+    """The folder of a run with averaged weights that was not interrupted."""
+    out = tmp_path_factory.mktemp("finished")
+    assert run(out, "--ema", "0.5") == 0
+    return out

@@ -128,7 +128,7 @@ class TestPredictedPeak:
         assert_refused(
             lambda: memory.predict_peak(Looks(12, 10), step),
             f"model: expected operators that accept tensors without values, got {operator}. The memory",
-            fw.InputError,
+            memory.NotPredictableError,
         )
         assert memory.check_fits(Looks(12, 10), step) is None
 
@@ -237,8 +237,9 @@ class TestFits:
         with pytest.raises(fw.InputError) as caught:
             memory.check_fits(model, step, processes=2, available=available)
         said = re.fullmatch(
-            r"micro-batch: expected one that fits in memory, got 300 images of 64 pixels, which need (.+) GiB per "
-            r"process, while 0\.10 GiB are available to each of 2\. Use a micro-batch of (\d+), and accumulate .+\.",
+            r"--micro-batch: expected one that fits in memory, got 300 images of 64 pixels, which need (.+) GiB per "
+            r"process, while 0\.10 GiB are available to each of 2\. "
+            r"Use (\d+): gradients of more micro-batches are then accumulated\.",
             str(caught.value),
         )
         assert said
@@ -246,7 +247,7 @@ class TestFits:
         assert named & (named - 1) == 0
         fitting, double = (memory.TrainingStep(batch=n, size=64) for n in (named, 2 * named))
         assert memory.check_fits(model, fitting, processes=2, available=available) <= 100 * MIB
-        with pytest.raises(fw.InputError, match=f"Use a micro-batch of {named},"):
+        with pytest.raises(fw.InputError, match=f"Use {named}:"):
             memory.check_fits(model, double, processes=2, available=available)
         enough = memory.check_fits(model, step, processes=2, available=2**40)
         assert enough / 2**30 == pytest.approx(float(said[1]), abs=0.005)
@@ -255,7 +256,7 @@ class TestFits:
     def test_nothing_fits(self, memory, model, batch):
         assert_refused(
             lambda: memory.check_fits(model, memory.TrainingStep(batch=batch, size=64), available=MIB),
-            rf"micro-batch: expected one that fits in memory, got {batch} images .* Not even 2 images would fit",
+            rf"--micro-batch: expected one that fits in memory, got {batch} images .* Not even 2 images would fit",
             fw.InputError,
         )
 
@@ -264,7 +265,7 @@ class TestFits:
         present = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
         monkeypatch.setattr(memory, "predict_peak", lambda model, step: present + max(40, step.batch) * MIB)
         step = memory.TrainingStep(batch=128, size=64)
-        for room, said in ((50, "Use a micro-batch of 32,"), (30, "Not even 2 images would fit")):
+        for room, said in ((50, "Use 32:"), (30, "Not even 2 images would fit")):
             available = memory.LIBRARIES + int(memory.ALLOCATOR * room * MIB)
             with pytest.raises(fw.InputError, match=said):
                 memory.check_fits(model, step, available=available)

@@ -24,11 +24,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support.examples import EXAMPLES
-from tests.support.imagenet import write_digits
 
 #: Six steps per epoch, each of four micro-batches; random numbers in training; averaged weights.
 TINY = "--preset tiny --model-options channels=4 edge_drop=0.5 drop_rate=0.2 --epochs 3 --warmup-epochs 1 --batch 16"
-TINY += " --micro-batch 4 --rate 0.02 --ema 0.8 --workers 1 --checkpoint-every 2 --log-every 1 --no-tensorboard"
+TINY += " --micro-batch 4 --lr 0.02 --ema 0.8 --workers 1 --checkpoint-every 2 --log-every 1 --no-tensorboard"
 STEPS = 18
 LIMIT = 240  # seconds that any command may take; it takes about ten
 
@@ -69,19 +68,29 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"))
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def alone(data: Path, out: Path, *options: str, rank: int, port: int, **variables: str) -> subprocess.Popen[str]:
+    """Start one of two processes, as torchrun would."""
+    variables |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return subprocess.Popen(
+        [sys.executable, *command(out, data, *options, torchrun="")[3:]],
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")
 def reference(digits, tmp_path_factory) -> Path:
     """The folder of a run on two machines, which is to say by two agents."""
     out = tmp_path_factory.mktemp("reference")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = f"--nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{port} --rdzv-id freewire"
+    where = f"--nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{free_port()} --rdzv-id r"
     folders = (out, out / "of the other machine")  # which writes nothing
     agents = [
         subprocess.Popen(
@@ -107,16 +116,25 @@ class TestSeveralMachines:
     def test_restarts_need_separate_stores(self, digits, tmp_path):
         """torchrun would let restarted processes look for those that are gone."""
         variables = {"TORCHELASTIC_USE_AGENT_STORE": "True", "GROUP_WORLD_SIZE": "2", "TORCHELASTIC_MAX_RESTARTS": "3"}
-        variables |= {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29999"}
-        script = command(tmp_path, digits, torchrun="")[3:]
-        done = subprocess.run(
-            [sys.executable, *script], env=environment(**variables), capture_output=True, text=True, timeout=LIMIT
-        )
-        assert done.returncode == 2
-        assert re.match("train.py: --max-restarts: expected TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in", done.stderr)
+        process = alone(digits, tmp_path, rank=0, port=29999, **variables)
+        printed = process.communicate(timeout=LIMIT)[0]
+        assert process.returncode == 2
+        assert re.match("train.py: --max-restarts: expected TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in", printed)
+
+    def test_a_mistake_on_one_machine_ends_both(self, digits, tmp_path):
+        """Neither waits for the other, and one sentence is printed, by process 0."""
+        port = free_port()
+        processes = [
+            alone(digits, tmp_path / str(rank), "--val", str((digits / "val", "nowhere")[rank]), rank=rank, port=port)
+            for rank in range(2)
+        ]
+        printed = [process.communicate(timeout=LIMIT)[0] for process in processes]
+        assert [process.returncode for process in processes] == [2, 2], printed
+        assert re.fullmatch("train.py: .*nowhere.*\n", printed[0]), printed
+        assert printed[1] == ""
 
 
-class TestKilled:
+class TestStopped:
     def test_at_five_random_steps(self, reference, digits, tmp_path):
         """SIGKILL to either process, wherever it is; torchrun restarts both. Nothing differs by a bit in the end."""
         chance = random.Random(13)
@@ -126,25 +144,53 @@ class TestKilled:
             agent = subprocess.Popen(
                 command(out, digits, "--keep", "99", torchrun=torchrun), env=environment(), stdout=file, stderr=file
             )
+        deadline = time.monotonic() + LIMIT
+
+        def wait(ready) -> None:
+            while not ready():
+                assert agent.poll() is None, output.read_text()
+                assert time.monotonic() < deadline, output.read_text()
+                time.sleep(0.005)
+
         try:
-            deadline = time.monotonic() + LIMIT
-            for step in sorted(chance.sample(range(1, STEPS), 5)):
-                while len(steps(out)) < step:
-                    assert agent.poll() is None, output.read_text()
-                    assert time.monotonic() < deadline, output.read_text()
-                    time.sleep(0.005)
+            for number in range(5):
+                step = 3 + 3 * number + chance.randrange(3)
+                wait(lambda: output.read_text().count(" parameters, on ") == number + 1 and max(steps(out)) >= step)
                 time.sleep(0.1 * chance.random())
                 os.kill(chance.choice(children(agent.pid)), signal.SIGKILL)
-                time.sleep(0.5)
             assert agent.wait(timeout=LIMIT) == 0, output.read_text()
         finally:
             agent.terminate()
             agent.wait()
-        assert output.read_text().count(", from step ") >= 4  # the first may have come before the first checkpoint
+        assert output.read_text().count(", from step ") == 5
         assert steps(out) == list(range(1, STEPS + 1))
         killed, whole = weights(out), weights(writer(reference))
         assert killed.keys() == whole.keys()
         assert [name for name in whole if not torch.equal(killed[name], whole[name])] == []
+
+    def test_at_the_request_of_a_scheduler(self, reference, digits, tmp_path):
+        """SIGTERM to all processes, those that read images too: a checkpoint is saved before they end."""
+        torchrun = "--standalone --nproc-per-node 2"
+        agent = subprocess.Popen(
+            command(tmp_path, digits, "--keep", "99", "--checkpoint-every", "99", torchrun=torchrun),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        while not any(row >= 3 for row in steps(tmp_path)):
+            assert agent.poll() is None
+            time.sleep(0.005)
+        agent.terminate()
+        printed = agent.communicate(timeout=LIMIT)[0]
+        assert agent.returncode != 0
+        stopped = re.search(r"Stopped after step (\d+), as requested\. The same command continues\.", printed)
+        assert stopped, printed
+        found = weights(tmp_path, int(stopped[1]))
+        if int(stopped[1]) % 2 == 0:
+            whole = weights(writer(reference), int(stopped[1]))
+            assert [name for name in whole if not torch.equal(found[name], whole[name])] == []
 
 
 def writer(reference: Path) -> Path:

@@ -1,65 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""The training script of examples/imagenet/ as one process: what it writes, that it continues, and its errors."""
+"""The training script of examples/imagenet/ as one process: what it writes, and that a stopped run continues."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import resource
 import signal
-from pathlib import Path
 
 import matplotlib.image
 import pytest
 import timm
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import freewire as fw
-from tests.support.imagenet import write_digits
-
-#: A RandWire of four channels that draws random numbers in training, four steps per epoch.
-TINY = "--preset tiny --model-options channels=4 edge_drop=0.5 drop_rate=0.2 --epochs 2 --warmup-epochs 0.5 --batch 24"
-TINY += " --micro-batch 12 --rate 0.05 --log-every 2 --workers 0"
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"))
-
-
-@pytest.fixture(scope="module")
-def run(lib, digits):
-    """Run the command in this process; return its exit status."""
-
-    def call(out: Path, *options: str, data: Path = digits) -> int:
-        return lib.train.main([str(data), "--out", str(out), *TINY.split(), *options])
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def finished(run, tmp_path_factory) -> Path:
-    """The folder of a run with averaged weights that was not interrupted."""
-    out = tmp_path_factory.mktemp("finished")
-    assert run(out, "--ema", "0.5") == 0
-    return out
-
-
-def rows(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-def last(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(max((out / "checkpoints").iterdir()))
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    a, b = last(one), last(other)
-    assert a.keys() == b.keys()
-    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+from tests.support.imagenet import tar, write_digits
+from tests.support.training import assert_same_weights, last, rows
 
 
 class TestFinished:
@@ -105,6 +64,28 @@ class TestFinished:
         capsys.readouterr()
         assert run(finished, "--evaluate", str(finished / "best.safetensors")) == 0
         assert f"{best['loss']:8.4f}{best['top1']:9.2%}{best['top5']:9.2%}" in capsys.readouterr().out
+
+    def test_what_is_evaluated(self, finished, run, capsys):
+        """A checkpoint is not best.safetensors, and the options must be those of the run."""
+        checkpoint = max((finished / "checkpoints").iterdir())
+        assert run(finished, "--evaluate", str(checkpoint)) == 2
+        assert "weights: expected best.safetensors of a run, got " in capsys.readouterr().err
+        assert run(finished, "--evaluate", str(finished / "best.safetensors"), "--model-options", "channels=5") == 2
+        assert "expected the weights of randwire_ws_small with these options, got those of" in capsys.readouterr().err
+
+    def test_from_shards(self, finished, run, digits, tmp_path):
+        """The same images in the same order give the same weights, whether they are files or parts of archives."""
+        for part in ("train", "val"):
+            files = sorted((digits / part).glob("*/*"))
+            for number, first in enumerate(range(0, len(files), 37)):
+                members = []
+                for path in files[first : first + 37]:
+                    key = f"{path.parent.name}-{path.stem}"
+                    members += [(f"{key}.png", path.read_bytes()), (f"{key}.cls", path.parent.name.encode())]
+                (tmp_path / part).mkdir(exist_ok=True)
+                tar(tmp_path / part / f"{number:03}.tar", members)
+        assert run(tmp_path / "run", "--ema", "0.5", "--workers", "1", data=tmp_path) == 0
+        assert_same_weights(finished, tmp_path / "run")
 
     def test_the_same_command_again(self, finished, run, capsys):
         """It prints the table and changes nothing."""
@@ -218,19 +199,54 @@ class TestCheckpoints:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         monkeypatch.undo()
-        assert (
-            "Cannot save: [Errno 27] File too large. Training goes on; the files of earlier" in capsys.readouterr().out
-        )
+        assert "Cannot save: [Errno 27] File too large. Training goes on; earlier files" in capsys.readouterr().out
         assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000004.safetensors"]
         assert run(tmp_path, "--ema", "0.5") == 0
         assert_same_weights(finished, tmp_path)
+
+    def test_best_weights_that_cannot_be_written(self, run, lib, tmp_path, capsys, monkeypatch):
+        """The checkpoint does not call them the best, and the status is 1, though the checkpoint was written."""
+
+        def full(path, tensors, description):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(lib.train, "write", full)
+        assert run(tmp_path, "--epochs", "1") == 1
+        printed = capsys.readouterr().out
+        assert "Cannot save: [Errno 28] No space left on device. Training goes on" in printed
+        assert "last, epoch 1" in printed
+        assert "best, epoch" not in printed
+        assert sorted(path.name for path in tmp_path.iterdir() if "best" in path.name) == []
+
+    def test_damaged_files_are_not_those_that_are_kept(self, run, tmp_path, capsys):
+        """The last one cannot be read; the run goes on from the one before, and removes the other."""
+        run(tmp_path, "--checkpoint-every", "1", "--epochs", "1", "--keep", "2")
+        _, second = sorted((tmp_path / "checkpoints").iterdir())
+        second.rename(second.with_name("step-000000009.safetensors"))
+        second.with_name("step-000000009.safetensors").write_bytes(b"")
+        assert run(tmp_path, "--checkpoint-every", "1", "--epochs", "1", "--keep", "1") == 0
+        assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000004.safetensors"]
+
+    def test_one_run_per_folder(self, run, finished, capsys):
+        with FileLock(finished / "lock"):
+            assert run(finished, "--ema", "0.5") == 2
+        assert "--out: expected a folder that no other run is using, got" in capsys.readouterr().err
+
+    def test_weights_that_are_not_finite_are_not_saved(self, run, tmp_path, capsys):
+        options = ("--lr", "1e30", "--warmup-epochs", "0", "--checkpoint-every", "1", "--log-every", "1")
+        assert run(tmp_path, *options) == 1
+        match = r"train.py: (weights|loss): expected (a )?finite number.* Earlier checkpoints are good; train in a new"
+        assert re.match(match, capsys.readouterr().err)
+        assert all(
+            value.isfinite().all() for path in (tmp_path / "checkpoints").iterdir() for value in last(tmp_path).values()
+        )
 
     @pytest.mark.parametrize(
         ("options", "match"),
         [
             (
-                ("--rate", "0.1"),
-                "expected a checkpoint of the same recipe, got another: rate: 0.05 there, 0.1 here. Pass",
+                ("--lr", "0.1"),
+                "expected a checkpoint of the same recipe, got another: lr: 0.05 there, 0.1 here. Pass",
             ),
             (
                 ("--model-options", "channels=4"),
@@ -258,126 +274,3 @@ class TestCheckpoints:
         monkeypatch.setattr(lib.trainer, "wirings", lambda model: {"stages.0": "0" * 64})
         assert run(finished, "--ema", "0.5") == 2
         assert "expected a checkpoint of the same wiring, got another" in capsys.readouterr().err
-
-
-class TestTraining:
-    def test_decay(self, lib):
-        """Weights of convolutions and of the linear layer decay; scales, shifts, biases and weights of edges do not."""
-        recipe = lib.recipe.Recipe(weight_decay=0.5)
-        model = timm.create_model("randwire_ws_small", channels=4, num_classes=10)
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        optimizer = lib.trainer.build_optimizer(model, recipe)
-        decay = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-        assert decay.keys() == set(names.values())
-        kinds = {("conv" in name or name == "fc.weight"): value for name, value in decay.items()}
-        assert all(
-            decay[name] == (0.5 if ("conv" in name or "wise" in name or name == "fc.weight") else 0) for name in decay
-        ), kinds
-
-    def test_gradients_are_those_of_the_whole_batch(self, run, tmp_path, lib, digits, finished):
-        """Without batch norms, micro-batches make no difference but rounding."""
-        weights = []
-        for size in ("24", "8"):
-            out = tmp_path / size
-            options = ("--model", "vit_tiny_patch16_224", "--model-options", "img_size=32", "depth=1", "embed_dim=48")
-            assert run(out, *options, "--micro-batch", size, "--epochs", "1", "--no-tensorboard") == 0
-            weights.append(load_file(out / "best.safetensors"))
-        one, three = weights
-        assert all(torch.allclose(one[name], three[name], rtol=1e-4, atol=1e-6) for name in one)
-
-    def test_autocast(self, run, tmp_path, finished):
-        """Convolutions in bfloat16: nearly the same loss in the first steps, and weights in float32."""
-        assert run(tmp_path, "--precision", "bf16", "--epochs", "1", "--rate", "0.025") == 0
-        first, reference = rows(tmp_path)[0], rows(finished)[0]
-        assert first["loss"] != reference["loss"]
-        assert first["loss"] == pytest.approx(reference["loss"], rel=0.02)
-        assert {value.dtype for value in last(tmp_path).values()} == {torch.float32, torch.int64}
-
-    def test_compiled(self, run, tmp_path, monkeypatch):
-        """The model is traced, in training and in validation. tests/models/ compiles randomly wired ones."""
-        compiled, compile_ = [], torch.nn.Module.compile
-
-        def traced(module):
-            compiled.append(module)
-            compile_(module, backend="eager", fullgraph=True)
-
-        monkeypatch.setattr(torch.nn.Module, "compile", traced)
-        for name, option in (("plain", "--no-tensorboard"), ("compiled", "--compile")):
-            model = ("--model", "test_resnet", "--model-options", "drop_rate=0.1")
-            assert run(tmp_path / name, *model, "--epochs", "1", "--ema", "0.5", option) == 0
-        assert len(compiled) == 1
-        a, b = last(tmp_path / "plain"), last(tmp_path / "compiled")
-        assert a.keys() == b.keys()
-        assert all(torch.allclose(a[name].double(), b[name].double(), rtol=1e-3, atol=1e-5) for name in a)
-
-    def test_unreadable_images_are_skipped_named_and_counted(self, run, lib, tmp_path, capsys):
-        data = write_digits(tmp_path / "data", train=20, val=10)
-        broken = data / "train" / "3" / "05.png", data / "val" / "8" / "21.png"
-        for path in broken:
-            path.write_bytes(path.read_bytes()[:60])
-        assert run(tmp_path / "run", "--workers", "2", data=data) == 0
-        printed = capsys.readouterr().out
-        listed = [json.loads(line) for line in (tmp_path / "run" / "unreadable.jsonl").read_text().splitlines()]
-        assert sorted(row["image"] for row in listed) == sorted(map(str, broken))
-        assert all(printed.count(f"unreadable, skipped: {path}") == 1 for path in broken)
-        assert [row["images"] for row in rows(tmp_path / "run") if row["kind"] == "val"] == [99, 99]
-
-    def test_too_many_unreadable_images_stop_the_run(self, run, tmp_path, capsys):
-        data = write_digits(tmp_path / "data")
-        for number in range(2):
-            (data / "train" / str(number) / "00.png").write_bytes(b"GIF89a")
-        out = tmp_path / "run"
-        assert run(out, "--log-every", "1", "--epochs", "9", data=data) == 2
-        message = capsys.readouterr().err
-        assert "images: expected at most 1% unreadable, got 2 of 140: " in message
-        assert all(str(data / "train" / str(number) / "00.png") in message for number in range(2))
-        assert len((out / "unreadable.jsonl").read_text().splitlines()) == 2
-
-    def test_dry_run(self, run, tmp_path, capsys):
-        assert run(tmp_path / "none", "--dry-run") == 0
-        assert not (tmp_path / "none").exists()
-        printed = capsys.readouterr().out
-        for pattern in (
-            r"training +[\d,.]+ images/s, \d+% of the time waiting",
-            r"the whole run +\d+ .* for 2 epochs of 4 steps",
-            r"memory +0\.\d\d GiB at the peak of each process, 0\.\d\d GiB of it expected for a step, [\d.]+ GiB left",
-            r"disk +3 checkpoints of 0\.\d MB",
-        ):
-            assert re.search(pattern, printed), pattern
-
-
-class TestMistakes:
-    @pytest.mark.parametrize(
-        ("options", "match"),
-        [
-            (("--model", "resnet5000"), "--model: resnet5000 cannot be built: Unknown model"),
-            (("--model-options", "chanels=4"), "--model: randwire_ws_small cannot be built: .*chanels"),
-            (("--batch", "128"), "--batch: expected at most 100, the number of training images, got 128"),
-            (("--micro-batch", "7"), "--micro-batch: expected a divisor of the batch, 24, got 7"),
-            (("--rate", "1e30"), "loss: expected a finite number, got nan before step 4. Train with a lower --rate"),
-            (("--val", "nowhere"), "nowhere"),
-            (
-                ("--evaluate", "nothing.safetensors"),
-                "weights: expected best.safetensors of a run, got 'nothing.safet",
-            ),
-            (("--device", "cuda"), "--device: expected a GPU for each of the 1 processes of this machine, got 0"),
-        ],
-    )
-    def test_is_one_sentence(self, run, tmp_path, capsys, options, match):
-        assert run(tmp_path / "out", *options) == 2
-        message = capsys.readouterr().err
-        assert re.match(f"train.py: .*{match}", message), message
-        assert message.count("\n") == 1
-        assert "Traceback" not in message
-
-    def test_a_batch_that_does_not_fit(self, run, lib, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(lib.memory, "available_bytes", lambda device: 33 * 2**20)
-        assert run(tmp_path / "out") == 2
-        assert "micro-batch: expected one that fits in memory, got 12 images of 32 pixels" in capsys.readouterr().err
-        assert not (tmp_path / "out" / "checkpoints").exists()
-
-    def test_usage(self, run, tmp_path, capsys):
-        with pytest.raises(SystemExit) as stopped:
-            run(tmp_path, "--epochs", "many")
-        assert stopped.value.code == 2
-        assert "argument --epochs: invalid int value: 'many'" in capsys.readouterr().err
