@@ -27,7 +27,7 @@ from skipped import Skipped
 from sources import open_source
 from torch import Tensor
 from tqdm import tqdm
-from trainer import autocast, load_model, to_device
+from trainer import autocast, load_model, set_threads, to_device
 
 import freewire as fw
 from freewire.errors import InputError, cut
@@ -62,6 +62,7 @@ def study(path: Path, data: str, limit: int | None) -> fw.studies.Damage:
     """Measure every damaged version of the network in a file, on at most so many images."""
     recipe = stored_recipe(path)
     world = World(0, 1, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    set_threads(recipe, world)
     val = Path(data, "val")
     source = open_source(val if val.is_dir() else data, path.parent / "index")
     model = load_model(path, recipe, source.classes, world)

@@ -38,7 +38,7 @@ from skipped import Skipped
 from sources import Source, check_pair, open_source
 from stop import RunError, StopRequests
 from torch import Tensor
-from trainer import Trainer, Validation, load_model
+from trainer import Trainer, Validation, load_model, set_threads
 
 from freewire.errors import InputError, cut
 
@@ -264,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with redirect_stderr(io.StringIO()) if rank != "0" else nullcontext():  # one usage message is enough
             recipe, options = parse(argv, torch.cuda.is_available(), stored_recipe)
         with start(options.device) as world:
+            set_threads(recipe, world)
             return (evaluate if options.evaluate else train)(recipe, options, world)
     except (InputError, RunError) as error:  # these are raised by all processes at the same place
         if rank == "0":

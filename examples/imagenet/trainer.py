@@ -34,6 +34,18 @@ from freewire.errors import FreewireError, InputError, cut
 
 DROPOUT = -1  # instead of an epoch, which is what seeds of augmentation have in this place
 
+#: Side of images in pixels up to which one thread is faster than two.
+SMALL = 64
+
+
+def set_threads(recipe: Recipe, world: World) -> None:
+    """Compute with one thread on a CPU if the images are too small to divide among several.
+
+    Threads then mostly wait for each other, and where other processes need the cores too, many times as long.
+    """
+    if world.device.type == "cpu" and recipe.image_size <= SMALL:
+        torch.set_num_threads(1)
+
 
 def build_model(recipe: Recipe, classes: int, world: World, divided: bool = False) -> nn.Module:
     """The model, with initial weights that the seed determines.
