@@ -32,16 +32,15 @@ from torch.optim.swa_utils import AveragedModel
 import freewire.timm  # noqa: F401  registers the RandWire models
 from freewire.errors import FreewireError, InputError, cut
 
+#: Side in pixels of images that are too small for several threads.
+SMALL = 32
 DROPOUT = -1  # instead of an epoch, which is what seeds of augmentation have in this place
-
-#: Side of images in pixels up to which one thread is faster than two.
-SMALL = 64
 
 
 def set_threads(recipe: Recipe, world: World) -> None:
     """Compute with one thread on a CPU if the images are too small to divide among several.
 
-    Threads then mostly wait for each other, and where other processes need the cores too, many times as long.
+    Two threads were no faster on 32 pixels, and far slower where other processes needed the cores too.
     """
     if world.device.type == "cpu" and recipe.image_size <= SMALL:
         torch.set_num_threads(1)
