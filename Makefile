@@ -29,6 +29,7 @@ INSTALLED := $(VENV)/.freewire
 # pip insists on the environment: should it vanish meanwhile, by a second run in this folder say, bin/python would be
 # the system's.
 VISION     := .venv-vision
+LONGEST    := tests/vision/test_imagenet_processes.py# begun first, or one core would wait for the other
 VISION_PIP := $(VISION)/bin/python -m pip --disable-pip-version-check --require-virtualenv
 
 .DEFAULT_GOAL := help
@@ -72,7 +73,7 @@ test-vision: ## the tests of training on images and of timm; downloads 5.6 GB, r
 	cp -R csrc examples freewire tests pyproject.toml setup.py LICENSE README.md $(VISION)/tree; \
 	FREEWIRE_CUDA=0 $(VISION_PIP) install --quiet --no-build-isolation --no-deps ./$(VISION)/tree; \
 	rm -rf $(VISION)/tree/freewire; \
-	(cd $(VISION)/tree; ../bin/python -m pytest $(PARALLEL) -p no:cacheprovider tests/vision $(ARGS))
+	(cd $(VISION)/tree; ../bin/python -m pytest $(PARALLEL) -p no:cacheprovider $(LONGEST) tests/vision $(ARGS))
 
 test-sanitize: $(INSTALLED) ## the raw kernels (CUDA's on the CPU shim) and the planner under ASan, UBSan and TSan
 	$(BIN)/python -m tests.support.sanitize

@@ -25,6 +25,7 @@ from order import Sample
 from parallel import World
 from skipped import Skipped
 from sources import open_source
+from stop import RunError
 from torch import Tensor
 from tqdm import tqdm
 from trainer import autocast, load_model, set_threads, to_device
@@ -93,9 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.images is not None and options.images < 1:
             raise InputError(f"--images: expected 1 or more, got {options.images}.")
         result = study(options.file, options.data, options.images)
-    except InputError as error:
+    except (InputError, RunError, OSError) as error:
         print(f"damage.py: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, InputError) else 1
     print(result)
     figure = result.plot()
     figure.suptitle(f"Damage to a network that recognises {result.baseline:.1%} of {result.count:,.0f} images")

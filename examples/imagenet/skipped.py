@@ -64,11 +64,15 @@ class Skipped:
                 file.writelines(entries)
         if len(self.reasons) > LIMIT * self.images:
             names = [f"{name} ({reason})" for name, reason in list(self.reasons.items())[:10]]
-            where = f" All are listed in {self.path}; delete that list when they are mended." if self.path else ""
+            rest = "; ..." if len(self.reasons) > 10 else ""
+            where = (
+                f" They are listed in {self.path}: delete that list when they are mended. The last checkpoint is good."
+                if self.path
+                else ""
+            )
             raise RunError(
                 f"images: expected at most {LIMIT:.0%} unreadable, got {len(self.reasons)} of {self.images}: "
-                f"{cut('; '.join(names), 2000)}{'; ...' if len(self.reasons) > 10 else ''}. Mend or remove them. The "
-                f"last checkpoint is good.{where}"
+                f"{cut('; '.join(names), 2000)}{rest}. Mend or remove them.{where}"
             )
         return [f"unreadable, skipped: {name} ({reason})" for name, reason in new.items()]
 

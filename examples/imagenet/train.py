@@ -83,8 +83,16 @@ class Session:
         self.skipped = Skipped(options.out / "unreadable.jsonl", len(data.train) + len(data.val), world)
         with world.together():
             self.checkpoints = Checkpoints(options.out / "checkpoints", options.keep, trainer.run, world)
-        #: Stored in checkpoints: steps done, the step of the last validation, seconds of training, and figures.
-        self.progress: dict[str, Any] = {"step": 0, "validated": 0, "seconds": 0.0, "last": {}, "best": {}}
+        #: Stored in checkpoints: steps done, the step of the last validation, seconds of training until the last report
+        #: and since, and the figures of validations.
+        self.progress: dict[str, Any] = {
+            "step": 0,
+            "validated": 0,
+            "seconds": 0.0,
+            "since": 0.0,
+            "last": {},
+            "best": {},
+        }
         checkpoint = self.checkpoints.load()
         if checkpoint is not None:
             put_back(checkpoint, trainer.model, trainer.optimizer, trainer.average)
@@ -102,7 +110,8 @@ class Session:
         self.stream = iter(make_loader(data.train, sampler, options.workers, pin_memory=world.device.type == "cuda"))
         self.stop = StopRequests(speak=not world.rank)
         self.unsaved: set[str] = set()  # files that could not be written when they last should have been
-        self.reported, self.poll = time.perf_counter(), 1  # time of the last report; steps between looks for requests
+        self.reported = time.perf_counter() - self.progress["since"]
+        self.poll = 1  # steps between looks for requests to stop
 
     def run(self) -> int:
         """Train to the end, or until asked to stop; return the exit status."""
@@ -145,8 +154,8 @@ class Session:
         epoch = done / self.schedule.steps_per_epoch
         lr = self.recipe.learning_rate(done - 1, self.schedule.steps_per_epoch)
         self.log.training(done, epoch, figures, lr, figures.images / seconds)
-        average = self.world.sum(torch.tensor(seconds)).item() * self.recipe.batch / figures.images / self.world.size
-        self.poll = max(1, int(PATIENCE / average))
+        mean = self.world.sum(torch.tensor(seconds)).item() / self.world.size  # the same on every process
+        self.poll = max(1, int(PATIENCE * figures.images / (mean * self.recipe.batch)))
         self.reported = time.perf_counter()
 
     def report_skipped(self) -> None:
@@ -181,7 +190,7 @@ class Session:
 
     def save(self, done: int) -> None:
         """Write a checkpoint."""
-        self.progress |= {"step": done, "seconds": self.progress["seconds"] + time.perf_counter() - self.reported}
+        self.progress |= {"step": done, "since": time.perf_counter() - self.reported}
         tensors = live_tensors(self.trainer.model, self.trainer.optimizer, self.trainer.average)
         tensors["counts"] = self.world.sum(self.trainer.counts.sums)
         self.write("checkpoint", tensors, lambda whole: self.checkpoints.save(done, whole, self.description()))

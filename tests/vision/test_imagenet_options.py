@@ -104,7 +104,7 @@ class TestTraining:
         for pattern in (
             r"training +[\d,.]+ images/s, \d+% of the time waiting",
             r"the whole run +\d+ .* for 2 epochs of 4 steps",
-            r"memory +0\.\d\d GiB at the peak of each process, 0\.\d\d GiB of it expected for a step, [\d.]+ GiB left",
+            r"memory +\d\.\d\d GiB at the peak of each process, 0\.\d\d GiB of it expected for a step, [\d.]+ GiB left",
             r"disk +3 checkpoints of 0\.\d MB",
         ):
             assert re.search(pattern, printed), pattern
