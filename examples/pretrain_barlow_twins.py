@@ -292,6 +292,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (InputError, OSError) as error:  # from a worker process its traceback comes before the message
         print(" ".join(str(error).rpartition("InputError: ")[2].split()), file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Run:
         if stored["images"] != self.images:
             raise InputError(
                 f"{path}: expected a checkpoint of a run on {self.images} training images, got {stored['images']}. "
-                f"{remedy}"
+                f"Put images that were removed back, any will do, since the order depends on their number. {remedy}"
             )
         if stored["wirings"] != self.wirings:
             raise InputError(
@@ -107,14 +107,19 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int, run: Run, world: World) -> None:
         self.folder, self.keep, self.run, self.world = folder, keep, run, world
         if not world.rank:
-            folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder.parent / "lock", timeout=0)
             try:
+                folder.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
             except Timeout:
                 raise InputError(
                     f"--out: expected a folder that no other run is using, got {shown(str(folder.parent))}. Wait for "
                     "that run to end, or name another folder."
+                ) from None
+            except OSError as error:
+                raise InputError(
+                    f"--out: expected a folder that can be written, got {shown(str(folder.parent))} "
+                    f"({error.strerror}). Choose another."
                 ) from None
 
     def close(self) -> None:
@@ -245,6 +250,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         InputError: It is no such file.
     """
     try:
+        if path.is_dir():
+            raise ValueError("a folder, which may have the file in it")
+        path.open("rb").close()  # safetensors reports every failure as a missing file
         with safe_open(path, "pt") as file:
             description = describe(file.metadata())
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from tqdm import tqdm
 from trainer import autocast, load_model, set_threads, to_device
 
 import freewire as fw
-from freewire.errors import InputError, cut
+from freewire.errors import InputError, cut, shown
 from freewire.files import replacing
 
 
@@ -91,12 +92,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     folder: Path = options.file.parent
     try:
+        if options.file.is_file() and not os.access(folder, os.W_OK):  # and not after hours of measuring
+            raise InputError(f"FILE: expected one in a folder that can be written, got {shown(str(folder))}. Copy it.")
         if options.images is not None and options.images < 1:
             raise InputError(f"--images: expected 1 or more, got {options.images}.")
         result = study(options.file, options.data, options.images)
     except (InputError, RunError, OSError) as error:
         print(f"damage.py: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        return 130
     print(result)
     figure = result.plot()
     figure.suptitle(f"Damage to a network that recognises {result.baseline:.1%} of {result.count:,.0f} images")
@@ -106,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with replacing(folder / "damage.json") as file:
             file.write(json.dumps(result.to_dict(), indent=1).encode() + b"\n")
     except OSError as error:
-        print(f"damage.py: The results cannot be written to {folder}: {cut(error, 300)}.", file=sys.stderr)
+        print(f"damage.py: The results cannot be written to {folder}: {cut(error, 300).rstrip('.')}.", file=sys.stderr)
         return 1
     print(f"\nWritten to {folder}/: damage.png, and every measurement as damage.json")
     return 0

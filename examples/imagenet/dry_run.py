@@ -33,18 +33,25 @@ def dry_run(trainer: Trainer, train: Images, val: Images, options: Options) -> i
         options: How the run goes.
     """
     world, schedule, recipe = trainer.world, trainer.schedule, trainer.recipe
+    if not world.rank:
+        print(f"{trainer.title()}\nMeasuring, for some minutes if the batches are large ...", flush=True)
     skipped = Skipped(None, len(train) + len(val), world)
     sampler = MicroBatches(schedule, recipe.seed, world.rank)
     stream = iter(make_loader(train, sampler, options.workers, pin_memory=world.device.type == "cuda"))
     # What the workers read ahead while they and the model started would hide how slow they are.
     warm_up = 2 + options.workers * PREFETCH // schedule.passes
     steps, waited, begin = 0, 0.0, _now(world.device)
-    for number in range(min(warm_up + STEPS, schedule.steps)):
+    for number in range(schedule.steps):
+        if number == warm_up + STEPS:
+            break
         if number == warm_up:
             steps, waited, begin = 0, 0.0, _now(world.device)
         waited += trainer.step(number, stream, skipped)
         steps += 1
-        if world.sum(torch.tensor(float(_now(world.device) - begin > SECONDS))) and number > 1:
+        late = bool(world.sum(torch.tensor(float(_now(world.device) - begin > SECONDS))))
+        if late and number < warm_up:
+            warm_up = number + 1  # on which images/s would be measured with what was read ahead
+        elif late:
             break
     seconds = _now(world.device) - begin
     stream.close()
@@ -74,7 +81,7 @@ def dry_run(trainer: Trainer, train: Images, val: Images, options: Options) -> i
         "memory": f"{gib(peak)} at the peak of each process{expected}, {gib(available_bytes(world.device))} left",
         "disk": f"{options.keep} checkpoints of {size / 1e6:,.1f} MB",
     }
-    print("\n".join([*lines, trainer.title(), *(f"{name:16}{text}" for name, text in table.items())]))
+    print("\n".join([*lines, *(f"{name:16}{text}" for name, text in table.items())]))
     return 0
 
 

@@ -33,6 +33,9 @@ class Folders(Source):
         self._root = os.path.join(place, "")
         self._paths = Texts.of([os.fsencode(path[len(self._root) :]) for path, _ in found.samples])
         counts = np.bincount(self.labels, minlength=len(self.classes))
+        for name in self.classes:
+            if not os.access(os.path.join(place, name), os.R_OK | os.X_OK):
+                raise InputError(f"{quoted(os.path.join(place, name))} cannot be read: Permission denied.")
         if empty := [name for name, count in zip(self.classes, counts, strict=True) if count == 0]:
             raise InputError(
                 f"{quoted(place)}: expected images of every class, got none in {len(empty):,} of "

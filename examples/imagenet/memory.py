@@ -113,8 +113,8 @@ def predict_peak(model: nn.Module, step: TrainingStep) -> int:
                 ) from None
             except (AssertionError, FreewireError, RuntimeError, TypeError, ValueError) as error:
                 raise InputError(
-                    f"model: expected one that can train on {step.batch} images of {step.size} pixels at a time, got: "
-                    f"{cut(error)} Choose another --image-size or --micro-batch."
+                    f"model: expected one that can train on micro-batches of {step.batch} of {step.size} pixels, got: "
+                    f"{cut(error).rstrip('.')}. Choose another --image-size or --micro-batch."
                 ) from error
     peak = alive.peak
     if device.type == "cuda":  # the optimizer computes all parameters at once, from as many temporary values

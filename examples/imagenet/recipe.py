@@ -220,7 +220,9 @@ def parse(argv: Sequence[str] | None, cuda: bool, stored: Callable[[Path], Recip
     folder = given.pop("data")
     for part in ("train", "val"):
         if given[part] is None and folder is None and not (part == "train" and given["evaluate"]):
-            raise InputError(f"{part}: expected images, got none. Name the folder that has train/ and val/ in it.")
+            raise InputError(
+                f"{part}: expected images, got none. Name the folder that has train/ and val/ in it, or pass --{part}."
+            )
         given[part] = given[part] or str((folder or Path()) / part)
     result = dataclasses.replace(preset, **chosen), Options(**given)
     _check(*result)
@@ -271,6 +273,5 @@ def _check(recipe: Recipe, options: Options) -> None:
             raise InputError(f"--{name.replace('_', '-')}: expected more than 0{limit}, got {shown(value)}.")
     if recipe.warmup_epochs >= recipe.epochs:
         raise InputError(
-            f"--warmup-epochs: expected fewer than the {recipe.epochs} epochs, got {recipe.warmup_epochs}. They are "
-            "part of them."
+            f"--warmup-epochs: expected fewer than the {recipe.epochs} epochs, got {recipe.warmup_epochs}. Pass both."
         )

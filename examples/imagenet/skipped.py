@@ -66,13 +66,14 @@ class Skipped:
             names = [f"{name} ({reason})" for name, reason in list(self.reasons.items())[:10]]
             rest = "; ..." if len(self.reasons) > 10 else ""
             where = (
-                f" They are listed in {self.path}: delete that list when they are mended. The last checkpoint is good."
+                " The last checkpoint is good, but a run continues with the same number of images only. Then delete "
+                f"the list of them, {self.path}."
                 if self.path
                 else ""
             )
             raise RunError(
                 f"images: expected at most {LIMIT:.0%} unreadable, got {len(self.reasons)} of {self.images}: "
-                f"{cut('; '.join(names), 2000)}{rest}. Mend or remove them.{where}"
+                f"{cut('; '.join(names), 2000)}{rest}. Put good copies in their place.{where}"
             )
         return [f"unreadable, skipped: {name} ({reason})" for name, reason in new.items()]
 

@@ -19,6 +19,7 @@ import numpy as np
 from freewire.errors import InputError
 
 LISTED = 10  # names in a message
+PARTS = ("train", "val")
 _QUOTE = reprlib.Repr()
 _QUOTE.maxstring = _QUOTE.maxother = 200
 
@@ -102,8 +103,11 @@ def open_source(place: str | os.PathLike[str], cache: str | os.PathLike[str] | N
     place = os.path.expanduser(os.fspath(place))
     # Imported here, since torchvision takes seconds to load and shards do not need it.
     if not os.path.isdir(place):
+        hint = " DATA is the folder that has train/ and val/ in it." if os.path.basename(place) in PARTS else ""
         if not os.path.exists(place) and not any(character in place for character in "*?[{"):
-            raise InputError(f"{quoted(place)}: expected a folder or shards, got nothing there. Check the path.")
+            raise InputError(f"{quoted(place)}: expected a folder or shards, got nothing there. Check the path.{hint}")
+        if os.path.isfile(place) and not place.endswith(".tar"):
+            raise InputError(f"{quoted(place)}: expected a folder or shards (.tar), got another file. Name its folder.")
         from shards import Shards, find_shards
 
         return Shards(place, find_shards(place), cache)
@@ -144,9 +148,13 @@ def check_pair(train: Source, val: Source) -> None:
     for here, there, lacking, other in ((val, train, ours, theirs), (train, val, theirs, ours)):
         if only := [name for name in other if name not in lacking]:
             raise InputError(
-                f"Images of {len(only):,} class{'es are' if len(only) > 1 else ' is'} in {quoted(here.place)} and not "
-                f"in {quoted(there.place)}: {listed(only)}. Training and validation need the same classes."
+                f"{quoted(here.place)} has images of {len(only):,} class{'es' if len(only) > 1 else ''} that "
+                f"{quoted(there.place)} lacks: {listed(only)}. Training and validation need the same classes."
             )
+    if len(ours) < 2:
+        raise InputError(
+            f"{quoted(train.place)}: expected images of at least 2 classes, got 1. There is nothing to learn."
+        )
     if train.classes != val.classes:
         raise InputError(
             f"The classes of {quoted(val.place)} are numbered in another way than those of {quoted(train.place)}. "

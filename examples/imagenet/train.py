@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stderr
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -40,7 +41,7 @@ from stop import RunError, StopRequests
 from torch import Tensor
 from trainer import Trainer, Validation, load_model, set_threads
 
-from freewire.errors import InputError, cut
+from freewire.errors import InputError, cut, shown
 
 PATIENCE = 5.0  # seconds between looks for requests to stop, about
 
@@ -55,6 +56,12 @@ class Data(NamedTuple):
 
 def open_data(recipe: Recipe, options: Options) -> Data:
     """Find all images, check that both sets have the same classes, and set the augmentation up."""
+    for place in (options.train, options.val):
+        if Path(place).resolve() in (options.out / "checkpoints").resolve().parents:
+            raise InputError(
+                f"--out: expected a folder outside the images, got {shown(str(options.out))} in {shown(place)}. There "
+                "it would be taken for a class."
+            )
     train, val = (open_source(place, options.out / "index") for place in (options.train, options.val))
     check_pair(train, val)
     augment = train_transform(recipe.image_size, flip=recipe.flip, min_scale=recipe.min_scale)
@@ -117,7 +124,9 @@ class Session:
         """Train to the end, or until asked to stop; return the exit status."""
         options, per_epoch, steps = self.options, self.schedule.steps_per_epoch, self.schedule.steps
         if self.progress["step"] % per_epoch == 0 and self.progress["validated"] < self.progress["step"]:
-            self.validate(self.progress["step"])  # the run was interrupted here
+            stop = self.validate(self.progress["step"])  # the run was interrupted here
+            if stop:
+                return 128 + stop
         for step in range(self.progress["step"], steps):
             self.trainer.step(step, self.stream, self.skipped)
             self.log.step()
@@ -130,11 +139,11 @@ class Session:
             stop = self.requested()
             if epoch_ends or save or stop:
                 self.save(done)
-            if stop and done < steps:
+            if epoch_ends and not stop:
+                stop = self.validate(done)
+            if stop:
                 self.log.say(f"Stopped after step {done:,}, as requested. The same command continues.")
                 return 128 + stop
-            if epoch_ends:
-                self.validate(done)
         return 1 if self.unsaved else 0
 
     def requested(self) -> int:
@@ -163,14 +172,20 @@ class Session:
         if self.world.sum(torch.tensor(float(self.skipped.pending))):
             self.log.say("\n".join(self.skipped.report()))
 
-    def validate(self, done: int) -> None:
-        """Measure the model, and the averaged weights, on the validation images; keep the best weights."""
+    def validate(self, done: int) -> int:
+        """Measure the model, and the averaged weights, on the validation images; keep the best weights.
+
+        Returns:
+            The number of a signal that asked a process to stop, which ends a validation without a result; or 0.
+        """
         epoch = done // self.schedule.steps_per_epoch
         models = {"val": self.trainer.model}
         if self.trainer.average is not None:
             models["val_average"] = self.trainer.average.module
         for kind, model in models.items():
-            figures = self.validation.measure(model, self.skipped)
+            figures = self.validation.measure(model, self.skipped, requested=self.requested)
+            if figures is None:
+                return self.requested()
             self.log.validation(kind, done, epoch, figures)
         self.report_skipped()
         self.reported = time.perf_counter()
@@ -183,6 +198,7 @@ class Session:
             if not self.write("best", model.state_dict(), lambda tensors: write(path, tensors, self.description())):
                 self.progress["best"] = before
         self.save(done)
+        return 0
 
     def description(self) -> dict[str, Any]:
         """What is stored beside tensors."""
@@ -216,7 +232,7 @@ class Session:
         if isinstance(problem, RunError):
             raise problem
         if problem is not None:
-            self.log.say(f"Cannot save: {cut(problem, 300)}. Training goes on; earlier files are unchanged.")
+            self.log.say(f"Cannot save: {cut(problem, 300).rstrip('.')}. Training goes on.")
         (self.unsaved.discard if problem is None else self.unsaved.add)(what)
         return problem is None
 
@@ -245,7 +261,7 @@ def evaluate(recipe: Recipe, options: Options, world: World) -> int:
     figures = validation.measure(model, skipped)
     lines = skipped.report()
     if not world.rank:
-        print("\n".join([*lines, figures_table([(str(options.evaluate)[-24:], figures._asdict())])]))
+        print("\n".join([*lines, figures_table([(options.evaluate.name, figures._asdict())])]))
     return 0
 
 
@@ -279,6 +295,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if rank == "0":
             print(f"train.py: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except BrokenPipeError:  # what reads the output has ended
+        sys.stderr.close()
+        return 1
     except (WorkerError, OSError) as error:
         print(f"train.py: {f'process {rank}: ' if rank != '0' else ''}{error}", file=sys.stderr)
         return 1

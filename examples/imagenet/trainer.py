@@ -34,6 +34,7 @@ from freewire.errors import FreewireError, InputError, cut
 
 #: Side in pixels of images that are too small for several threads.
 SMALL = 32
+POLL = 4  # batches of a validation between looks for requests to stop
 DROPOUT = -1  # instead of an epoch, which is what seeds of augmentation have in this place
 
 
@@ -247,13 +248,28 @@ class Validation:
         self.loader = make_loader(images, sampler, options.workers, pin_memory=world.device.type == "cuda")
 
     @torch.no_grad()
-    def measure(self, model: nn.Module, skipped: Skipped, batches: int | None = None) -> Figures:
-        """Measure a model, on the first ``batches`` of each process only if given; every process has to call this."""
+    def measure(
+        self,
+        model: nn.Module,
+        skipped: Skipped,
+        batches: int | None = None,
+        requested: Callable[[], int] | None = None,
+    ) -> Figures | None:
+        """Measure a model; every process has to call this.
+
+        Args:
+            model: The model.
+            skipped: Takes the images that cannot be read.
+            batches: How many batches of each process. None: all.
+            requested: Called by all processes now and then; if it returns anything but 0, then the result is None.
+        """
         counts = Counts(self.classes, self.world.device)
         self.world.share_buffers(model)
         model.eval()
         with closing(iter(self.loader)) as found:
-            for batch in islice(found, batches):
+            for number, batch in enumerate(islice(found, batches)):
+                if requested is not None and number % POLL == 0 and requested():
+                    return None
                 skipped.add(batch.unreadable)
                 counts.add(*self._run(model, batch))
         return counts.figures(self.world)

@@ -143,7 +143,7 @@ class TestMistakes:
         said = (
             f"damage.py: images: expected at most 1% unreadable, got 1 of 2: {broken} (not an image, or of an unknown "
         )
-        assert capsys.readouterr().err == f"{said}format). Mend or remove them.\n"
+        assert capsys.readouterr().err == f"{said}format). Put good copies in their place.\n"
 
     def test_no_place_for_the_results(self, lib, saved, recipe, model, digits, monkeypatch, capsys):
         path = saved(model, recipe)

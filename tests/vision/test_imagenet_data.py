@@ -84,8 +84,8 @@ class TestPairs:
     @pytest.mark.parametrize(
         ("train", "val", "said"),
         [
-            ("ab", "abc", r"Images of 1 class is in '.*val' and not in '.*train': 'c'\. Training and"),
-            ("abcd", "bc", r"Images of 2 classes are in '.*train' and not in '.*val': 'a', 'd'\."),
+            ("ab", "abc", r"'.*val' has images of 1 class that '.*train' lacks: 'c'\. Training and"),
+            ("abcd", "bc", r"'.*train' has images of 2 classes that '.*val' lacks: 'a', 'd'\."),
         ],
     )
     def test_refused(self, lib, tmp_path, train, val, said):

@@ -118,8 +118,8 @@ class TestMistakes:
             (("--model-options", "chanels=4"), "--model: randwire_ws_small cannot be built: .*chanels"),
             (("--batch", "128"), "--batch: expected at most 100, the number of training images, got 128"),
             (("--micro-batch", "7"), "--micro-batch: expected a divisor of the batch, 24, got 7"),
-            (("--micro-batch", "1"), "model: .*1 images of 32 pixels at a time, got: Expected more"),
-            (("--image-size", "16"), "model: .*12 images of 16 pixels at a time, got: x: expected shape"),
+            (("--micro-batch", "1"), "model: .*micro-batches of 1 of 32 pixels, got: Expected more"),
+            (("--image-size", "16"), "model: .*micro-batches of 12 of 16 pixels, got: x: expected shape"),
             (("--fsdp",), "--fsdp: expected processes that torchrun started, got a single one"),
             (("--val", "nowhere"), "nowhere"),
             (
@@ -138,8 +138,16 @@ class TestMistakes:
 
     def test_a_folder_that_cannot_be_made(self, run, tmp_path, capsys):
         (tmp_path / "file").touch()
-        assert run(tmp_path / "file" / "run") == 1
-        assert re.fullmatch(r"train.py: \[Errno 20\] Not a directory: \S+\n", capsys.readouterr().err)
+        assert run(tmp_path / "file" / "run") == 2
+        match = r"train.py: --out: expected a folder that can be written, got '\S+' \(Not a directory\)\. Choose .*\n"
+        assert re.fullmatch(match, capsys.readouterr().err)
+
+    def test_results_among_the_images(self, run, tmp_path, capsys):
+        data = write_digits(tmp_path / "data", train=1, val=1)
+        for out in (data / "train" / "run", data / "val"):
+            assert run(out, data=data) == 2
+            assert "train.py: --out: expected a folder outside the images, got " in capsys.readouterr().err
+        assert not (data / "train" / "run").exists()
 
     def test_a_batch_that_does_not_fit(self, run, lib, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(lib.memory, "available_bytes", lambda device: 33 * 2**20)

@@ -157,7 +157,7 @@ class TestClasses:
         path = tar(
             tmp_path / "val.tar", [(f"{i}.{s}", d) for i in range(3) for s, d in (("jpg", b""), ("cls", b"%d" % i))]
         )
-        with pytest.raises(InputError, match=r"Images of 1 class is in '.*shards' and not in '.*val\.tar': '3'\."):
+        with pytest.raises(InputError, match=r"'.*shards' has images of 1 class that '.*val\.tar' lacks: '3'\."):
             lib.sources.check_pair(train, lib.sources.open_source(path))
         (shards / "classes.txt").write_text("a\nb\nc\nd\n")
         named = lib.sources.open_source(shards)

@@ -141,6 +141,26 @@ class TestContinues:
             speed = {"images_per_second": 0.0}
             assert mine | speed == theirs | speed
 
+    def test_after_a_request_in_a_validation(self, finished, run, lib, tmp_path, monkeypatch, capsys):
+        """The validation ends without a result, and is repeated."""
+        validation = lib.trainer.Validation._run
+
+        def stopping(self, model, batch):
+            if len(rows(tmp_path)) == 3:  # of the averaged weights
+                os.kill(os.getpid(), signal.SIGTERM)
+            return validation(self, model, batch)
+
+        monkeypatch.setattr(lib.trainer.Validation, "_run", stopping)
+        monkeypatch.setattr(lib.trainer, "POLL", 1)
+        assert run(tmp_path, "--ema", "0.5", "--workers", "1") == 128 + signal.SIGTERM
+        assert "Stopped after step 4, as requested." in capsys.readouterr().out
+        monkeypatch.undo()
+        assert run(tmp_path, "--ema", "0.5") == 0
+        assert_same_weights(finished, tmp_path)
+        assert [(row["kind"], row["step"]) for row in rows(tmp_path)] == [
+            (row["kind"], row["step"]) for row in rows(finished)
+        ]
+
     def test_after_an_error_within_an_epoch(self, finished, run, lib, tmp_path, monkeypatch):
         """What was logged after the last checkpoint is logged once."""
         step = lib.trainer.Trainer.step
@@ -199,7 +219,7 @@ class TestCheckpoints:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         monkeypatch.undo()
-        assert "Cannot save: [Errno 27] File too large. Training goes on; earlier files" in capsys.readouterr().out
+        assert "Cannot save: [Errno 27] File too large. Training goes on." in capsys.readouterr().out
         assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000004.safetensors"]
         assert run(tmp_path, "--ema", "0.5") == 0
         assert_same_weights(finished, tmp_path)
@@ -262,7 +282,10 @@ class TestCheckpoints:
     def test_of_other_images(self, run, finished, digits, tmp_path, capsys):
         write_digits(tmp_path / "more", train=11)
         assert run(finished, "--ema", "0.5", data=tmp_path / "more") == 2
-        assert "expected a checkpoint of a run on 110 training images, got 100. Pass" in capsys.readouterr().err
+        assert (
+            "expected a checkpoint of a run on 110 training images, got 100. Put images that were removed back"
+            in capsys.readouterr().err
+        )
         for part in ("train", "val"):
             (tmp_path / "more" / part / "7").rename(tmp_path / "more" / part / "seven")
         assert run(finished, "--ema", "0.5", data=tmp_path / "more") == 2
