@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.support.examples import imported
-from tests.support.imagenet import SIZE, Modules, write_digits, write_folder, write_shards
-from tests.support.training import TINY
+from tests.vision.imagenet import SIZE, Modules, write_digits, write_folder, write_shards
+from tests.vision.training import TINY
 
 #: Needs timm's train.py, which no package contains: collected only where this variable is its path.
 collect_ignore = [] if os.environ.get("FREEWIRE_TIMM_TRAIN") else ["test_timm_train.py"]

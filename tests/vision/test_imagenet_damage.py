@@ -14,7 +14,7 @@ import torch
 
 import freewire as fw
 import freewire.timm
-from tests.support.imagenet import add, write_digits
+from tests.vision.imagenet import add, write_digits
 
 CLASSES = tuple("0123456789")
 

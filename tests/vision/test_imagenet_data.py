@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from freewire.errors import InputError
-from tests.support.imagenet import SIZE, add, batches, encoded, pixels, same, samples
+from tests.vision.imagenet import SIZE, add, batches, encoded, pixels, same, samples
 
 pytestmark = [
     # From Python 3.12 on, forking from a process that has threads is worth a warning, and torch forks its workers.

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.support.examples import imported
-from tests.support.imagenet import (
+from tests.vision.imagenet import (
     add,
 )
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.support.imagenet import SIZE, add, batches, encoded, pixels, same, samples
+from tests.vision.imagenet import SIZE, add, batches, encoded, pixels, same, samples
 
 pytestmark = [
     # From Python 3.12 on, forking from a process that has threads is worth a warning, and torch forks its workers.

@@ -12,7 +12,7 @@ import pytest
 
 from freewire.errors import InputError
 from tests.support.examples import imported
-from tests.support.imagenet import COUNT, content, tar
+from tests.vision.imagenet import COUNT, content, tar
 
 
 def open_and_wait(folder: str, place: str, cache: str, barrier, results) -> None:

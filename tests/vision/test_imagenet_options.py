@@ -11,8 +11,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from tests.support.imagenet import write_digits
-from tests.support.training import last, rows
+from tests.vision.imagenet import write_digits
+from tests.vision.training import last, rows
 
 
 class TestTraining:

@@ -16,7 +16,7 @@ import webdataset
 from PIL import Image
 
 from freewire.errors import InputError
-from tests.support.imagenet import COUNT, PER_SHARD, content, encoded, entries, pixels, tar
+from tests.vision.imagenet import COUNT, PER_SHARD, content, encoded, entries, pixels, tar
 
 pytestmark = [
     # From Python 3.12 on, forking from a process that has threads is worth a warning, and torch forks its workers.

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import freewire as fw
-from tests.support.imagenet import tar, write_digits
-from tests.support.training import assert_same_weights, last, rows
+from tests.vision.imagenet import tar, write_digits
+from tests.vision.training import assert_same_weights, last, rows
 
 
 class TestFinished:
