@@ -45,7 +45,7 @@ from torchvision.transforms import v2
 
 import freewire as fw
 import freewire.timm  # registers RandWire with timm
-from freewire.errors import InputError, cut, shown
+from freewire.errors import FreewireError, InputError, cut, shown
 from freewire.files import replacing
 
 NODES, CHANNELS = 6, 32  # of the default backbone: nodes per stage, channels of the first stage (doubled twice)
@@ -168,7 +168,7 @@ def build(name: str | None, image: Tensor, width: int, seed: int) -> tuple[nn.Mo
             backbone = timm.create_model(name, num_classes=0, in_chans=len(image))
         with torch.no_grad():
             _, features = backbone.eval()(image[None]).shape
-    except Exception as error:  # each model has its own way to refuse a size
+    except (AssertionError, FreewireError, RuntimeError, TypeError, ValueError) as error:  # each model has its own
         raise InputError(f"--size: expected one that fits the model, got {image.shape[-1]} ({cut(error)}).") from error
     hidden = [m for n in (features, width) for m in (nn.Linear(n, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())]
     return backbone, nn.Sequential(*hidden, nn.Linear(width, width, bias=False))

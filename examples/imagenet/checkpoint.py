@@ -10,6 +10,7 @@ folder need not be shared among machines.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,11 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int, run: Run, world: World) -> None:
         self.folder, self.keep, self.run, self.world = folder, keep, run, world
         if not world.rank:
-            self._lock = FileLock(folder.parent / "lock", timeout=0)
+            self._lock = FileLock(folder.parent / "lock", timeout=0, fallback_to_soft=False)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                self._lock.acquire()
+                with suppress(NotImplementedError):  # a network file system without locks
+                    self._lock.acquire()
             except Timeout:
                 raise InputError(
                     f"--out: expected a folder that no other run is using, got {shown(str(folder.parent))}. Wait for "
@@ -173,9 +175,7 @@ class Checkpoints:
         damaged = []
         for path in reversed(self.files()):
             try:
-                with safe_open(path, "pt") as file:
-                    stored = describe(file.metadata())
-                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors, stored = read(path)
             except (SafetensorError, OSError, ValueError) as error:
                 print(f"{path}: cannot be read ({cut(error)}); trying the one before.")
                 damaged.append(path)
@@ -190,12 +190,22 @@ class Checkpoints:
         return None
 
 
-def describe(metadata: dict[str, str] | None) -> dict[str, Any]:
-    """The description in a checkpoint's metadata; `ValueError` if it has none."""
-    try:
-        return json.loads((metadata or {})[KEY])
-    except KeyError:
-        raise ValueError("not a file of this training script") from None
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a file that `write` wrote, and the description.
+
+    Raises:
+        SafetensorError: It is damaged, or of another format.
+        OSError: It cannot be read.
+        ValueError: It has no description.
+    """
+    path.open("rb").close()  # safetensors reports every failure as a missing file
+    with safe_open(path, "pt") as file:
+        description = (file.metadata() or {}).get(KEY)
+        names = file.keys()
+        tensors = {name: file.get_tensor(name) for name in names}
+    if description is None:
+        raise ValueError("not a file of this training script")
+    return tensors, json.loads(description)
 
 
 def write(path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
@@ -252,10 +262,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         if path.is_dir():
             raise ValueError("a folder, which may have the file in it")
-        path.open("rb").close()  # safetensors reports every failure as a missing file
-        with safe_open(path, "pt") as file:
-            description = describe(file.metadata())
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights, description = read(path)
         if any(name.startswith("momentum.") for name in weights):
             raise ValueError("a checkpoint, which has more than weights in it")
     except (SafetensorError, OSError, ValueError) as error:

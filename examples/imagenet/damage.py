@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoint import stored_recipe
-from images import Images, make_loader, test_transform
+from images import Images, make_loader, val_transform
 from order import Sample
 from parallel import World
 from skipped import Skipped
@@ -51,7 +51,7 @@ class Batches:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches on the device; unreadable images are left out and reported, many of them refused."""
+        """Yield the batches on the device; unreadable images are skipped and reported."""
         for batch in self.loader:
             self.skipped.add(batch.unreadable)
             for line in self.skipped.report():
@@ -72,7 +72,7 @@ def study(path: Path, data: str, limit: int | None) -> fw.studies.Damage:
         raise InputError(
             f"{path}: expected a randomly wired network, got {recipe.model}. There are no nodes or edges to remove."
         )
-    images = Images(source, test_transform(recipe.image_size, recipe.test_crop), recipe.seed, replace=False)
+    images = Images(source, val_transform(recipe.image_size, recipe.test_crop), recipe.seed, replace=False)
     batches = Batches(images, min(limit or len(images), len(images)), recipe.micro_batch, world)
     with tqdm(desc=recipe.model, unit=" runs", disable=None) as bar, autocast(recipe, world):
 

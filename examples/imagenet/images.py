@@ -52,7 +52,7 @@ class Unreadable(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A transformed image ``[3, H, W]`` and its class; None as class means that the image is to be left out."""
+    """A transformed image ``[3, H, W]`` and its class; no class means that the image is skipped."""
 
     image: Tensor
     label: int | None
@@ -75,7 +75,7 @@ class Images(Dataset[Item]):
         transform: Makes a tensor of an image; its random numbers come from torch's default generator.
         seed: The seed of the augmentation and of the replacements.
         replace: Whether another image takes the place of one that cannot be read, so that batches keep their size, as
-            in training. False leaves it out.
+            in training. False skips it.
     """
 
     def __init__(self, source: Source, transform: Transform, seed: int, replace: bool) -> None:
@@ -150,7 +150,7 @@ def train_transform(size: int, flip: bool = True, min_scale: float = 0.08) -> Tr
     return v2.Compose([v2.PILToTensor(), crop, *mirror, *normalise()])
 
 
-def test_transform(size: int, crop: float = 0.875) -> Transform:  # noqa: PT028 (not a test)
+def val_transform(size: int, crop: float = 0.875) -> Transform:
     """Resize the shorter side, then cut out the centre.
 
     Args:
@@ -167,7 +167,7 @@ def normalise() -> list[v2.Transform]:
 
 
 def collate(items: list[Item]) -> Batch:
-    """Make a batch of items; of no images if all are left out."""
+    """Make a batch of items, without those that are skipped, which may be all."""
     kept = [item for item in items if item.label is not None]
     # default_collate stacks in shared memory if this is a worker, so the batch is not copied again
     images = default_collate([item.image for item in kept or items])[: len(kept)]
@@ -178,7 +178,7 @@ def collate(items: list[Item]) -> Batch:
 class Loader(DataLoader[Item]):
     """torch's loader; but the death of a worker is always found where a batch is asked for, and is a `WorkerError`."""
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Batch]:
         """Go through the batches once; the workers end with the iteration, or when it is closed.
 
         torch installs a signal handler that raises wherever the program is when a worker dies, and once more whenever
@@ -221,7 +221,7 @@ def _end_later(number: int, frame: FrameType | None) -> None:
 def make_loader(
     dataset: Images, batch_sampler: Iterable[list[Sample]], workers: int, pin_memory: bool = False
 ) -> Loader:
-    """Make a loader of batches; torch gives each worker one thread.
+    """Make a loader of batches; each worker runs on one thread.
 
     Args:
         dataset: The images.

@@ -139,8 +139,9 @@ class Log:
             return
         with self._lossy(path), replacing(path) as file:
             figure.savefig(file, dpi=100)
-        if self._writer is not None and not self._first:
-            self._writer.add_figure("wiring", figure)
+        with self._lossy(TENSORBOARD):
+            if self._writer is not None and not self._first:
+                self._writer.add_figure("wiring", figure)
 
     def close(self) -> None:
         """Close the files."""

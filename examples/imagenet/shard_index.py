@@ -106,7 +106,7 @@ def read_index(file: Path, stamp: bytes) -> Index | None:
         with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             if arrays["stamp"].tobytes() == stamp:
                 return Index(**{name: arrays[name] for name in Index._fields})
-    except Exception:  # zipfile, zlib and numpy raise a dozen different ones, and the remedy is always the same
+    except Exception:  # zipfile, whose checksums find a changed byte, zlib and numpy raise a dozen different ones
         pass
     return None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import reprlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Texts:
         return os.fsdecode(self.data[start : int(self.ends[index])].tobytes())
 
 
-class Source:
+class Source(ABC):
     """Encoded images by number.
 
     Attributes:
@@ -76,17 +77,17 @@ class Source:
         """The number of images."""
         return len(self.labels)
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """What to call an image in a message: its path, or its shard and key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, index: int) -> bytes:
         """Read an image as it is encoded.
 
         Raises:
             OSError: It cannot be read.
         """
-        raise NotImplementedError
 
 
 def open_source(place: str | os.PathLike[str], cache: str | os.PathLike[str] | None = None) -> Source:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from checkpoint import DIVERGED, Checkpoints, check_finite, collect, live_tensors, put_back, stored_recipe, write
 from dry_run import dry_run
-from images import Images, WorkerError, make_loader, test_transform, train_transform
+from images import Images, WorkerError, make_loader, train_transform, val_transform
 from log import Log, in_words
 from metrics import figures_table
 from order import MicroBatches
@@ -69,8 +69,8 @@ def open_data(recipe: Recipe, options: Options) -> Data:
 
 
 def val_images(source: Source, recipe: Recipe) -> Images:
-    """The validation images, without augmentation; those that cannot be read are left out."""
-    return Images(source, test_transform(recipe.image_size, recipe.test_crop), recipe.seed, replace=False)
+    """The validation images, without augmentation; those that cannot be read are skipped."""
+    return Images(source, val_transform(recipe.image_size, recipe.test_crop), recipe.seed, replace=False)
 
 
 class Session:

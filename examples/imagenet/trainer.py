@@ -259,7 +259,7 @@ class Validation:
 
         Args:
             model: The model.
-            skipped: Takes the images that cannot be read.
+            skipped: Collects the images that cannot be read.
             batches: How many batches of each process. None: all.
             requested: Called by all processes now and then; if it returns anything but 0, then the result is None.
         """

@@ -26,6 +26,8 @@ from tests.support.files import edge_list
 from tests.support.graphs import CASES, assert_same_graph, renamed
 from tests.support.storage import limited_memory
 
+JSON = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"null"]  # of .json, and of the header of .safetensors
+
 #: Memory beyond that of the interpreter with torch, and seconds for one file.
 MEMORY, SECONDS = 2**29, 10
 #: What damage inserts, by the end of a file's name.
@@ -83,14 +85,7 @@ WORDS: dict[str, list[bytes]] = {
         b"<a>" * 500,
     ],
     ".json": [
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b",",
-        b":",
-        b'"',
-        b"null",
+        *JSON,
         b"true",
         b"NaN",
         b"Infinity",
@@ -108,14 +103,7 @@ WORDS: dict[str, list[bytes]] = {
         b'{"id": 0}',
     ],
     ".safetensors": [
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b",",
-        b":",
-        b'"',
-        b"null",
+        *JSON,
         b'"dtype":"I64"',
         b'"dtype":"U8"',
         b'"F32"',

@@ -54,7 +54,7 @@ def model(recipe):
 @pytest.fixture
 def images(lib, digits):
     source = lib.sources.open_source(digits / "val")
-    return lib.images.Images(source, lib.images.test_transform(32, 1.0), seed=0, replace=False)
+    return lib.images.Images(source, lib.images.val_transform(32, 1.0), seed=0, replace=False)
 
 
 def test_results(lib, saved, recipe, model, digits, images, capsys):

@@ -147,7 +147,7 @@ class TestDecoding:
     @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (300, 2, 3), (1500, 2000, 3)])
     def test_any_shape(self, lib, shape):
         image = lib.images.decode(encoded(Image.fromarray(pixels(0, shape)), "png"))
-        for transform in (lib.images.train_transform(SIZE), lib.images.test_transform(SIZE)):
+        for transform in (lib.images.train_transform(SIZE), lib.images.val_transform(SIZE)):
             assert transform(image).shape == (3, SIZE, SIZE)
 
 
@@ -156,14 +156,14 @@ class TestTransforms:
         """A white frame of a tenth of each side is cut off, and the rest is normalised."""
         image = Image.new("RGB", (80, 60), "white")
         image.paste((128, 64, 32), (10, 3, 70, 57))
-        result = lib.images.test_transform(56, crop=0.8)(image)
+        result = lib.images.val_transform(56, crop=0.8)(image)
         expected = (torch.tensor([128, 64, 32]) / 255 - torch.tensor(lib.images.MEAN)) / torch.tensor(lib.images.STD)
         assert result.dtype == torch.float32
         torch.testing.assert_close(result, expected[:, None, None].expand(3, 56, 56))
 
     def test_the_whole_image(self, lib):
         image = Image.fromarray(pixels(0, (SIZE, SIZE, 3)))
-        back = lib.images.test_transform(SIZE, crop=1.0)(image) * torch.tensor(lib.images.STD)[:, None, None]
+        back = lib.images.val_transform(SIZE, crop=1.0)(image) * torch.tensor(lib.images.STD)[:, None, None]
         back = (back + torch.tensor(lib.images.MEAN)[:, None, None]) * 255
         torch.testing.assert_close(back, torch.tensor(pixels(0, (SIZE, SIZE, 3))).permute(2, 0, 1).float())
 

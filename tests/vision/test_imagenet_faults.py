@@ -53,7 +53,7 @@ class TestUnreadable:
 
     def test_left_out(self, lib, broken):
         source, said = broken
-        dataset = lib.images.Images(source, lib.images.test_transform(SIZE), seed=0, replace=False)
+        dataset = lib.images.Images(source, lib.images.val_transform(SIZE), seed=0, replace=False)
         order = samples(lib)
         batch = lib.images.collate([dataset[sample] for sample in order])
         assert len(batch.images) == len(batch.labels) == 6
@@ -65,7 +65,7 @@ class TestUnreadable:
 
     def test_all_left_out(self, lib, broken):
         source, said = broken
-        dataset = lib.images.Images(source, lib.images.test_transform(SIZE), seed=0, replace=False)
+        dataset = lib.images.Images(source, lib.images.val_transform(SIZE), seed=0, replace=False)
         bad = [index for index in range(12) if source.name(index) in said]
         batch = lib.images.collate([dataset[lib.order.Sample(0, index)] for index in bad])
         assert batch.images.shape == (0, 3, SIZE, SIZE)
@@ -92,7 +92,7 @@ class TestUnreadable:
 
     def test_the_label_is_that_of_the_replacement(self, lib, broken):
         source, said = broken
-        dataset = lib.images.Images(source, lib.images.test_transform(SIZE), seed=0, replace=True)
+        dataset = lib.images.Images(source, lib.images.val_transform(SIZE), seed=0, replace=True)
         pictures = {
             dataset[lib.order.Sample(0, i)].image.numpy().tobytes(): int(source.labels[i])
             for i in range(12)

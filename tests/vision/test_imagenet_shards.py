@@ -124,7 +124,7 @@ class TestReading:
         source = lib.sources.open_source(shards)
         path = shards / "train-0002.tar"
         os.truncate(path, 1536)
-        dataset = lib.images.Images(source, lib.images.test_transform(16), seed=0, replace=False)
+        dataset = lib.images.Images(source, lib.images.val_transform(16), seed=0, replace=False)
         batch = lib.images.collate([dataset[lib.order.Sample(0, index)] for index in (0, 22)])
         assert len(batch.images) == 1
         said = f"EOFError: the shard ends after 0 of {len(entries()[22]['png'])} bytes"

@@ -100,7 +100,7 @@ class TestFinished:
         model = timm.create_model("randwire_ws_small", channels=4, num_classes=10)
         model.load_state_dict(load_file(finished / "best.safetensors"))
         images = lib.images.Images(
-            lib.sources.open_source(str(digits / "val")), lib.images.test_transform(32, 1), 0, False
+            lib.sources.open_source(str(digits / "val")), lib.images.val_transform(32, 1), 0, False
         )
         batch = lib.images.collate([images[lib.order.Sample(0, index)] for index in range(20)])
         study = fw.studies.damage(model, [(batch.images, batch.labels)], edges=False)
@@ -251,6 +251,15 @@ class TestCheckpoints:
         with FileLock(finished / "lock"):
             assert run(finished, "--ema", "0.5") == 2
         assert "--out: expected a folder that no other run is using, got" in capsys.readouterr().err
+
+    def test_without_locks(self, run, finished, lib, monkeypatch):
+        """As on some network file systems: a file in place of a lock would outlive a killed run, and refuse the next."""
+
+        def fail(self, *args, **options):
+            raise NotImplementedError("FileSystem does not appear to support flock")
+
+        monkeypatch.setattr(lib.checkpoint.FileLock, "acquire", fail)
+        assert run(finished, "--ema", "0.5") == 0
 
     def test_weights_that_are_not_finite_are_not_saved(self, run, tmp_path, capsys):
         options = ("--lr", "1e30", "--warmup-epochs", "0", "--checkpoint-every", "1", "--log-every", "1")
