@@ -253,7 +253,7 @@ class TestCheckpoints:
         assert "--out: expected a folder that no other run is using, got" in capsys.readouterr().err
 
     def test_without_locks(self, run, finished, lib, monkeypatch):
-        """As on some network file systems: a file in place of a lock would outlive a killed run, and refuse the next."""
+        """As on some network file systems: a file instead of a lock would outlive a killed run and refuse the next."""
 
         def fail(self, *args, **options):
             raise NotImplementedError("FileSystem does not appear to support flock")
