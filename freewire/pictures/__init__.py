@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: MIT
+"""Pictures of wirings and of trained networks; no torch here, and matplotlib only where a figure is drawn."""
+
+from freewire.pictures.layout import layered as layered
+from freewire.pictures.subject import Subject as Subject
+from freewire.pictures.subject import subject as subject
+
+__all__ = ["Subject", "layered", "subject"]
