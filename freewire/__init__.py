@@ -22,5 +22,4 @@ from freewire.nn import Network as Network
 from freewire.nn import load as load
 from freewire.nn import reference as reference
 from freewire.nn import save as save
-
-__version__ = "0.1.0"
+from freewire.version import __version__ as __version__

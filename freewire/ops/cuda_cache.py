@@ -72,15 +72,12 @@ def find_or_build(installed: Path) -> Path:
     Raises:
         BuildError: There is none and it cannot be built, or no kernels could run on this machine.
     """
-    cuda_build.requested()  # raises for a wrong FREEWIRE_CUDA even where it does not matter yet
-    gpus = cuda_build.visible_gpus()
-    _check_device(gpus)
-    csrc = cuda_build.source_folder()
-    wanted = _Wanted(cuda_build.source_hash(csrc) if csrc else None, gpus, driver_version())
+    wanted = _wanted()
     why = wanted.shortcoming(installed)
     if why is None:
         return installed
     try:
+        csrc = cuda_build.source_folder()
         if csrc is None:
             raise BuildError(f"sources: expected {installed.parent / 'csrc'}, got none. Reinstall freewire.")
         folder = cache_folder() / "cuda" / _key(wanted)
@@ -90,6 +87,48 @@ def find_or_build(installed: Path) -> Path:
             f"CUDA kernels: expected {installed.name} in {installed.parent}, got {why}, and they cannot be built here. "
             f"{cut(error, 1000)}"
         ) from error
+
+
+def find(installed: Path) -> Path | None:
+    """The library that `find_or_build` would return without building, or None.
+
+    Raises:
+        BuildError: No kernels could run on this machine, or the cache is not this user's alone.
+    """
+    wanted = _wanted()
+    if wanted.shortcoming(installed) is None:
+        return installed
+    return _cached(cache_folder() / "cuda" / _key(wanted), wanted) if wanted.sources else None
+
+
+def obstacles() -> list[str]:
+    """What keeps the kernels from running here, or from being built: one message with its remedy for each cause."""
+    found = []
+    driver = driver_version()
+    newest_cuda = driver[0] if driver else sys.maxsize
+    for check in (
+        lambda: _check_device(cuda_build.visible_gpus()),
+        _check_allowed,
+        lambda: _find_nvcc(newest_cuda),
+        toolchain.check_compiler,
+        toolchain.find_ninja,
+    ):
+        try:
+            check()
+        except BuildError as error:
+            found.append(str(error))
+    if driver is None:
+        found.insert(0, "GPU: expected an NVIDIA driver, got none. Install it, where there is an NVIDIA GPU.")
+    return found
+
+
+def _wanted() -> _Wanted:
+    """What a library must have been built from and for here."""
+    cuda_build.requested()  # raises for a wrong FREEWIRE_CUDA even where it does not matter yet
+    gpus = cuda_build.visible_gpus()
+    _check_device(gpus)
+    csrc = cuda_build.source_folder()
+    return _Wanted(cuda_build.source_hash(csrc) if csrc else None, gpus, driver_version())
 
 
 def cache_folder() -> Path:
@@ -130,6 +169,21 @@ def _check_device(gpus: list[tuple[int, int]]) -> None:
             f"GPU: expected compute capability {cuda_build.capability(cuda_build.OLDEST_GPU)} (Turing) or newer, got "
             'an older one. Use net.to("cpu").'
         )
+
+
+def _check_allowed() -> None:
+    if cuda_build.requested() is False:
+        raise BuildError("FREEWIRE_CUDA: expected 1 or no value, to build at first use, got 0. Unset it.")
+
+
+def _find_nvcc(newest_cuda: int) -> toolchain.Nvcc:
+    nvcc = toolchain.find_nvcc()
+    if nvcc.version[0] > newest_cuda:
+        raise BuildError(
+            f"nvcc: expected CUDA {newest_cuda} or older, the newest that this driver runs, got {nvcc} "
+            f"({nvcc.path}). Update the driver, or set CUDA_HOME to an older CUDA toolkit."
+        )
+    return nvcc
 
 
 def _key(wanted: _Wanted) -> str:
@@ -177,17 +231,10 @@ def _check_own(*paths: Path) -> None:
 
 def _build(folder: Path, csrc: Path, wanted: _Wanted) -> Path:
     """Build in the cache, unless another process has just done so."""
-    if cuda_build.requested() is False:
-        raise BuildError("FREEWIRE_CUDA: expected 1 or no value, to build at first use, got 0. Unset it.")
-    nvcc = toolchain.find_nvcc()
+    _check_allowed()
+    nvcc = _find_nvcc(wanted.newest_cuda)
     toolchain.check_compiler()
     toolchain.find_ninja()
-    if nvcc.version[0] > wanted.newest_cuda:
-        assert wanted.driver is not None
-        raise BuildError(
-            f"nvcc: expected CUDA {wanted.driver[0]} or older, the newest that this driver runs, got {nvcc} "
-            f"({nvcc.path}). Update the driver, or set CUDA_HOME to an older CUDA toolkit."
-        )
     built_for = cuda_build.architectures(nvcc, wanted.gpus)
     with _locked(folder):
         if found := _cached(folder, wanted):

@@ -8,6 +8,7 @@ Importing this module loads the CPU library. The GPU library is loaded when a mo
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def load_cuda() -> None:
         if not _cuda_is_loaded:
             load_library(cuda_cache.find_or_build(CUDA_LIBRARY))
             _cuda_is_loaded = True
+
+
+def instruction_set() -> str:
+    """The instruction set that the CPU kernels use here: ``"base"``, ``"avx2"`` or ``"avx512"``.
+
+    It is the widest that there are kernels for and the processor has, unless FREEWIRE_ISA names a narrower one.
+    """
+    isa = ctypes.CDLL(str(CPU_LIBRARY)).freewire_isa
+    isa.restype = ctypes.c_char_p
+    name: bytes = isa()
+    return name.decode()
 
 
 load_library(CPU_LIBRARY)

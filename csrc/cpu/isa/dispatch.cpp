@@ -63,3 +63,6 @@ FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
 #undef FREEWIRE_INSTANTIATE
 
 }  // namespace freewire::cpu
+
+// For freewire/ops/library.py, which looks it up in the loaded library.
+extern "C" __attribute__((visibility("default"))) const char* freewire_isa() { return freewire::cpu::isa_name(); }

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Parse the command line, run a command, and end with an exit code that scripts can rely on.
+
+0: done. 1: the command ran and found something wrong (`doctor`), or the machine failed it. 2: the command line or a
+file is wrong; one sentence on stderr says what was expected. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from freewire.cli import bench, convert, doctor, info, plot
+from freewire.errors import BuildError, FreewireError, OutOfMemoryError, cut
+from freewire.version import __version__
+
+__all__ = ["build_parser", "main"]
+
+COMMANDS = {"info": info, "plot": plot, "convert": convert, "bench": bench, "doctor": doctor}
+
+DESCRIPTION = "Look at freely wired networks, draw them, convert and time them, and check this installation."
+EPILOG = """\
+A FILE is a graph (.json, .graphml, .csv, each perhaps with .gz) or a network that fw.save wrote (.safetensors).
+`python -m freewire COMMAND --help` explains a command. Exit codes: 0 done; 1 something is wrong with the
+installation or the machine; 2 the command line or a file is wrong.
+
+start here:
+  python -m freewire doctor
+  python -m freewire bench
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """One sentence about a mistake, and where to read more, instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {cut(message, 500)}\n`{self.prog} --help` explains the arguments.\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser("python -m freewire", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"freewire {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=module.HELP, description=module.__doc__, epilog=module.EXAMPLES, formatter_class=raw
+        )
+        module.add_options(command)
+        command.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments after the program's name. Default: this process's.
+
+    Returns:
+        The exit code.
+    """
+    options = build_parser().parse_args(argv)
+    try:
+        text, record = options.run(options)
+        print(json.dumps(record, indent=2) if options.json else text, flush=True)
+        return 0 if record.get("passed", True) else 1
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports it once more at its end
+        return 0
+    except (FreewireError, OSError, MemoryError) as error:
+        message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f"{cut(error.filename)}: {message}"
+        print(f"python -m freewire {options.command}: {message}", file=sys.stderr)
+        return 1 if isinstance(error, BuildError | OutOfMemoryError | MemoryError) else 2
+    except KeyboardInterrupt:
+        return 130

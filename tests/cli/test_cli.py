@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""The command line: what each command prints and writes, exit codes, ``--json``, and users' mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import freewire as fw
+from freewire import cli
+from freewire.cli import bench, doctor
+from freewire.errors import BuildError
+from freewire.ops import library
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder with a graph's and a network's file in it."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    net = fw.Network(fw.generators.random_graph(3, 20, 2, 4, activation="tanh", seed=0))
+    fw.save(net, "net.safetensors")
+    fw.write_graph(net.graph, "wires.json")
+    Path("wires.csv").write_text("source,target,weight\na,h,0.5\nb,h,-1\nh,y,2\na,y,1\n")
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as end:  # argparse's way
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    """The object that a command prints with ``--json``."""
+    code, out, err = run(capsys, *arguments, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out, parse_constant=pytest.fail)  # no NaN, which other readers refuse
+
+
+class TestInfo:
+    def test_graph(self, capsys, folder):
+        code, out, err = run(capsys, "info", "wires.json")
+        assert (code, err) == (0, "")
+        graph = fw.read_graph("wires.json")
+        assert out == f"wires.json: a graph\n\n{fw.metrics.summary(graph)}\n\n{fw.Network(graph).plan}\n"
+
+    def test_network(self, capsys, folder):
+        record = run_json(capsys, "info", "net.safetensors")
+        net = fw.load("net.safetensors")
+        assert record["kind"] == "network"
+        assert record["wiring_hash"] == net.graph.wiring_hash
+        assert record["summary"]["edges"] == net.graph.num_edges
+        assert record["plan"]["flops_per_sample"] == net.plan.flops
+        assert record["parameters"]["count"] == net.weight.numel() + net.bias.numel()
+        assert record["parameters"]["weight"]["std"] == pytest.approx(net.weight.std(correction=0).item())
+        assert record["parameters"]["bias"]["zeros"] == 1.0
+        assert "zeros" in run(capsys, "info", "net.safetensors")[1]
+
+    def test_how_a_file_is_read(self, capsys, folder):
+        Path("numbers.csv").write_text("0;2;7\n1;2;7\n2;3;7\n0;3;7\n")
+        options = ("--inputs", "1,0", "--source", "0", "--target", "1", "--header", "no", "--activation", "tanh")
+        record = run_json(capsys, "info", "numbers.csv", *options)
+        assert record["summary"]["activations"] == {"linear": 1, "tanh": 1}
+        assert (record["summary"]["inputs"], record["summary"]["edges"]) == (2, 4)
+        wanted = fw.read_graph("numbers.csv", inputs=[1, 0], activation="tanh", source=0, target=1, header=False)
+        assert record["wiring_hash"] == wanted.wiring_hash
+
+    def test_names_are_text_where_one_is(self, capsys, folder):
+        Path("names.csv").write_text('source,target\n"1",h\n"x, y",h\nh,"2"\n')
+        assert run_json(capsys, "info", "names.csv", "--inputs", '"x, y",1')["summary"]["inputs"] == 2
+
+
+class TestConvert:
+    @pytest.mark.parametrize("out", ["out.json", "out.graphml", "out.json.gz"])
+    def test_a_graph(self, capsys, folder, out):
+        code, text, _ = run(capsys, "convert", "wires.csv", out)
+        assert (code, text) == (0, f"{out}: 4 nodes, 4 edges, from wires.csv\n")
+        found, wanted = fw.read_graph(out), fw.read_graph("wires.csv")
+        assert found.wiring_hash == wanted.wiring_hash
+        np.testing.assert_array_equal(found.weight, wanted.weight)
+
+    def test_a_network_to_a_graph_keeps_what_was_learnt(self, capsys, folder):
+        assert run(capsys, "convert", "net.safetensors", "learnt.json")[0] == 0
+        x, net = torch.randn(5, 3), fw.load("net.safetensors")
+        assert torch.equal(fw.Network(fw.read_graph("learnt.json"))(x), net(x))
+
+    def test_a_graph_to_a_network(self, capsys, folder):
+        state = torch.random.get_rng_state()
+        for name, seed in (("one", "1"), ("again", "1"), ("two", "2")):
+            assert run(capsys, "convert", "wires.json", f"{name}.safetensors", "--seed", seed)[0] == 0
+        one, again, two = (fw.load(f"{name}.safetensors").weight for name in ("one", "again", "two"))
+        assert torch.equal(one, again)
+        assert not torch.equal(one, two)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        run(capsys, "convert", "wires.csv", "stored.safetensors")
+        assert sorted(fw.load("stored.safetensors").weight.tolist()) == [-1, 0.5, 1, 2]
+
+
+class TestBench:
+    def test_times(self, capsys, folder):
+        record = run_json(capsys, "bench", "wires.json", "--batch", "7", "--seconds", "0.01", "--threads", "1")
+        assert record["batch"] == 7
+        assert set(record["seconds"]) == {f"{n} {w}" for n in ("freewire", "dense") for w in ("forward", "training")}
+        assert 0 < record["seconds"]["freewire forward"] < record["seconds"]["freewire training"]
+        out = run(capsys, "bench", "net.safetensors", "--batch", "7", "--seconds", "0.01")[1]
+        assert "7 samples per call, float32" in out
+
+    @pytest.mark.parametrize("sizes", [(784, 1990, 10, 32), (3, 40, 1, 3), (5, 1, 1, 1)])
+    def test_the_dense_network_has_as_many_parameters(self, sizes):
+        net = fw.Network(fw.generators.random_graph(*sizes, seed=0))
+        dense, wanted = bench.dense_like(net), sum(p.numel() for p in net.parameters())
+        found, hidden = sum(p.numel() for p in dense.parameters()), dense[0].out_features
+        assert dense(torch.zeros(sizes[0])).shape == (sizes[2],)
+        assert abs(found - wanted) <= hidden + sizes[0] + sizes[2] + 2 or hidden == 1  # half a step of its size
+
+
+class TestDoctor:
+    def test_this_installation(self, capsys):
+        record = run_json(capsys, "doctor")
+        assert record["passed"]
+        assert record["required"]["torch"] == torch.__version__
+        assert record["cpu"]["instruction_set"] == library.instruction_set() in ("base", "avx2", "avx512")
+        assert set(record["checks"][0]["largest_error"]) == {"float32", "float64", "bfloat16", "float16"}
+        out = run(capsys, "doctor")[1]
+        assert "self-test on cpu: passed" in out
+        assert str(Path.home()) not in out
+
+    def test_a_kernel_that_is_wrong(self, capsys, monkeypatch):
+        monkeypatch.setattr(doctor, "reference", lambda net, x: fw.reference(net, x) * 1.00001)
+        code, out, _ = run(capsys, "doctor")
+        assert code == 1
+        assert "self-test on cpu: FAILED: results differ from the reference" in out
+
+    def test_a_kernel_that_raises(self, capsys, monkeypatch):
+        def broken(*_):
+            raise RuntimeError("no such operator")
+
+        monkeypatch.setattr(doctor, "reference", broken)
+        code, out, _ = run(capsys, "doctor")
+        assert code == 1
+        assert "FAILED: no such operator" in out
+
+    def test_what_cuda_needs(self, capsys, monkeypatch):
+        def missing():
+            raise BuildError("nvcc: expected CUDA's compiler, got none. Install it.")
+
+        monkeypatch.setattr("freewire._native.toolchain.find_nvcc", missing)
+        monkeypatch.setattr("freewire.ops.cuda_cache.driver_version", lambda: (12, 4))
+        monkeypatch.setattr("torch.version.cuda", None)
+        found = run_json(capsys, "doctor")["cuda"]
+        assert found["driver"] == "12.4"
+        assert [line.partition(":")[0] for line in found["missing"]] == ["torch", "nvcc"]
+        assert "missing: nvcc: expected CUDA's compiler, got none. Install it." in run(capsys, "doctor")[1]
+
+    def test_packages_that_are_missing(self, capsys, monkeypatch):
+        monkeypatch.setattr(doctor, "OPTIONAL", {"no_such_package": ("nothing", "viz"), "nor_this": ("nothing", None)})
+        out = run(capsys, "doctor")[1]
+        assert "no_such_package not installed (nothing): pip install 'freewire[viz]'" in out
+        assert "nor_this not installed (nothing): pip install nor_this" in out
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ((), "the following arguments are required: COMMAND"),
+            (("draw", "wires.json"), "argument COMMAND: invalid choice: 'draw'"),
+            (("info",), "the following arguments are required: FILE"),
+            (("info", "gone.json"), "path: expected a graph file, got 'gone.json', which is not a file."),
+            (("info", "."), "path: expected a name that ends in .graphml"),
+            (("info", "wires.csv", "--inputs", "nobody"), "inputs: expected nodes of the graph, got 'nobody'."),
+            (("info", "wires.json", "--activation", "rleu"), "argument --activation: invalid choice: 'rleu'"),
+            (("info", "wires.json", "--header", "no"), "header: expected None for .json, got False."),
+            (("info", "net.safetensors", "--inputs", "0"), "--inputs: expected a graph file with it, got the network"),
+            (("convert", "wires.json", "out.xyz"), "path: expected a name that ends in .graphml"),
+            (("convert", "wires.json", "gone/out.json"), "gone"),
+            (("plot", "wires.json", "-o", "out.bmp"), "--out: expected a name that ends in .png"),
+            (("plot", "wires.json", "--dpi", "0"), "--dpi: expected at least 1, got 0."),
+            (("bench", "--batch", "0"), "--batch: expected at least 1, got 0."),
+            (("bench", "--seconds", "nan"), "--seconds: expected at least 0.01, got nan."),
+            (("bench", "--device", "no_such"), "--device: expected one that this torch can use, got 'no_such'"),
+        ],
+    )
+    def test_one_sentence_and_exit_code_2(self, capsys, folder, arguments, message):
+        code, out, err = run(capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert err.startswith("python -m freewire")
+
+    def test_the_machines_fault_is_exit_code_1(self, capsys, folder, monkeypatch):
+        def missing(*_):
+            raise BuildError("matplotlib: expected the package, got none. Install it.")
+
+        monkeypatch.setattr("freewire.cli.plot.plot", missing)
+        code, _, err = run(capsys, "plot", "wires.json")
+        assert (code, err) == (1, "python -m freewire plot: matplotlib: expected the package, got none. Install it.\n")
+
+    def test_interrupted(self, capsys, folder, monkeypatch):
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("freewire.cli.info.metrics.summary", interrupt)
+        assert run(capsys, "info", "wires.json")[0] == 130
+
+
+class TestHelp:
+    def test_every_command_teaches(self, capsys):
+        code, out, _ = run(capsys, "--help")
+        assert code == 0
+        for command in ("info", "plot", "convert", "bench", "doctor"):
+            assert f"    {command}" in out
+            code, text, _ = run(capsys, command, "--help")
+            assert code == 0
+            assert f"python -m freewire {command}" in text.partition("examples:")[2]
+
+
+class TestPlot:
+    @pytest.mark.parametrize(
+        ("out", "head"),
+        [("net.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.html", b"<!doctype html>"), ("a.dot", b"digraph")],
+    )
+    def test_formats(self, capsys, folder, out, head):
+        options = () if out == "net.png" else ("-o", out)
+        code, text, _ = run(capsys, "plot", "net.safetensors", *options)
+        assert (code, text) == (0, f"{out}: drawn from net.safetensors\n")
+        assert Path(out).read_bytes().lower().startswith(head.lower())
+
+
+def test_a_process_of_its_own(folder):
+    """``python -m freewire``, and a reader that stops reading."""
+    command = [sys.executable, "-m", "freewire", "info", "wires.json", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 0
