@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from freewire.models import SeparableConv
 from freewire.ops.gated_depthwise import can_fuse, gated_depthwise
 from freewire.ops.gated_sum import gated_sum, plain_gated_sum
-from tests.support.tensors import DTYPES, NARROW, assert_passes_with, assert_threads_change_no_bit, assert_within
+from tests.support.tensors import DTYPES, NARROW, assert_threads_change_no_bit, assert_within
 
 #: Batch, channels, height, width: registers that are not full or overlap, rows shorter than a step, several bands.
 SHAPES = {"one": (1, 1, 1, 1), "thin": (2, 3, 5, 1), "row": (1, 8, 1, 9), "many": (17, 5, 3, 4), "wide": (3, 78, 9, 7)}
@@ -202,12 +202,6 @@ class TestOperator:
         for call, message in refused:
             with pytest.raises(RuntimeError, match=message):
                 call()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("isa", ["base", "avx2"])
-def test_other_instruction_sets(isa: str) -> None:
-    assert_passes_with(isa, __file__, "matches or bit or nan")
 
 
 class TestCanFuse:

@@ -15,7 +15,6 @@ from freewire.ops.gated_sum import plain_gated_sum
 from tests.support.tensors import (
     DTYPES,
     NARROW,
-    assert_passes_with,
     assert_same_bits,
     assert_threads_change_no_bit,
     assert_within,
@@ -258,12 +257,6 @@ class TestMessages:
         for call, message in refused:
             with pytest.raises(RuntimeError, match=message):
                 call()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("isa", ["base", "avx2"])
-def test_other_instruction_sets(isa: str) -> None:
-    assert_passes_with(isa, __file__, "cpu and (matches or bits or nan)")
 
 
 @pytest.mark.parametrize("threads", [1, 2])

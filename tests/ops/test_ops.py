@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,6 @@ from tests.support.tensors import (
     DTYPES,
     NARROW,
     assert_matches_reference,
-    assert_passes_with,
     assert_same_bits,
     assert_threads_change_no_bit,
     assert_within,
@@ -318,15 +316,6 @@ class TestBackward:
         _, tape = torch.ops.freewire.forward(x, weight, bias, words, header, num_outputs, tape_rows)
         arguments = (grad_y, tape, weight, words, header, num_inputs, len(bias), need_x, need_parameters)
         torch.library.opcheck(torch.ops.freewire.backward.default, arguments)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("isa", ["base", "avx2"])
-def test_other_instruction_sets(isa: str) -> None:
-    """Also of test_special_values.py, since each process takes seconds to start."""
-    special = Path(__file__).with_name("test_special_values.py")
-    here = "TestForward or TestBackward and (every_row_width or matches or bits)"
-    assert_passes_with(isa, __file__, f"cpu and ({special.stem} or {here})", str(special))
 
 
 def smooth(graph: fw.Graph) -> fw.Graph:

@@ -9,9 +9,6 @@ float64 reference rounds every node's value too, so that both are on the same si
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -142,14 +139,3 @@ def assert_threads_change_no_bit(threads: int, run: Callable[[], Sequence[Tensor
         assert_same_bits(run(), want)
     finally:
         torch.set_num_threads(before)
-
-
-def assert_passes_with(isa: str, file: str, chosen: str, *other_files: str) -> None:
-    """Tests that a ``-k`` expression selects in files pass with another instruction set than the processor's best.
-
-    A set that the processor does not have changes nothing.
-    """
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=addopts=", "-k", chosen]
-    environment = {**os.environ, "FREEWIRE_ISA": isa}
-    done = subprocess.run([*command, file, *other_files], env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:]
