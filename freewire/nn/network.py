@@ -28,6 +28,7 @@ from freewire.nn.placement import PlacedPlan, call_bytes, check_memory, pack, pl
 from freewire.nn.wired import Wired
 from freewire.ops import library
 from freewire.ops.dtypes import DTYPES, autocast, check_dtype
+from freewire.ops.eager import eager
 from freewire.ops.network import run_packed_plan
 from freewire.plan import Plan, make_plan
 
@@ -273,7 +274,7 @@ class Network(Wired):
         values = self._run(x, self._every_node)
         return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))
 
-    @torch.compiler.disable  # numpy, which torch.compile would try to trace
+    @eager  # numpy, which torch.compile would try to trace
     def _plan_every_node(self) -> None:
         packed = pack(make_plan(self._graph, every_node=True))
         self._every_node = place(packed, self.weight.device)  # at worst two threads both do it

@@ -26,6 +26,8 @@ from torch import Tensor
 from torch._C._functorch import TransformType, get_interpreter_stack, is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
+from freewire.ops.eager import eager
+
 __all__ = [
     "Reference",
     "below_autograd",
@@ -115,7 +117,7 @@ def below_autograd() -> AbstractContextManager[object]:
     return torch._C._AutoDispatchBelowAutograd()
 
 
-@torch.compiler.disable  # Dynamo does not know the interpreter stack
+@eager  # Dynamo does not know the interpreter stack
 def _inside_jvp() -> bool:
     return any(level.key() == TransformType.Jvp for level in get_interpreter_stack() or ())
 

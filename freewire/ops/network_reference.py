@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
 from freewire.ops.dtypes import compute_dtype
+from freewire.ops.eager import eager
 from freewire.ops.fake import is_abstract
 from freewire.plan.packed import PackedPlan
 
@@ -294,7 +295,7 @@ _REPLACES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-@torch.compiler.disable  # it reads the plan with numpy
+@eager  # it reads the plan with numpy
 def reference_of_packed_plan(packed_plan: Tensor, num_outputs: int) -> Callable[..., Tensor]:
     """The network of a packed plan in plain torch operations: ``(x, weight, bias=None)`` to outputs ``[B, O]``.
 

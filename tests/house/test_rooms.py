@@ -21,7 +21,7 @@ import pytest
 from tests.support import ROOT
 
 #: The packages that run without torch, lowest first.
-TORCH_FREE = ("errors", "_native", "graph", "files", "generators", "plan")
+TORCH_FREE = ("errors", "version", "_native", "graph", "files", "generators", "pictures", "plan")
 
 #: The C++ files that include torch. All others are raw: they compile, and are sanitized, without it.
 TORCH_BOUND = {"library.cpp", "checks.h", "gated_sum.h", "testing/simt/simt_torch.cpp"}
@@ -238,6 +238,13 @@ print(made.num_levels, len(made.pack().words) > 0, "torch" in dir(plan))
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
         assert done.stderr == ""
         assert done.stdout == "3 True False\n"
+
+    def test_importing_it_imports_no_more_than_it_needs(self):
+        """No optional package, and not torch's compiler, which takes as long to import as torch itself."""
+        unwanted = ["torch._dynamo", "matplotlib", "numba", "scipy", "sklearn", "tensorboard", "timm"]
+        code = f"import sys, freewire; print([name for name in {unwanted!r} if name in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stdout == "[]\n"
 
 
 class TestBreaksAreCaught:
