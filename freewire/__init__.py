@@ -24,3 +24,6 @@ from freewire.nn import reference as reference
 from freewire.nn import save as save
 from freewire.pictures import to_html as to_html
 from freewire.version import __version__ as __version__
+from freewire.pictures import plot as plot
+
+__version__ = "0.1.0"

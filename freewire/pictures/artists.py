@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: MIT
+"""Drawing what `freewire.pictures.drawing` prepares into the Axes of a matplotlib figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from freewire.graph.arguments import FloatArray
+from freewire.pictures.colours import DENSITY, DIVERGING, NEUTRAL
+from freewire.pictures.drawing import KINDS, Matrix, Wiring, bezier
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["SMALL", "draw_matrix", "draw_wiring"]
+
+SMALL = 8  # points of text
+SHAPES = ("o", "s", "D", "P")  # of each of KINDS
+POINTS_PER_INCH = 72
+MANY = 200  # edges, which are then thin lines
+LEVELS_MARKED, LEVELS_LABELLED = 50, 14  # in a matrix, at most
+SMALLEST = 1e-30  # below, a logarithmic axis has no ticks
+WIDE_RANGE = 30.0  # between the largest and the smallest number of a matrix: its colours are then logarithmic
+
+
+def draw_wiring(axes: Axes, drawing: Wiring) -> None:
+    """Nodes and curves, a colour bar for either where there are numbers, and a legend of the nodes' shapes."""
+    from matplotlib.collections import LineCollection
+
+    ink = axes.xaxis.label.get_color()
+    many = len(drawing.edges) > MANY
+    points = bezier(drawing.curves, 16 if many else 32)
+    lines = LineCollection(list(points), zorder=1, capstyle="round")
+    if drawing.edge_value is None:
+        lines.set(colors=NEUTRAL, linewidths=0.7 if many else 1.0, alpha=0.6)
+    else:
+        strength = np.clip(np.nan_to_num(np.abs(drawing.edge_value)) / drawing.edge_limit, 0, 1)
+        lines.set(linewidths=(0.3 + 0.5 * strength) if many else (0.8 + 1.8 * strength), alpha=0.6 if many else 1.0)
+        _colour(lines, drawing.edge_value, drawing.edge_limit)
+        _bar(axes, drawing.edge_value, drawing.edge_limit, "weight")
+    axes.add_collection(lines, autolim=False)
+
+    size = _node_size(axes, drawing.position)
+    for kind in np.unique(drawing.kind).tolist():
+        members = drawing.kind == kind
+        x, y = drawing.position[members].T
+        marks = axes.scatter(
+            x,
+            y,
+            s=size**2,
+            marker=SHAPES[kind],
+            facecolors=NEUTRAL,
+            edgecolors=ink,
+            linewidths=0.3 if size < 6 else 0.8,
+            zorder=3,
+        )
+        if drawing.node_value is not None:
+            _colour(marks, drawing.node_value[members], drawing.node_limit)
+    if drawing.node_value is not None:
+        _bar(axes, drawing.node_value, drawing.node_limit, drawing.node_what)
+    _write_labels(axes, drawing, size)
+    _legend(axes, drawing, ink)
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+    _limits(axes, drawing.position, points)
+
+
+def _colour(collection: Any, values: FloatArray, limit: float) -> None:
+    from matplotlib.colors import Normalize
+
+    collection.set(
+        array=np.ma.masked_invalid(_ends(values, limit)), cmap=_map(DIVERGING), norm=Normalize(-limit, limit)
+    )
+
+
+def _ends(values: FloatArray, limit: float) -> FloatArray:
+    """The values, infinities as the colours' ends."""
+    return np.where(np.isinf(values), np.sign(values) * 2 * limit, values)
+
+
+def _map(codes: tuple[str, ...], bad: str = NEUTRAL) -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("freewire", codes).with_extremes(bad=bad)
+
+
+def _bar(axes: Axes, values: FloatArray, limit: float, what: str) -> None:
+    """A colour bar from -limit to limit, with an arrow where values lie beyond; none if all are 0 or missing."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    if not np.nan_to_num(values).any():
+        return
+    above, below = bool((values > limit).any()), bool((values < -limit).any())
+    _place_bar(
+        axes,
+        ScalarMappable(Normalize(-limit, limit), _map(DIVERGING)),
+        what,
+        "both" if above and below else "max" if above else "min" if below else "neither",
+    )
+
+
+def _place_bar(axes: Axes, mappable: Any, what: str, extend: str = "neither") -> None:
+    bar = axes.figure.colorbar(mappable, ax=axes, extend=extend, shrink=0.75, aspect=28, pad=0.02)
+    bar.set_label(what, size=SMALL)
+    bar.ax.tick_params(labelsize=SMALL - 1)
+    bar.outline.set_visible(False)
+
+
+def _node_size(axes: Axes, position: FloatArray) -> float:
+    """Diameter of a node in points, so that nodes do not overlap where that is possible."""
+    if not len(position):
+        return 0.0
+    box = axes.get_window_extent()
+    inches = np.array([box.width, box.height]) / axes.figure.dpi
+    columns = np.unique(np.round(position[:, 0], 6))
+    nearest = np.array([np.diff(columns).min(initial=1.0), 1.0])
+    span = np.ptp(position, axis=0) + 1
+    return float(np.clip(0.75 * (nearest / span * inches).min() * POINTS_PER_INCH, 2.2, 13))
+
+
+def _write_labels(axes: Axes, drawing: Wiring, size: float) -> None:
+    """Names: of inputs to the left, of outputs to the right, of others above."""
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=2, foreground=axes.get_facecolor())]
+    drawable = _Drawable(drawing.labels)
+    places = {0: (0, 1, "center", "bottom"), 1: (-1, 0, "right", "center"), 2: (1, 0, "left", "center")}
+    for text, place, kind in zip(drawing.labels, drawing.position.tolist(), drawing.kind.tolist(), strict=True):
+        if text is None:
+            continue
+        right, up, horizontal, vertical = places.get(kind, places[0])
+        axes.annotate(
+            drawable(text),
+            place,
+            (right * (size / 2 + 3), up * (size / 2 + 2)),
+            textcoords="offset points",
+            ha=horizontal,
+            va=vertical,
+            size=SMALL,
+            path_effects=halo,
+            zorder=4,
+            parse_math=False,  # or a $ would begin a formula
+            usetex=False,
+        )
+
+
+class _Drawable:
+    """Text with what no font of matplotlib's settings can draw escaped: drawing it would warn, and show a box."""
+
+    def __init__(self, texts: list[str | None]) -> None:
+        from matplotlib import rcParams
+        from matplotlib.font_manager import FontProperties, findfont, get_font
+
+        self.known: set[int] = set()
+        if all(text is None or text.isascii() for text in texts):
+            return
+        for family in rcParams["font.family"]:
+            self.known |= set(get_font(findfont(FontProperties(family=[family]))).get_charmap())
+
+    def __call__(self, text: str) -> str:
+        return "".join(c if c.isascii() or ord(c) in self.known else c.encode("unicode_escape").decode() for c in text)
+
+
+def _legend(axes: Axes, drawing: Wiring, ink: Any) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], marker=SHAPES[kind], linestyle="", color="white", markeredgecolor=ink, label=KINDS[kind])
+        for kind in np.unique(drawing.kind).tolist()
+    ]
+    if handles:
+        axes.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=len(handles),
+            frameon=False,
+            fontsize=SMALL,
+            borderpad=0,
+            handletextpad=0.2,
+        )
+
+
+def _limits(axes: Axes, position: FloatArray, points: FloatArray) -> None:
+    """Whole levels as ticks; y downwards, as `layered` has it."""
+    from matplotlib.ticker import MaxNLocator
+
+    reached = np.concatenate((position, points.reshape(-1, 2), [[0.0, 0.0]] if not len(position) else position[:0]))
+    (left, top), (right, bottom) = reached.min(axis=0), reached.max(axis=0)
+    margin = max(0.5, 0.04 * (bottom - top))
+    axes.set(xlim=(left - 0.4, right + 0.4), ylim=(bottom + margin, top - margin), yticks=[])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=20))
+    axes.tick_params(axis="x", labelsize=SMALL)
+
+
+def draw_matrix(axes: Axes, drawing: Matrix) -> None:
+    """The matrix with lines between the levels, colour bars, and a strip of the nodes' numbers to its left."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import Normalize
+
+    size = len(drawing.cells)
+    norm, extend = _density_norm(drawing.cells)
+    image = axes.imshow(
+        np.ma.masked_invalid(drawing.cells),
+        cmap=_map(DENSITY, bad="none"),
+        norm=norm,
+        extent=(0, size, size, 0),
+        interpolation="nearest",
+    )
+    _place_bar(axes, image, drawing.cells_what, extend)
+
+    left = 0.0
+    if drawing.node_value is not None and np.isfinite(drawing.node_value).any():
+        left = -0.06 * size
+        axes.imshow(
+            np.ma.masked_invalid(drawing.node_value)[:, None],
+            cmap=_map(DIVERGING),
+            norm=Normalize(-drawing.node_limit, drawing.node_limit),
+            extent=(left, 0.4 * left, size, 0),
+            interpolation="nearest",
+        )
+        _bar(axes, drawing.node_value, drawing.node_limit, drawing.node_what)
+
+    lines: list[Any] = []
+    for at in _apart(drawing.first[1:-1], size / LEVELS_MARKED):
+        lines += [[(0, at), (size, at)], [(at, 0), (at, size)]]
+    axes.add_collection(LineCollection(lines, colors=NEUTRAL, linewidths=0.5, alpha=0.7), autolim=False)
+    middle = (drawing.first[:-1] + drawing.first[1:]) / 2
+    ticks = _apart(middle, size / LEVELS_LABELLED)
+    names = [f"{level:,}" for level in np.searchsorted(middle, ticks)]
+    axes.set(xlim=(left, size), ylim=(size, 0), aspect="equal")
+    axes.set_xticks(ticks, names, size=SMALL)
+    axes.set_yticks(ticks, names, size=SMALL)
+    axes.set_ylabel("level of the source", size=SMALL)
+
+
+def _density_norm(cells: FloatArray) -> tuple[Any, str]:
+    """How colours follow the numbers of a matrix, and at which ends of the colour bar numbers are beyond it."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    positive = cells[cells > 0]
+    if not positive.size:
+        return Normalize(0, 1), "neither"
+    low, high = np.percentile(positive, (2, 99.8))
+    if high <= WIDE_RANGE * low or low < SMALLEST:
+        return Normalize(0, positive.max()), "neither"
+    return LogNorm(low, high, clip=True), "both"
+
+
+def _apart(places: FloatArray, distance: float) -> list[float]:
+    """Those of the ascending places that are at least so far from the last one kept."""
+    kept: list[float] = []
+    for place in places.tolist():
+        if not kept or place - kept[-1] >= distance:
+            kept.append(place)
+    return kept

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""What a picture of a wiring consists of, before it is drawn by matplotlib or written as SVG, which thus agree.
+
+In: a `Subject`, perhaps with values of its nodes. Out: a `Wiring`, nodes and curves, where few enough nodes can be
+told apart; else a `Matrix`, in which groups of nodes are rows and columns. Both have a note that says what is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from freewire.graph import Graph
+from freewire.graph.arguments import FloatArray, IntArray
+from freewire.pictures.colours import limit
+from freewire.pictures.labels import label
+from freewire.pictures.layout import layered
+from freewire.pictures.subject import Subject
+from freewire.pictures.thinning import binned, strongest
+from freewire.pictures.values import read_values
+
+__all__ = ["KINDS", "Matrix", "Wiring", "bezier", "prepare"]
+
+MOST_NODES = 2_000  # more are drawn as a matrix
+MOST_EDGES = 2_000  # more are thinned; at least MOST_NODES, so that every node keeps its strongest
+MOST_LABELS = 40  # in a picture
+MOST_LABELS_BESIDE = 25  # in the first level and in the last one, if the picture has more nodes
+BINS = 160  # rows and columns of a matrix, more or less
+KINDS = ("hidden", "input", "output", "input and output")
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Nodes and edges.
+
+    Attributes:
+        graph: The wiring.
+        position: Coordinates of the nodes ``[N, 2]``, y downwards.
+        kind: Index into `KINDS` of each node ``[N]``.
+        labels: Text per node; None where it is not shown.
+        node_value: Numbers that colour the nodes ``[N]``, NaN: none; or None.
+        node_limit: The absolute value where the colours of the nodes end.
+        node_what: What the numbers are.
+        edges: Columns of the edges that are shown, in the order in which to draw them, the strongest last ``[K]``.
+        curves: Control points of a cubic Bezier curve per shown edge, ``[K, 4, 2]``.
+        edge_value: Their weights ``[K]``, NaN: none; or None.
+        edge_limit: As ``node_limit``.
+        note: What is shown.
+    """
+
+    graph: Graph
+    position: FloatArray
+    kind: IntArray
+    labels: list[str | None]
+    node_value: FloatArray | None
+    node_limit: float
+    node_what: str
+    edges: IntArray
+    curves: FloatArray
+    edge_value: FloatArray | None
+    edge_limit: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Edges between groups of nodes, which are in order of their levels.
+
+    Attributes:
+        graph: The wiring.
+        cells: ``[B, B]``, source by destination, NaN where there is no edge.
+        cells_what: What the numbers are.
+        first: Row and column where each level begins, ``[levels + 1]``; fractions where groups span several levels.
+        node_value: Mean of the numbers of each group's nodes ``[B]``, NaN: none; or None.
+        node_limit: The absolute value where the colours of the nodes end.
+        node_what: What the numbers are.
+        note: What is shown.
+    """
+
+    graph: Graph
+    cells: FloatArray
+    cells_what: str
+    first: FloatArray
+    node_value: FloatArray | None
+    node_limit: float
+    node_what: str
+    note: str
+
+
+def prepare(shown: Subject, values: Any = None) -> Wiring | Matrix:
+    """Decide what a picture shows.
+
+    Args:
+        shown: The wiring, its weights and biases.
+        values: Numbers that colour the nodes instead of the biases; see `read_values`.
+
+    Raises:
+        InputError: ``values`` do not fit.
+    """
+    node_value, node_what = shown.bias, "bias"
+    if values is not None:
+        node_value, node_what = read_values(values, shown.graph), "value"
+    position = layered(shown.graph)
+    if shown.graph.num_nodes > MOST_NODES:
+        return _matrix(shown, position, node_value, node_what)
+    return _wiring(shown, position, node_value, node_what)
+
+
+def _wiring(shown: Subject, position: FloatArray, node_value: FloatArray | None, node_what: str) -> Wiring:
+    graph, weight = shown.graph, shown.weight
+    edges, each = strongest(graph, weight, MOST_EDGES)
+    note = f"{_count(graph.num_nodes, 'node')}, {_count(graph.num_edges, 'edge')}"
+    if len(edges) < graph.num_edges:
+        which = "the strongest" if weight is not None else "chosen at random"
+        note = (
+            f"{_count(graph.num_nodes, 'node')}; {len(edges):,} of {graph.num_edges:,} edges: {which}, at most "
+            f"{each:,} into each node"
+        )
+    value = None if weight is None else weight[edges]
+    if value is not None:
+        order = np.argsort(np.nan_to_num(np.abs(value), nan=-1.0, posinf=np.inf), kind="stable")
+        edges, value = edges[order], value[order]
+    kind = np.zeros(graph.num_nodes, np.int64)
+    kind[graph.input_index] += 1
+    kind[graph.output_index] += 2
+    return Wiring(
+        graph=graph,
+        position=position,
+        kind=kind,
+        labels=_labels(graph, position, kind),
+        node_value=node_value,
+        node_limit=limit(node_value),
+        node_what=node_what,
+        edges=edges,
+        curves=_curves(graph, position, edges),
+        edge_value=value,
+        edge_limit=limit(weight),
+        note=note,
+    )
+
+
+def _labels(graph: Graph, position: FloatArray, kind: IntArray) -> list[str | None]:
+    """All names where there are few nodes; else those of inputs and outputs in levels of few nodes."""
+    width = np.bincount(graph.level, minlength=1)
+    named = np.full(graph.num_nodes, graph.num_nodes <= MOST_LABELS)
+    outer = (graph.level == 0) | (graph.level == graph.depth)
+    named |= (kind > 0) & outer & (width[graph.level] <= MOST_LABELS_BESIDE)
+    return [label(name) if has else None for name, has in zip(graph.nodes, named.tolist(), strict=True)]
+
+
+def _curves(graph: Graph, position: FloatArray, edges: IntArray) -> FloatArray:
+    """Curves that begin and end horizontally. Over several levels they bend away from the middle, past other nodes."""
+    source, target = graph.edge_index[:, edges]
+    begin, end = position[source], position[target]
+    curves = np.repeat(begin[:, None], 4, axis=1)
+    curves[:, 2:] = end[:, None]
+    along = 0.45 * (end[:, 0] - begin[:, 0])
+    curves[:, 1, 0] += along
+    curves[:, 2, 0] -= along
+    height = np.ptp(position[:, 1]) if len(position) else 0.0
+    span = graph.level[target] - graph.level[source] - 1
+    side = np.where(begin[:, 1] + end[:, 1] >= 0, 1.0, -1.0)
+    bend = side * np.minimum(0.3 * span * max(1.0, height / 10), 0.35 * height + 0.3 * span**0.5)
+    # Parallel edges lie beside each other. They are neighbours in the canonical order.
+    order = np.argsort(edges)
+    pair = np.stack((source, target))[:, order]
+    new = np.concatenate(([True], (pair[:, 1:] != pair[:, :-1]).any(axis=0)))[: len(edges)]
+    run = np.cumsum(new) - 1
+    copy = np.arange(len(edges)) - np.flatnonzero(new)[run]
+    copies = np.bincount(run)[run] if len(edges) else run
+    bend[order] += (copy - (copies - 1) / 2) * (0.6 / np.maximum(copies, 3)) * max(1.0, height / 10)
+    curves[:, 1:3, 1] += bend[:, None]
+    return curves
+
+
+def bezier(curves: FloatArray, pieces: int = 14) -> FloatArray:
+    """Points ``[K, pieces + 1, 2]`` on cubic Bezier curves of control points ``[K, 4, 2]``."""
+    t = np.linspace(0.0, 1.0, pieces + 1)
+    weights = np.stack(((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3), axis=1)
+    return np.einsum("pc,kcd->kpd", weights, curves)
+
+
+def _matrix(shown: Subject, position: FloatArray, node_value: FloatArray | None, node_what: str) -> Matrix:
+    graph, weight = shown.graph, shown.weight
+    order = np.lexsort((position[:, 0], position[:, 1], graph.level))
+    width = np.bincount(graph.level)
+    first = np.concatenate(([0], np.cumsum(width)))
+    if len(width) <= BINS // 4:  # groups of one level each
+        bins = np.minimum(np.maximum(1, np.rint(width / graph.num_nodes * BINS)), width).astype(np.int64)
+        start = np.concatenate(([0], np.cumsum(bins)))
+        level = graph.level[order]
+        in_order = start[level] + (np.arange(len(order)) - first[level]) * bins[level] // width[level]
+    else:
+        in_order = np.arange(len(order)) * BINS // len(order)
+        start = first * BINS / len(order)
+    group = np.empty(len(order), np.int64)
+    group[order] = in_order
+    what = "edges per pair of nodes" if weight is None else "mean |weight| over all pairs of nodes"
+    note = (
+        f"{graph.num_nodes:,} nodes in order of their levels, in {in_order[-1] + 1} groups; {graph.num_edges:,} edges: "
+        f"{what}, from group to group"
+    )
+    if weight is not None and (unknown := int(np.count_nonzero(~np.isfinite(weight)))):
+        note += f"; {_count(unknown, 'weight')} of no finite value counted as 0"
+    means = None
+    if node_value is not None:
+        has = np.isfinite(node_value)
+        counts = np.bincount(group[has], minlength=in_order[-1] + 1)
+        sums = np.bincount(group[has], node_value[has], in_order[-1] + 1)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return Matrix(
+        graph=graph,
+        cells=binned(graph, weight, group),
+        cells_what=what,
+        first=start,
+        node_value=means,
+        node_limit=limit(means),
+        node_what=f"mean {node_what}",
+        note=note,
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
