@@ -22,8 +22,6 @@ from freewire.nn import Network as Network
 from freewire.nn import load as load
 from freewire.nn import reference as reference
 from freewire.nn import save as save
+from freewire.pictures import plot as plot
 from freewire.pictures import to_html as to_html
 from freewire.version import __version__ as __version__
-from freewire.pictures import plot as plot
-
-__version__ = "0.1.0"

@@ -299,3 +299,9 @@ class Graph(GraphArrays):
                 )
             state[f"_{name}"] = None if values is None else np.array(values, np.float64)
         return Graph._of(state)
+
+    def _repr_svg_(self) -> str:
+        """What a notebook shows."""
+        from freewire.pictures.svg import svg  # a higher floor; pyproject.toml names this import
+
+        return svg(self)

@@ -9,7 +9,8 @@ import numpy as np
 
 from freewire.graph.arguments import FloatArray
 from freewire.pictures.colours import DENSITY, DIVERGING, NEUTRAL
-from freewire.pictures.drawing import KINDS, Matrix, Wiring, bezier
+from freewire.pictures.curves import bezier
+from freewire.pictures.drawing import KINDS, Matrix, Wiring
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,10 +20,7 @@ __all__ = ["SMALL", "draw_matrix", "draw_wiring"]
 SMALL = 8  # points of text
 SHAPES = ("o", "s", "D", "P")  # of each of KINDS
 POINTS_PER_INCH = 72
-MANY = 200  # edges, which are then thin lines
-LEVELS_MARKED, LEVELS_LABELLED = 50, 14  # in a matrix, at most
-SMALLEST = 1e-30  # below, a logarithmic axis has no ticks
-WIDE_RANGE = 30.0  # between the largest and the smallest number of a matrix: its colours are then logarithmic
+MANY = 400  # edges, which are then thin lines
 
 
 def draw_wiring(axes: Axes, drawing: Wiring) -> None:
@@ -105,7 +103,7 @@ def _bar(axes: Axes, values: FloatArray, limit: float, what: str) -> None:
 def _place_bar(axes: Axes, mappable: Any, what: str, extend: str = "neither") -> None:
     bar = axes.figure.colorbar(mappable, ax=axes, extend=extend, shrink=0.75, aspect=28, pad=0.02)
     bar.set_label(what, size=SMALL)
-    bar.ax.tick_params(labelsize=SMALL - 1)
+    bar.ax.tick_params(which="both", labelsize=SMALL - 1)
     bar.outline.set_visible(False)
 
 
@@ -199,18 +197,18 @@ def _limits(axes: Axes, position: FloatArray, points: FloatArray) -> None:
 def draw_matrix(axes: Axes, drawing: Matrix) -> None:
     """The matrix with lines between the levels, colour bars, and a strip of the nodes' numbers to its left."""
     from matplotlib.collections import LineCollection
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import LogNorm, Normalize
 
     size = len(drawing.cells)
-    norm, extend = _density_norm(drawing.cells)
+    low, high = drawing.colour_range()
     image = axes.imshow(
         np.ma.masked_invalid(drawing.cells),
         cmap=_map(DENSITY, bad="none"),
-        norm=norm,
+        norm=LogNorm(low, high, clip=True) if low > 0 else Normalize(0, high),
         extent=(0, size, size, 0),
         interpolation="nearest",
     )
-    _place_bar(axes, image, drawing.cells_what, extend)
+    _place_bar(axes, image, drawing.cells_what, "both" if low > 0 else "neither")
 
     left = 0.0
     if drawing.node_value is not None and np.isfinite(drawing.node_value).any():
@@ -225,35 +223,12 @@ def draw_matrix(axes: Axes, drawing: Matrix) -> None:
         _bar(axes, drawing.node_value, drawing.node_limit, drawing.node_what)
 
     lines: list[Any] = []
-    for at in _apart(drawing.first[1:-1], size / LEVELS_MARKED):
+    for at in drawing.boundaries():
         lines += [[(0, at), (size, at)], [(at, 0), (at, size)]]
     axes.add_collection(LineCollection(lines, colors=NEUTRAL, linewidths=0.5, alpha=0.7), autolim=False)
-    middle = (drawing.first[:-1] + drawing.first[1:]) / 2
-    ticks = _apart(middle, size / LEVELS_LABELLED)
-    names = [f"{level:,}" for level in np.searchsorted(middle, ticks)]
+    ticks = [at for _, at in drawing.ticks()]
+    names = [f"{level:,}" for level, _ in drawing.ticks()]
     axes.set(xlim=(left, size), ylim=(size, 0), aspect="equal")
     axes.set_xticks(ticks, names, size=SMALL)
     axes.set_yticks(ticks, names, size=SMALL)
     axes.set_ylabel("level of the source", size=SMALL)
-
-
-def _density_norm(cells: FloatArray) -> tuple[Any, str]:
-    """How colours follow the numbers of a matrix, and at which ends of the colour bar numbers are beyond it."""
-    from matplotlib.colors import LogNorm, Normalize
-
-    positive = cells[cells > 0]
-    if not positive.size:
-        return Normalize(0, 1), "neither"
-    low, high = np.percentile(positive, (2, 99.8))
-    if high <= WIDE_RANGE * low or low < SMALLEST:
-        return Normalize(0, positive.max()), "neither"
-    return LogNorm(low, high, clip=True), "both"
-
-
-def _apart(places: FloatArray, distance: float) -> list[float]:
-    """Those of the ascending places that are at least so far from the last one kept."""
-    kept: list[float] = []
-    for place in places.tolist():
-        if not kept or place - kept[-1] >= distance:
-            kept.append(place)
-    return kept

@@ -15,19 +15,23 @@ import numpy as np
 from freewire.graph import Graph
 from freewire.graph.arguments import FloatArray, IntArray
 from freewire.pictures.colours import limit
+from freewire.pictures.curves import curves
 from freewire.pictures.labels import label
 from freewire.pictures.layout import layered
 from freewire.pictures.subject import Subject
 from freewire.pictures.thinning import binned, strongest
 from freewire.pictures.values import read_values
 
-__all__ = ["KINDS", "Matrix", "Wiring", "bezier", "prepare"]
+__all__ = ["KINDS", "Matrix", "Wiring", "prepare"]
 
 MOST_NODES = 2_000  # more are drawn as a matrix
-MOST_EDGES = 2_000  # more are thinned; at least MOST_NODES, so that every node keeps its strongest
+MOST_EDGES = 1_500  # more are thinned, but every node keeps its strongest
 MOST_LABELS = 40  # in a picture
 MOST_LABELS_BESIDE = 25  # in the first level and in the last one, if the picture has more nodes
 BINS = 160  # rows and columns of a matrix, more or less
+LEVELS_MARKED, LEVELS_LABELLED = 50, 14  # in a matrix, at most
+WIDE_RANGE = 30.0  # between the largest and the smallest number of a matrix: its colours are then logarithmic
+SMALLEST = 1e-30  # below, an axis has no ticks
 KINDS = ("hidden", "input", "output", "input and output")
 
 
@@ -88,6 +92,35 @@ class Matrix:
     node_what: str
     note: str
 
+    def colour_range(self) -> tuple[float, float]:
+        """The numbers where the colours begin and end; where the first is above 0, they are logarithmic."""
+        positive = self.cells[self.cells > 0]
+        if not positive.size:
+            return 0.0, 1.0
+        low, high = np.percentile(positive, (2, 99.8)).tolist()
+        if high <= WIDE_RANGE * low or low < SMALLEST:
+            return 0.0, max(float(positive.max()), SMALLEST)
+        return low, high
+
+    def boundaries(self) -> list[float]:
+        """Where to draw lines between levels."""
+        return _apart(self.first[1:-1], len(self.cells) / LEVELS_MARKED)
+
+    def ticks(self) -> list[tuple[int, float]]:
+        """Which levels to label, and where they are."""
+        middle = (self.first[:-1] + self.first[1:]) / 2
+        places = _apart(middle, len(self.cells) / LEVELS_LABELLED)
+        return list(zip(np.searchsorted(middle, places).tolist(), places, strict=True))
+
+
+def _apart(places: FloatArray, distance: float) -> list[float]:
+    """Those of the ascending places that are at least so far from the last one kept."""
+    kept: list[float] = []
+    for place in places.tolist():
+        if not kept or place - kept[-1] >= distance:
+            kept.append(place)
+    return kept
+
 
 def prepare(shown: Subject, values: Any = None) -> Wiring | Matrix:
     """Decide what a picture shows.
@@ -134,7 +167,7 @@ def _wiring(shown: Subject, position: FloatArray, node_value: FloatArray | None,
         node_limit=limit(node_value),
         node_what=node_what,
         edges=edges,
-        curves=_curves(graph, position, edges),
+        curves=curves(graph, position, edges),
         edge_value=value,
         edge_limit=limit(weight),
         note=note,
@@ -148,38 +181,6 @@ def _labels(graph: Graph, position: FloatArray, kind: IntArray) -> list[str | No
     outer = (graph.level == 0) | (graph.level == graph.depth)
     named |= (kind > 0) & outer & (width[graph.level] <= MOST_LABELS_BESIDE)
     return [label(name) if has else None for name, has in zip(graph.nodes, named.tolist(), strict=True)]
-
-
-def _curves(graph: Graph, position: FloatArray, edges: IntArray) -> FloatArray:
-    """Curves that begin and end horizontally. Over several levels they bend away from the middle, past other nodes."""
-    source, target = graph.edge_index[:, edges]
-    begin, end = position[source], position[target]
-    curves = np.repeat(begin[:, None], 4, axis=1)
-    curves[:, 2:] = end[:, None]
-    along = 0.45 * (end[:, 0] - begin[:, 0])
-    curves[:, 1, 0] += along
-    curves[:, 2, 0] -= along
-    height = np.ptp(position[:, 1]) if len(position) else 0.0
-    span = graph.level[target] - graph.level[source] - 1
-    side = np.where(begin[:, 1] + end[:, 1] >= 0, 1.0, -1.0)
-    bend = side * np.minimum(0.3 * span * max(1.0, height / 10), 0.35 * height + 0.3 * span**0.5)
-    # Parallel edges lie beside each other. They are neighbours in the canonical order.
-    order = np.argsort(edges)
-    pair = np.stack((source, target))[:, order]
-    new = np.concatenate(([True], (pair[:, 1:] != pair[:, :-1]).any(axis=0)))[: len(edges)]
-    run = np.cumsum(new) - 1
-    copy = np.arange(len(edges)) - np.flatnonzero(new)[run]
-    copies = np.bincount(run)[run] if len(edges) else run
-    bend[order] += (copy - (copies - 1) / 2) * (0.6 / np.maximum(copies, 3)) * max(1.0, height / 10)
-    curves[:, 1:3, 1] += bend[:, None]
-    return curves
-
-
-def bezier(curves: FloatArray, pieces: int = 14) -> FloatArray:
-    """Points ``[K, pieces + 1, 2]`` on cubic Bezier curves of control points ``[K, 4, 2]``."""
-    t = np.linspace(0.0, 1.0, pieces + 1)
-    weights = np.stack(((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3), axis=1)
-    return np.einsum("pc,kcd->kpd", weights, curves)
 
 
 def _matrix(shown: Subject, position: FloatArray, node_value: FloatArray | None, node_what: str) -> Matrix:

@@ -28,7 +28,7 @@ def plot(net_or_graph: Any, values: Any = None, ax: Axes | None = None) -> Axes:
     r"""Draw a wiring from left to right, its nodes in columns by level.
 
     Edges are coloured by weight and nodes by bias, or by ``values``: blue below 0, red above; grey where there is no
-    number. Of more than 2,000 edges the strongest into each node are drawn, or without weights some chosen at random.
+    number. Of more than 1,500 edges the strongest into each node are drawn, or without weights some chosen at random.
     More than 2,000 nodes are drawn as a matrix: in order of their levels, from which group of nodes (row) to which
     (column) how much |weight| leads. A line below the picture says what is shown.
 
