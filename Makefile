@@ -38,7 +38,7 @@ VISION_PIP := $(VISION)/bin/python -m pip --disable-pip-version-check --require-
 # Tools that understand make's job server (ninja does) must not take our flags for theirs.
 unexport MAKEFLAGS MFLAGS
 
-.PHONY: setup demo test test-core test-nightly test-cuda-all test-sanitize test-vision gpu-smoke test-gpu check format \
+.PHONY: setup demo test test-core test-nightly test-cuda-all test-sanitize test-browser test-vision gpu-smoke test-gpu check format \
     bench bench-gpu gpu clean distclean help FORCE
 
 setup: $(INSTALLED) ## make .venv/, install the pinned packages, build the extension
@@ -78,6 +78,9 @@ test-vision: ## the tests of training on images and of timm; downloads 5.6 GB, r
 test-sanitize: $(INSTALLED) ## the raw kernels (CUDA's on the CPU shim) and the planner under ASan, UBSan and TSan
 	$(BIN)/python -m tests.support.sanitize
 	$(PYTEST) -m sanitize tests/cuda/test_kernels.py tests/native/test_simt.py $(ARGS)
+
+test-browser: $(INSTALLED) ## the pages that fw.to_html writes, in a headless Chromium, which must be installed
+	$(BIN)/python -m pytest -m browser tests/pictures $(ARGS)
 
 gpu-smoke: gpu ## on a GPU, with the Python that has torch: one small case of each kernel in each type
 	$(PYTHON) -m tests.support.gpu --smoke $(ARGS)

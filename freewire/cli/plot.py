@@ -54,7 +54,8 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         with replacing(out) as file:
             file.write(to_dot(found).encode())
     else:
-        figure = plot(found).figure
+        figure = plot(found).get_figure(root=True)
+        assert figure is not None
         with replacing(out) as file:
             figure.savefig(file, format=suffix[1:], dpi=options.dpi)
     return f"{out}: drawn from {options.file}", {"file": options.file, "out": out}
