@@ -25,3 +25,6 @@ from freewire.nn import save as save
 from freewire.pictures import plot as plot
 from freewire.pictures import to_html as to_html
 from freewire.version import __version__ as __version__
+from freewire.pictures import to_dot as to_dot
+
+__version__ = "0.1.0"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Pictures of wirings and of trained networks; no torch here, and matplotlib only where a figure is drawn."""
 
+from freewire.pictures.dot import to_dot as to_dot
 from freewire.pictures.figure import plot as plot
 from freewire.pictures.layout import layered as layered
 from freewire.pictures.page import to_html as to_html
@@ -8,3 +9,4 @@ from freewire.pictures.subject import Subject as Subject
 from freewire.pictures.subject import subject as subject
 
 __all__ = ["Subject", "layered", "plot", "subject", "to_html"]
+__all__ = ["Subject", "layered", "plot", "subject", "to_dot"]

@@ -92,5 +92,6 @@ def _size(drawing: Wiring | Matrix) -> tuple[float, float]:
     """Width and height in inches."""
     if isinstance(drawing, Matrix):
         return 7.5, 6.5
-    rows = np.ptp(drawing.position[:, 1]) + 1 if len(drawing.position) else 1
-    return float(np.clip(1.3 * drawing.graph.depth + 4, 6, 13)), float(np.clip(0.35 * rows + 2, 3.6, 7))
+    x, y = drawing.position.T if len(drawing.position) else np.zeros((2, 1))
+    level = 1.3 if np.array_equal(x, np.rint(x)) else 2.5  # inches per level; more where one is a block
+    return float(np.clip(level * drawing.graph.depth + 4, 6, 13)), float(np.clip(0.35 * (np.ptp(y) + 1) + 2, 3.6, 7))

@@ -162,9 +162,8 @@ def _matrix(drawing: Matrix) -> str:
                 f'<path fill="{colour}" d="M{-0.06 * size:.1f} {row}h{0.036 * size:.1f}v1h{-0.036 * size:.1f}z"/>'
             )
     lines = "".join(f"M{at:.2f} 0V{size}M0 {at:.2f}H{size}" for at in drawing.boundaries())
-    body.append(
-        f'<path fill="none" stroke="{NEUTRAL}" stroke-width="{0.6 / step:.2f}" d="M0 0H{size}V{size}H0z{lines}"/></g>'
-    )
+    frame = f"M0 0H{size}V{size}H0z{lines}"
+    body.append(f'<path fill="none" stroke="{NEUTRAL}" stroke-width="{0.4 / step:.2f}" d="{frame}"/></g>')
     for level, at in drawing.ticks():
         body.append(_text(f"{level:,}", BESIDE + at * step, ABOVE + SIDE + LINE, "middle"))
         body.append(_text(f"{level:,}", BESIDE - 0.07 * SIDE, ABOVE + at * step + 4, "end"))
