@@ -22,7 +22,7 @@ settings.register_profile("ci", deadline=None, derandomize=True, database=None, 
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 #: Marks whose tests run only where ``-m`` names them; each has its `make` target.
-ON_REQUEST = ("cuda_all", "nightly", "sanitize")
+ON_REQUEST = ("browser", "cuda_all", "nightly", "sanitize")
 
 #: Files that take longest. They begin first, so that no core waits for the last of them.
 LONG = (

@@ -15,7 +15,7 @@ function themeColours() {
 /** Of the finite values' magnitudes that which 2 % exceed: one outlier must not make all others look like zero. */
 function scaleOf(values) {
   const sizes = Float64Array.from(values ?? [], Math.abs).filter(Number.isFinite).sort();
-  return sizes[Math.floor(0.98 * (sizes.length - 1))] || sizes[sizes.length - 1] || 1;
+  return sizes[Math.ceil(0.98 * (sizes.length - 1))] || sizes[sizes.length - 1] || 1;
 }
 
 /** The bin of a value: negative ones by size first, then positive ones. */

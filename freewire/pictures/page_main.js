@@ -113,8 +113,9 @@ class Page {
     const isCalm = performance.now() - this.lastMove > CALM;
     const isMore = this.edgeLayer.paint(this.view, isCalm);
     this.edgeLayer.place(this.view, this.focus ? 0.12 : 1);
-    if (isMore || this.view.flight) this.request();
-    this.stage.ariaBusy = String(isMore);
+    const isBusy = isMore || this.view.flight !== null;
+    if (isBusy) this.request();
+    this.stage.ariaBusy = String(isBusy);
   }
 
   point(at) {
