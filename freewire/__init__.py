@@ -5,6 +5,7 @@ Data flows one way: `Graph` (the wiring) -> `plan` -> `ops` -> kernel, wrapped b
 """
 
 from freewire import generators as generators
+from freewire import keras as keras
 from freewire import models as models
 from freewire import plan as plan
 from freewire import studies as studies
@@ -16,8 +17,12 @@ from freewire.errors import InputError as InputError
 from freewire.errors import OutOfMemoryError as OutOfMemoryError
 from freewire.files import read_graph as read_graph
 from freewire.files import write_graph as write_graph
+from freewire.graph import Edge as Edge
 from freewire.graph import Graph as Graph
+from freewire.graph import Node as Node
 from freewire.graph import metrics as metrics
+from freewire.keras import Model as Model
+from freewire.keras import neuron_level_densenet as neuron_level_densenet
 from freewire.nn import Network as Network
 from freewire.nn import load as load
 from freewire.nn import reference as reference

@@ -1,35 +1,40 @@
 # SPDX-License-Identifier: MIT
 """`Graph`: which node reads which, checked once and immutable from then on.
 
-A graph is made from a networkx graph, edge arrays or an adjacency matrix, and holds numpy arrays of nodes and edges in
-one canonical order. Plans, kernels, weights and files all rely on that order. No torch: a wiring is data, and building
-one must not need a deep-learning framework.
+A graph is made from a networkx graph, edge arrays, an adjacency matrix or `Node` objects, and holds numpy arrays of
+nodes and edges in one canonical order. Plans, kernels, weights and files all rely on that order. No torch: a wiring is
+data, and building one must not need a deep-learning framework.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from freewire.errors import GraphError, shown
+from freewire.errors import GraphError, cut, shown
 from freewire.graph.arguments import as_array, check_ordered
 from freewire.graph.arrays import GraphArrays
 from freewire.graph.canonical import canonical
 from freewire.graph.data import GraphData
 from freewire.graph.edge_arrays import read_adjacency, read_edges, side_by_side
 from freewire.graph.networkx_conversion import read_networkx, write_networkx
+from freewire.graph.node_lists import NodeLists
+from freewire.graph.node_views import NodeViews
+from freewire.graph.nodes import Node
 
 __all__ = ["Graph"]
 
 
-class Graph(GraphArrays):
+class Graph(NodeViews, GraphArrays):
     """A directed acyclic wiring of named nodes; immutable.
 
-    Made by `from_networkx`, `from_edges`, `from_adjacency` or `union`, never by calling the class.
+    Made by `from_networkx`, `from_edges`, `from_adjacency`, `from_nodes` or `union`; ``Graph(inputs, hidden, outputs)``
+    is `from_nodes`.
 
     Edges are in **canonical order**: by the destination's (level, node order), then by the source's (level, node
     order), then in the caller's order. It is the order of `Network.weight`, and no version or device changes it. A
@@ -44,11 +49,18 @@ class Graph(GraphArrays):
         [[0, 0, 1], [1, 2, 2]]
     """
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        raise TypeError(
-            "Graph: expected one of Graph.from_networkx, Graph.from_edges, Graph.from_adjacency or Graph.union, "
-            "got a direct call. Use one of those."
-        )
+    def __init__(
+        self,
+        inputs: Node | Iterable[Node] | None = None,
+        hidden: Node | Iterable[Node] | None = None,
+        outputs: Node | Iterable[Node] | None = None,
+    ) -> None:
+        if inputs is None or hidden is None or outputs is None:
+            raise TypeError(
+                "Graph: expected three lists of Nodes, or one of Graph.from_networkx, Graph.from_edges, "
+                "Graph.from_adjacency or Graph.union, got a direct call without them. Use one of those."
+            )
+        self.__setstate__(Graph.from_nodes(inputs, hidden, outputs).__dict__)
 
     # ------------------------------------------------------------------ constructors
 
@@ -199,6 +211,43 @@ class Graph(GraphArrays):
         )
 
     @classmethod
+    def from_nodes(
+        cls, inputs: Node | Iterable[Node], hidden: Node | Iterable[Node], outputs: Node | Iterable[Node]
+    ) -> Graph:
+        """Make a graph of `Node` objects, which become its node names; time is linear in nodes and edges.
+
+        Args:
+            inputs: Nodes that read nothing, in the order of the features. This argument and the others may also be
+                one Node.
+            hidden: All other Nodes that are not outputs, in any order.
+            outputs: Nodes in the order of the results. Those with an ``output_index`` have that place, and the others
+                fill the remaining ones. softmax outputs are linear in the graph; `freewire.Model` normalises them.
+
+        Returns:
+            A graph with `nodes` in the order of the lists, and with `input_nodes`, `hidden_nodes`, `output_nodes` and
+            `edges`. Biases and weights that were set on Nodes and Edges are stored in it.
+
+        Raises:
+            GraphError: A Node that is listed twice, is part of another graph that still exists, or is in the wrong list
+                (an input that reads others, another that reads nothing, a softmax that is no output); a Node that
+                reads one of no list, or an output; output_index values that are equal or too large; Nodes of one op_id
+                that cannot be computed in the same step; a cycle; something that is no Node; a set, which has no order.
+
+        Example:
+            >>> import freewire as fw
+            >>> x = [fw.Node(), fw.Node()]
+            >>> h = [fw.Node(x, activation="relu") for _ in range(3)]
+            >>> fw.Graph.from_nodes(x, h, fw.Node(h))
+            Graph(6 nodes, 2 inputs, 1 outputs, 9 edges, depth 2)
+        """
+        lists = NodeLists(inputs, hidden, outputs)
+        graph = cls.from_data(lists.data())
+        lists.check_unchanged()
+        lists.check_steps(graph.level)
+        lists.adopt()
+        return cls._of({**graph.__dict__, "_names": lists.nodes, "_lists": lists})
+
+    @classmethod
     def union(cls, graphs: Iterable[Graph]) -> Graph:
         """Put graphs side by side, without edges between them; inputs and outputs follow in the graphs' order.
 
@@ -260,6 +309,38 @@ class Graph(GraphArrays):
         return self  # immutable
 
     # ------------------------------------------------------------------ conversion
+
+    def with_names(self, names: Iterable[Hashable] | None = None) -> Graph:
+        """Copy the graph, with other node names.
+
+        Args:
+            names: ``N`` names in node order, all different; None: 0 to N-1, which every file can hold.
+
+        Raises:
+            GraphError: Too many names or too few, one that cannot be hashed, or two that are equal.
+
+        Example:
+            >>> import freewire as fw
+            >>> fw.generators.mlp([2, 1]).with_names("abc").inputs
+            ('a', 'b')
+        """
+        if names is None:
+            renamed: Sequence[Hashable] = range(self.num_nodes)
+        else:
+            check_ordered(names, "names")
+            renamed = tuple(names)
+            try:
+                different = len(set(renamed))
+            except TypeError as error:
+                raise GraphError(
+                    f"names: expected names that can be hashed, got others ({cut(error)}). Use text."
+                ) from None
+            if not len(renamed) == different == self.num_nodes:
+                raise GraphError(
+                    f"names: expected {self.num_nodes} different names, got {len(renamed)}, {different} of them "
+                    "different. Pass one per node."
+                )
+        return Graph.from_data(replace(self.to_data(), names=renamed))
 
     def to_networkx(self) -> nx.DiGraph | nx.MultiDiGraph:
         """Convert to a networkx graph, from which `from_networkx` makes an equal graph.

@@ -127,6 +127,7 @@ class TestConstructors:
         assert g.frozen[where].tolist() == FULL.frozen.tolist()
         assert (g.sign[g.edge_position[0]], g.frozen[g.edge_position[0]]) == (0, False)
 
-    def test_only_the_constructors_make_graphs(self):
-        with pytest.raises(TypeError, match=r"^Graph: expected one of Graph\.from_networkx, .*got a direct call"):
-            fw.Graph()
+    def test_a_direct_call_needs_three_lists_of_nodes(self):
+        for lists in ((), ([fw.Node()],)):
+            with pytest.raises(TypeError, match=r"^Graph: expected three lists of Nodes, or one of Graph\.from_networkx"):
+                fw.Graph(*lists)
