@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""The arithmetic of a measurement, on plain numbers: the parabola along a step, and the gradient's noise.
+
+References:
+    Schneider, Dangel, Hennig: Cockpit: a practical debugging tool for the training of deep neural networks, NeurIPS
+    2021 (the normalised step length).
+    McCandlish, Kaplan, Amodei et al.: An empirical model of large-batch training, 2018 (the noise scale, appendix A).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FloatArray", "Noise", "Parabola", "fit_parabola", "noise_scale", "split_noise"]
+
+FloatArray = NDArray[np.float64]
+
+_SMOOTHING = 0.9  # of the noise, per measurement
+
+
+class Parabola(NamedTuple):
+    """A parabola through loss and slope at both ends of a step; see `fit_parabola`."""
+
+    step_length: float | None
+    misfit: float | None
+
+
+def fit_parabola(loss: float, slope: float, loss_after: float, slope_after: float) -> Parabola:
+    """Fit a parabola to loss and slope at both ends of a step, and say where on it the step ended.
+
+    Four numbers determine the three coefficients by least squares, where the step is the unit of length. This moves
+    both slopes by a fifth of ``r = loss_after - loss - (slope + slope_after) / 2``, which is 0 on a parabola.
+
+    Args:
+        loss: The loss where the step starts.
+        slope: The derivative of the loss along the step there; the step is the unit of length.
+        loss_after: The loss where the step ends.
+        slope_after: The derivative there.
+
+    Returns:
+        ``step_length``: -1 for no step, 0 at the minimum, 1 at the point on the other side where the loss is as at the
+        start. Its magnitude is the distance to the minimum at the end of the step over that at its start, so the loss
+        has risen if it is above 1. Below -1 the step started uphill, as it may with momentum. Where the parabola has no
+        minimum it is -1 if the loss still falls at the end, as in the paper, and else None. None also without finite
+        numbers. ``misfit``: r over the larger slope's magnitude, not negative; None if both slopes are 0.
+
+    Example:
+        >>> fit_parabola(loss=1.0, slope=-2.0, loss_after=0.0, slope_after=0.0)  # (t - 1)**2
+        Parabola(step_length=0.0, misfit=0.0)
+        >>> fit_parabola(loss=1.0, slope=-8.0, loss_after=9.0, slope_after=24.0).step_length  # (4 t - 1)**2
+        3.0
+    """
+    if not all(map(math.isfinite, (loss, slope, loss_after, slope_after))):
+        return Parabola(None, None)
+    largest = max(abs(slope), abs(slope_after))
+    if largest == 0:
+        return Parabola(-1.0, None)
+    residual = loss_after - loss - (slope + slope_after) / 2
+    first, last = slope + residual / 5, slope_after + residual / 5
+    misfit = abs(residual) / largest
+    if last > first:  # a minimum
+        return Parabola(None if first == 0 else 0.0 - last / first, misfit)
+    return Parabola(-1.0 if last <= 0 else None, misfit)
+
+
+def split_noise(mean_square: FloatArray, difference_square: FloatArray, sizes: tuple[int, int]) -> FloatArray:
+    """Unbiased estimates from the gradients of two parts of a batch.
+
+    Args:
+        mean_square: Squared norm of the whole batch's gradient, any shape.
+        difference_square: Squared norm of the difference of the parts' mean gradients.
+        sizes: Samples in each part.
+
+    Returns:
+        ``[2, ...]``: the variance of a sample's gradient (summed over parameters), and the squared norm of the true
+        gradient, which is negative where the noise is large.
+    """
+    variance = difference_square / (1 / sizes[0] + 1 / sizes[1])
+    return np.stack((variance, mean_square - variance / sum(sizes)))
+
+
+def noise_scale(variance: float, signal: float) -> float | None:
+    """Variance over squared norm: the batch size, in samples, at which noise and gradient are alike in size.
+
+    None where the gradient cannot be seen through the noise, so that its estimated squared norm is not positive.
+    """
+    return variance / signal if signal > 0 and math.isfinite(variance) else None
+
+
+class Noise:
+    """Smooths the two estimates of `split_noise` over measurements, since their ratio is only useful of averages.
+
+    Attributes:
+        average: ``[2, levels]``, exponential moving averages, each lowered by the same factor while it starts; None
+            before the first measurement.
+    """
+
+    def __init__(self) -> None:
+        self.average: FloatArray | None = None
+
+    def add(self, estimates: FloatArray) -> None:
+        """Add one measurement ``[2, levels]``; one with a NaN or an infinity is skipped."""
+        if np.isfinite(estimates).all():
+            old = np.zeros_like(estimates) if self.average is None else self.average
+            self.average = _SMOOTHING * old + (1 - _SMOOTHING) * estimates
+
+    def scales(self) -> tuple[float | None, list[float | None]]:
+        """The noise scale of all parameters, and that of each level, from the averages; None where there is none."""
+        if self.average is None:
+            return None, []
+        total: tuple[float, float] = tuple(self.average.sum(axis=1).tolist())
+        return noise_scale(*total), [noise_scale(*pair) for pair in self.average.T.tolist()]
