@@ -28,8 +28,6 @@ from freewire.nn import load as load
 from freewire.nn import reference as reference
 from freewire.nn import save as save
 from freewire.pictures import plot as plot
+from freewire.pictures import to_dot as to_dot
 from freewire.pictures import to_html as to_html
 from freewire.version import __version__ as __version__
-from freewire.pictures import to_dot as to_dot
-
-__version__ = "0.1.0"

@@ -8,5 +8,4 @@ from freewire.pictures.page import to_html as to_html
 from freewire.pictures.subject import Subject as Subject
 from freewire.pictures.subject import subject as subject
 
-__all__ = ["Subject", "layered", "plot", "subject", "to_html"]
-__all__ = ["Subject", "layered", "plot", "subject", "to_dot"]
+__all__ = ["Subject", "layered", "plot", "subject", "to_dot", "to_html"]
