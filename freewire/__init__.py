@@ -27,6 +27,7 @@ from freewire.nn import Network as Network
 from freewire.nn import load as load
 from freewire.nn import reference as reference
 from freewire.nn import save as save
+from freewire.pictures import log_to_tensorboard as log_to_tensorboard
 from freewire.pictures import plot as plot
 from freewire.pictures import to_dot as to_dot
 from freewire.pictures import to_html as to_html
