@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""Node names that a picture's format could take for something else."""
+
+from __future__ import annotations
+
+ODD_NAMES = (
+    'say "hi"',
+    "back\\slash\\",
+    "\\N\\G\\l",
+    "two\nlines\r\n\ttab",
+    "<b>html</b>",
+    "<script>alert(1)</script>",
+    "]]>",
+    "&lt; & &#65;",
+    "node",
+    "digraph",
+    "subgraph",
+    "strict",
+    "a:b",
+    "a:b:ne",
+    "a->b; c",
+    "{x|y}",
+    "// no comment /* nor this */",
+    "# nor this",
+    "$x^2$ and \\$",
+    "_hidden",
+    "",
+    " ",
+    "π ≤ ∞",
+    "汉字",
+    "👩‍🔬",
+    "\u202eleft\u202c",
+    "\ud800",
+    "\x00\x1b",
+    "-1e5",
+    "x" * 1000,
+    ("layer", 3),
+    3.5,
+    True,
+)
