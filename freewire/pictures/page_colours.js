@@ -8,7 +8,7 @@ const CATEGORIES = ["#4c78a8", "#e0812c", "#54a24b", "#c8467a", "#8d6fc0", "#b08
 /** The colours of the theme, from the style sheet. */
 function themeColours() {
   const style = getComputedStyle(document.documentElement);
-  const names = ["paper", "card", "ink", "faint", "line", "accent", "low", "high", "middle", "broken", "input", "hidden", "output"];
+  const names = ["paper", "ink", "faint", "accent", "low", "high", "middle", "broken", "input", "hidden", "output"];
   return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
@@ -89,9 +89,9 @@ function nodeColouring(net, by, theme) {
     return { bins, scale, colours: divergingColours(theme) };
   }
   const bins = new Uint8Array(net.count), keys = [];
-  const label = by === "activation" ? (v) => (net.role[v] & ROLE.input ? "input" : net.activationOf(v)) : (v) => roleOf(net, v);
+  const isByRole = (v) => by === "role" || net.role[v] & ROLE.input; // an input has no activation
   for (let v = 0; v < net.count; v++) {
-    const key = label(v);
+    const key = isByRole(v) ? roleOf(net, v) : net.activationOf(v);
     if (!keys.includes(key)) keys.push(key);
     bins[v] = keys.indexOf(key);
   }

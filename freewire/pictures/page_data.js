@@ -49,7 +49,7 @@ function bends(net) {
   return bend;
 }
 
-/** Numbers spread evenly over the edges, to order edges that have nothing to be ordered by: any first k are a sample. */
+/** Numbers that order edges without weights so that the first ones are, however many, spread evenly over all. */
 function sampleKey(e) {
   return 1 - ((e * 0.6180339887498949) % 1);
 }

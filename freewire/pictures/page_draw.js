@@ -4,7 +4,9 @@
 
 const MARGIN = 0.25; // of the stage's size, painted beyond each of its sides
 const SLICE = 7, CALM = 120; // milliseconds of painting per frame; without a movement before edges are painted sharply
-const NAME_ROWS = 13, NAME_COLUMNS = 48, MOST_NAMES = 500; // pixels between rows, and columns, from which nodes show names
+const NAME_ROWS = 13, NAME_COLUMNS = 48; // pixels between rows, and columns, from which nodes have names beside them
+const MOST_NAMES = 500; // in sight: with more, none are drawn
+const TINY = 2.5; // pixels of radius below which all nodes are squares
 const FEW = 2500; // edges up to which strong ones are drawn wider: a wide line takes several times as long
 
 /** Add edge e to a path, with coordinates (x * scale + dx, y * scale + dy). */
@@ -23,7 +25,7 @@ class EdgeLayer {
    * @param canvases two: one is seen while the other is painted
    */
   constructor(net, canvases) {
-    Object.assign(this, { net, front: null, back: null, job: null, order: new Uint32Array(0), bins: null, colours: null });
+    Object.assign(this, { net, front: null, back: null, job: null, order: new Uint32Array(0) });
     this.spare = canvases.map((canvas) => ({ canvas, context: canvas.getContext("2d", { willReadFrequently: true }) }));
   }
 
@@ -141,8 +143,7 @@ class EdgeLayer {
 
 /** Add a node to a path: inputs are squares, outputs diamonds, hidden nodes discs. */
 function addNode(path, role, x, y, r) {
-  if (r < 2.5) path.rect(x - r, y - r, 2 * r, 2 * r);
-  else if (role & ROLE.output) {
+  if (role & ROLE.output) {
     const d = r * 1.25;
     path.moveTo(x - d, y); path.lineTo(x, y - d); path.lineTo(x + d, y); path.lineTo(x, y + d); path.closePath();
   } else if (role & ROLE.input) path.rect(x - 0.88 * r, y - 0.88 * r, 1.76 * r, 1.76 * r);
@@ -155,6 +156,7 @@ const nodeRadius = (view) => Math.max(1.1, Math.min(14, 0.3 * view.scale));
 class NodeLayer {
   constructor(net, canvas) {
     Object.assign(this, { net, canvas, context: canvas.getContext("2d"), columns: this.findColumns(net) });
+    this.downwards = Uint32Array.from(net.x.keys()).sort((a, b) => net.level[a] - net.level[b] || net.y[a] - net.y[b]);
   }
 
   /** For each level its x and how many nodes it has. */
@@ -170,7 +172,7 @@ class NodeLayer {
   /** Bins of nodes, and the colour of each bin. */
   set({ bins, colours }) {
     const members = colours.map(() => []);
-    for (let v = 0; v < this.net.count; v++) members[bins[v]].push(v);
+    for (const v of this.downwards) members[bins[v]].push(v);
     Object.assign(this, { members, colours, bins });
   }
 
@@ -192,47 +194,68 @@ class NodeLayer {
     context.globalAlpha = 1;
     if (hoveredEdge >= 0) this.strokeEdges(view, [hoveredEdge], colourOf, 3);
     if (focus) this.drawFocus(view, theme, focus, colourOf);
-    if (hovered >= 0) this.ring(view, hovered, theme.ink, 2);
+    if (hovered >= 0) this.ring(view, [hovered], theme.ink, 2);
     this.drawNames(view, theme, focus, hovered);
     this.drawColumns(view, theme);
   }
 
   fill(view, members, colour) {
-    const { context, net } = this, r = nodeRadius(view), limit = 2 * r;
+    const { context, net } = this, r = nodeRadius(view), limit = 2 * r, isTiny = r < TINY;
+    const dx = view.width / 2 - view.x * view.scale, dy = view.height / 2 - view.y * view.scale;
     context.fillStyle = colour;
     context.beginPath();
+    let lastX = NaN, lastY = NaN; // of the pixel that was filled last
     for (const v of members) {
-      const [x, y] = view.toScreen(net.x[v], net.y[v]);
-      if (x > -limit && y > -limit && x < view.width + limit && y < view.height + limit) addNode(context, net.role[v], x, y, r);
+      const x = net.x[v] * view.scale + dx, y = net.y[v] * view.scale + dy;
+      if (x < -limit || y < -limit || x > view.width + limit || y > view.height + limit) continue;
+      if (!isTiny) addNode(context, net.role[v], x, y, r);
+      else if (Math.round(x) !== lastX || Math.round(y) !== lastY) { // thousands may share a pixel
+        [lastX, lastY] = [Math.round(x), Math.round(y)];
+        context.fillRect(x - r, y - r, 2 * r, 2 * r); // faster than a path
+      }
     }
     context.fill();
   }
 
   strokeEdges(view, edges, colourOf, width) {
     const { context, net } = this, [dx, dy] = view.toScreen(0, 0);
+    let colour = "", held = 0;
     context.lineWidth = width;
+    context.beginPath();
     for (const e of edges) {
-      context.strokeStyle = colourOf(e);
-      context.beginPath();
+      const next = colourOf(e);
+      if (next !== colour || held === BATCH) {
+        context.stroke();
+        context.beginPath();
+        [context.strokeStyle, colour, held] = [next, next, 0];
+      }
       addEdge(context, net, e, view.scale, dx, dy);
-      context.stroke();
+      held++;
     }
+    context.stroke();
   }
 
   drawFocus(view, theme, { node, edges, near }, colourOf) {
     this.strokeEdges(view, edges, colourOf, edges.length > 400 ? 1 : 1.6);
-    for (const v of near.keys()) this.fill(view, [v], this.colours[this.bins[v]]);
-    for (const [v, side] of near) this.ring(view, v, side === "reader" ? theme.output : theme.input, 1.5);
-    this.fill(view, [node], this.colours[this.bins[node]]);
-    this.ring(view, node, theme.ink, 2.5);
+    const members = this.colours.map(() => []);
+    for (const v of [...near.keys(), node]) members[this.bins[v]].push(v);
+    for (let bin = 0; bin < members.length; bin++) this.fill(view, members[bin], this.colours[bin]);
+    for (const [side, colour] of [["input", theme.input], ["reader", theme.output]])
+      this.ring(view, [...near.keys()].filter((v) => near.get(v) === side), colour, 1.5);
+    this.ring(view, [node], theme.ink, 2.5);
   }
 
-  ring(view, v, colour, width) {
-    const { context, net } = this, [x, y] = view.toScreen(net.x[v], net.y[v]);
+  ring(view, nodes, colour, width) {
+    const { context, net } = this, r = Math.max(3, nodeRadius(view) * 1.25) + width;
     context.strokeStyle = colour;
     context.lineWidth = width;
     context.beginPath();
-    context.arc(x, y, Math.max(3, nodeRadius(view) * 1.25) + width, 0, 2 * Math.PI);
+    for (const v of nodes) {
+      const [x, y] = view.toScreen(net.x[v], net.y[v]);
+      if (x < -r || y < -r || x > view.width + r || y > view.height + r) continue;
+      context.moveTo(x + r, y);
+      context.arc(x, y, r, 0, 2 * Math.PI);
+    }
     context.stroke();
   }
 

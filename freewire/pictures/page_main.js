@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The page: its state, and the frames in which it is drawn.
 
+const MOST_HIGHLIGHTED = 1000; // edges of the selected node: more are a solid block, and slow every frame
+
 class Page {
   constructor() {
     this.net = readData();
@@ -29,7 +31,8 @@ class Page {
     const counts = document.getElementById("counts");
     counts.textContent = text;
     for (const [values, what] of [[net.weight, "weight"], [net.weightGrad, "gradient"]]) {
-      const broken = net.stored ? 0 : (values ?? []).filter((value) => !Number.isFinite(value)).length;
+      const isBroken = (value) => !Number.isFinite(value) && !(net.stored && Number.isNaN(value));
+      const broken = (values ?? []).filter(isBroken).length;
       if (broken) counts.append(element("span", ` \u00b7 ${counted(broken, what)} not finite`, "alert"));
     }
     this.stage.setAttribute("aria-label", `Drawing of the wiring: ${text}`);
@@ -159,11 +162,11 @@ class Page {
       this.focus = null;
       this.panel.hide();
     } else {
-      const into = net.into.of(v), outOf = net.outOf.of(v), near = new Map();
-      for (const e of into) near.set(net.source[e], "input");
-      for (const e of outOf) near.set(net.target[e], "reader");
-      this.focus = { node: v, edges: [...outOf, ...into].sort((a, b) => this.place[b] - this.place[a]), near };
-      this.panel.show(v);
+      const all = byStrength([...net.into.of(v), ...net.outOf.of(v)], this.place), near = new Map();
+      const edges = all.slice(0, MOST_HIGHLIGHTED).reverse(); // the strongest is drawn last
+      for (const e of edges) net.target[e] === v ? near.set(net.source[e], "input") : near.set(net.target[e], "reader");
+      this.focus = { node: v, edges, near };
+      this.panel.show(v, edges.length);
     }
     this.view.covered = this.covered();
     document.getElementById("status").textContent = v < 0 ? "" : `${net.name(v)} is selected.`;
@@ -174,7 +177,7 @@ class Page {
   go(v) {
     const { net, view } = this;
     this.select(v);
-    view.fly(view.framing(boxOf(net, [v, ...this.focus.near.keys()]), 40));
+    view.fly(view.framing(boxOf(net, [v, ...this.focus.near.keys()]), Math.max(40, 3 * view.least)));
   }
 }
 

@@ -43,11 +43,14 @@ function describeDrawn(net, ranked, drawn) {
   document.getElementById("threshold").setAttribute("aria-valuetext", text);
 }
 
-const SHAPES = { input: ["rect", { x: 2, y: 2, width: 8, height: 8 }], output: ["path", { d: "M6 0.5 11.5 6 6 11.5 0.5 6Z" }] };
+const DIAMOND = ["path", { d: "M6 0.5 11.5 6 6 11.5 0.5 6Z" }], DISC = ["circle", { cx: 6, cy: 6, r: 4.5 }];
+const SHAPES = {
+  input: ["rect", { x: 2, y: 2, width: 8, height: 8 }], output: DIAMOND, "input and output": DIAMOND,
+};
 
 /** A legend's mark: the shape of the kind if it is one, else a disc. */
 function mark(key, colour) {
-  const [tag, attributes] = SHAPES[key] ?? (key === "input and output" ? SHAPES.output : ["circle", { cx: 6, cy: 6, r: 4.5 }]);
+  const [tag, attributes] = SHAPES[key] ?? DISC;
   const space = "http://www.w3.org/2000/svg", picture = document.createElementNS(space, "svg");
   const shape = document.createElementNS(space, tag);
   for (const [name, value] of Object.entries({ ...attributes, fill: colour })) shape.setAttribute(name, value);

@@ -77,14 +77,19 @@ class Panel {
     this.box.hidden = true;
   }
 
-  show(v) {
-    const { net } = this, name = document.getElementById("node-name"), facts = element("dl");
+  /** Describe a node, of whose edges so many are highlighted in the drawing. */
+  show(v, highlighted) {
+    const { net } = this, all = net.into.of(v).length + net.outOf.of(v).length;
+    const name = document.getElementById("node-name"), facts = element("dl");
     name.textContent = net.name(v);
     facts.id = "facts";
     nodeFacts(net, v, facts);
     if (net.role[v] & ROLE.reachesNoOutput) fact(facts, "Note", "reaches no output");
     if (net.role[v] & ROLE.unreachable) fact(facts, "Note", "unreachable from the inputs");
     document.getElementById("facts").replaceWith(facts);
+    const note = document.getElementById("highlighted");
+    note.hidden = highlighted === all;
+    note.textContent = `Highlighted are the strongest ${grouped(highlighted)} of its ${grouped(all)} edges.`;
     this.list("inputs", "Inputs", net.into.of(v), (e) => net.source[e]);
     this.list("readers", "Readers", net.outOf.of(v), (e) => net.target[e]);
     this.box.hidden = false;
@@ -96,8 +101,8 @@ class Panel {
     heading.append(element("i"), `${title} (${grouped(edges.length)})`);
     section.replaceChildren(heading);
     if (!edges.length) return;
-    const sorted = byStrength(edges, this.place), table = element("table"), head = element("tr");
-    for (const text of ["Node", "Weight", "Gradient"]) {
+    const { net } = this, sorted = byStrength(edges, this.place), table = element("table"), head = element("tr");
+    for (const text of ["Node", "Weight", ...(net.weightGrad ? ["Gradient"] : [])]) {
       const cell = element("th", text);
       cell.scope = "col";
       head.append(cell);
@@ -126,10 +131,8 @@ class Panel {
     button.title = net.name(other);
     button.addEventListener("click", () => this.go(other));
     cell.append(button);
-    const grad = net.weightGrad ? net.weightGrad[e] : NaN;
-    const weight = net.weight ? net.weight[e] : NaN;
-    row.append(cell, element("td", weightText(net, e), signClass(weight, net.weight && !net.stored)));
-    row.append(element("td", weightGradText(net, e), signClass(grad, net.weightGrad)));
+    row.append(cell, element("td", weightText(net, e), signClass(net.weight ? net.weight[e] : NaN, !net.stored)));
+    if (net.weightGrad) row.append(element("td", weightGradText(net, e), signClass(net.weightGrad[e], true)));
     row.addEventListener("pointerenter", () => this.point(e));
     row.addEventListener("pointerleave", () => this.point(-1));
     return row;

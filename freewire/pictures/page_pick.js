@@ -25,14 +25,15 @@ function squareTo(px, py, ax, ay, bx, by) {
 }
 
 /** The edge at a point of the stage, or -1. Of parallel ones the last of `edges`, which is drawn on top. */
-function findEdge(net, view, edges, left, top) {
-  const [x, y] = view.toWorld(left, top), reach = NEAR_EDGE / view.scale;
+function findEdge(net, view, edges, ...point) {
+  const [x, y] = view.toWorld(...point), reach = NEAR_EDGE / view.scale;
   let best = reach * reach, found = -1;
   for (const e of edges) {
     const u = net.source[e], v = net.target[e], bend = net.bend[e];
     const ax = net.x[u], ay = net.y[u], bx = net.x[v], by = net.y[v];
     if (x < Math.min(ax, bx) - reach || x > Math.max(ax, bx) + reach) continue;
-    if (y < Math.min(ay, by, ay + bend, by + bend) - reach || y > Math.max(ay, by, ay + bend, by + bend) + reach) continue;
+    const top = Math.min(ay, by) + Math.min(0, bend), bottom = Math.max(ay, by) + Math.max(0, bend);
+    if (y < top - reach || y > bottom + reach) continue;
     const pieces = bend ? PIECES : 1;
     let fromX = ax, fromY = ay;
     for (let i = 1; i <= pieces; i++) {

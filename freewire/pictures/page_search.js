@@ -81,7 +81,8 @@ function suggestion(net, v, index, choose) {
   const item = element("li");
   item.id = `suggestion-${index}`;
   item.setAttribute("role", "option");
-  item.append(element("span", net.name(v), "name"), element("span", `${roleOf(net, v)}, level ${net.level[v]}`, "minor"));
+  item.append(element("span", net.name(v), "name"));
+  item.append(element("span", `${roleOf(net, v)}, level ${net.level[v]}`, "minor"));
   item.addEventListener("pointerdown", (event) => {
     event.preventDefault(); // or the field would lose the focus, and close the list, before the click
     choose(index);

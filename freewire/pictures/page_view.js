@@ -142,7 +142,8 @@ function followPointers(view, stage, { hover, click }) {
   stage.addEventListener("wheel", (event) => {
     event.preventDefault();
     const lines = event.deltaMode === 1 ? 16 : 1; // Firefox counts lines
-    view.zoom(Math.exp(-event.deltaY * lines * (event.ctrlKey ? PINCH : WHEEL)), ...place(event)); // ctrl: a trackpad's pinch
+    const rate = event.ctrlKey ? PINCH : WHEEL; // browsers report a trackpad's pinch so
+    view.zoom(Math.exp(-event.deltaY * lines * rate), ...place(event));
   }, { passive: false });
 }
 
