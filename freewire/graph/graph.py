@@ -340,7 +340,8 @@ class Graph(NodeViews, GraphArrays):
                     f"names: expected {self.num_nodes} different names, got {len(renamed)}, {different} of them "
                     "different. Pass one per node."
                 )
-        return Graph.from_data(replace(self.to_data(), names=renamed))
+        graph = Graph.from_data(replace(self.to_data(), names=renamed))
+        return Graph._of({**graph.__dict__, "_edge_position": self._edge_position})
 
     def to_networkx(self) -> nx.DiGraph | nx.MultiDiGraph:
         """Convert to a networkx graph, from which `from_networkx` makes an equal graph.

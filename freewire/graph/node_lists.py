@@ -261,6 +261,7 @@ class NodeLists:
             "nodes": [(node.activation, node.output_index, node.op_id, node._bias) for node in self.nodes],
             "degrees": [len(node.inputs) for node in self.nodes],
             "starts": np.array([start._index for node in self.nodes for start in node.inputs], np.int64),
+            "start_weights": self._stored_weights(int(self._degree.sum())),
             "written": {name: self.__dict__.get(name) for name in ("weight", "weight_grad", "bias", "bias_grad")},
         }
 
@@ -274,6 +275,9 @@ class NodeLists:
                 start._readers.append(node)
         a, b = np.cumsum(state["counts"]).tolist()
         self.__init__(nodes[:a], nodes[a:b], nodes[b:])  # type: ignore[misc]
+        if state["start_weights"] is not None:
+            for edge, weight in zip(self.edges, state["start_weights"].tolist(), strict=True):
+                edge._weight = None if weight != weight else weight
         self.adopt()
         self.__dict__.update(state["written"])
 

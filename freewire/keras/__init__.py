@@ -12,6 +12,7 @@ from freewire.keras.callbacks import LambdaCallback as LambdaCallback
 from freewire.keras.callbacks import ModelCheckpoint as ModelCheckpoint
 from freewire.keras.callbacks import TerminateOnNaN as TerminateOnNaN
 from freewire.keras.densenet import neuron_level_densenet as neuron_level_densenet
+from freewire.keras.drawing import visualize as visualize
 from freewire.keras.model import Model as Model
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "TerminateOnNaN",
     "callbacks",
     "neuron_level_densenet",
+    "visualize",
 ]

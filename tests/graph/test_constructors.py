@@ -129,7 +129,5 @@ class TestConstructors:
 
     def test_a_direct_call_needs_three_lists_of_nodes(self):
         for lists in ((), ([fw.Node()],)):
-            with pytest.raises(
-                TypeError, match=r"^Graph: expected three lists of Nodes, or one of Graph\.from_networkx"
-            ):
+            with pytest.raises(TypeError, match=r"^Graph: expected three lists of Nodes, or one of"):
                 fw.Graph(*lists)
