@@ -9,5 +9,4 @@ from freewire.pictures.subject import Subject as Subject
 from freewire.pictures.subject import subject as subject
 from freewire.pictures.tensorboard import log_to_tensorboard as log_to_tensorboard
 
-__all__ = ["Subject", "layered", "plot", "subject", "to_dot", "to_html"]
-__all__ = ["Subject", "layered", "log_to_tensorboard", "plot", "subject", "to_dot"]
+__all__ = ["Subject", "layered", "log_to_tensorboard", "plot", "subject", "to_dot", "to_html"]
