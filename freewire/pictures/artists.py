@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["SMALL", "draw_matrix", "draw_wiring"]
 
 SMALL = 8  # points of text
+LETTERS = 14  # of such text per inch
+LINE = 0.15  # inches per line of it
+LEGEND = 0.25  # inches that the legend is high; it is within the axes, above which a caller may write a title
 SHAPES = ("o", "s", "D", "P")  # of each of KINDS
 POINTS_PER_INCH = 72
+TICKS = 20  # levels that are labelled, at most
 MANY = 400  # edges, which are then thin lines
 
 
@@ -62,7 +67,7 @@ def draw_wiring(axes: Axes, drawing: Wiring) -> None:
     _legend(axes, drawing, ink)
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
-    _limits(axes, drawing.position, points)
+    _limits(axes, drawing, points)
 
 
 def _colour(collection: Any, values: FloatArray, limit: float) -> None:
@@ -111,12 +116,10 @@ def _node_size(axes: Axes, position: FloatArray) -> float:
     """Diameter of a node in points, so that nodes do not overlap where that is possible."""
     if not len(position):
         return 0.0
-    box = axes.get_window_extent()
-    inches = np.array([box.width, box.height]) / axes.figure.dpi
     columns = np.unique(np.round(position[:, 0], 6))
     nearest = np.array([np.diff(columns).min(initial=1.0), 1.0])
     span = np.ptp(position, axis=0) + 1
-    return float(np.clip(0.75 * (nearest / span * inches).min() * POINTS_PER_INCH, 2.2, 13))
+    return float(np.clip(0.75 * (nearest / span * _inches(axes)).min() * POINTS_PER_INCH, 2.2, 13))
 
 
 def _write_labels(axes: Axes, drawing: Wiring, size: float) -> None:
@@ -172,26 +175,68 @@ def _legend(axes: Axes, drawing: Wiring, ink: Any) -> None:
     if handles:
         axes.legend(
             handles=handles,
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
+            loc="upper left",
             ncols=len(handles),
             frameon=False,
             fontsize=SMALL,
             borderpad=0,
+            borderaxespad=0.2,
             handletextpad=0.2,
         )
 
 
-def _limits(axes: Axes, position: FloatArray, points: FloatArray) -> None:
-    """Whole levels as ticks; y downwards, as `layered` has it."""
-    from matplotlib.ticker import MaxNLocator
-
-    reached = np.concatenate((position, points.reshape(-1, 2), [[0.0, 0.0]] if not len(position) else position[:0]))
+def _limits(axes: Axes, drawing: Wiring, points: FloatArray) -> None:
+    """Room for everything; y downwards, as `layered` has it; whole levels as ticks; and the note below."""
+    position = drawing.position if len(drawing.position) else np.zeros((1, 2))
+    reached = np.concatenate((position, points.reshape(-1, 2)))
     (left, top), (right, bottom) = reached.min(axis=0), reached.max(axis=0)
-    margin = max(0.5, 0.04 * (bottom - top))
-    axes.set(xlim=(left - 0.4, right + 0.4), ylim=(bottom + margin, top - margin), yticks=[])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=20))
-    axes.tick_params(axis="x", labelsize=SMALL)
+    width, height = _inches(axes)
+    lines = _wrapped(drawing.note, width)
+    # The room for text is a share of the axes, half of them at most; in their units, it is that of what remains.
+    room = np.array([LEGEND, 0.1 + LINE * len(lines)]) / height
+    above, below = room / max(1.0, 2 * room.sum())
+    y_unit = (max(bottom - top, 1.0) + 1) / (1 - above - below)
+    room = np.array([_longest(drawing, 0), _longest(drawing, drawing.graph.depth)]) / (LETTERS * width) + 0.03
+    before, after = room / max(1.0, 2 * room.sum())
+    x_unit = (right - left + 0.4) / (1 - before - after)
+    axes.set_xlim(left - 0.2 - before * x_unit, right + 0.2 + after * x_unit)
+    axes.set_ylim(bottom + 0.5 + below * y_unit, top - 0.5 - above * y_unit)
+    axes.set_yticks([])
+    levels = range(0, drawing.graph.depth + 1, 1 + drawing.graph.depth // TICKS)
+    axes.set_xticks(levels, [f"{level:,}" for level in levels], size=SMALL)
+    _write_note(axes, lines)
+
+
+def _inches(axes: Axes) -> tuple[float, float]:
+    box = axes.get_window_extent()
+    return box.width / axes.figure.dpi, box.height / axes.figure.dpi
+
+
+def _longest(drawing: Wiring, level: int) -> int:
+    """Letters of the longest name beside a level."""
+    beside = zip(drawing.labels, drawing.graph.level == level, strict=True)
+    return max((len(text) for text, there in beside if text is not None and there), default=0)
+
+
+def _wrapped(note: str, inches: float) -> list[str]:
+    return textwrap.wrap(note, max(24, int(LETTERS * inches)))
+
+
+def _write_note(axes: Axes, lines: list[str], left: float = 0.01) -> None:
+    """What is shown, in the lower left corner: within the axes, so that no layout of the caller's cuts it off."""
+    axes.text(
+        left,
+        0.02,
+        "\n".join(lines),
+        transform=axes.transAxes,
+        size=SMALL,
+        va="bottom",
+        gid="freewire-note",
+        bbox={"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1.5},
+        parse_math=False,
+        usetex=False,
+    )
+    axes.set_xlabel("level", size=SMALL)
 
 
 def draw_matrix(axes: Axes, drawing: Matrix) -> None:
@@ -232,3 +277,5 @@ def draw_matrix(axes: Axes, drawing: Matrix) -> None:
     axes.set_xticks(ticks, names, size=SMALL)
     axes.set_yticks(ticks, names, size=SMALL)
     axes.set_ylabel("level of the source", size=SMALL)
+    # Every edge is above the diagonal, so there is room below it.
+    _write_note(axes, _wrapped(drawing.note, 0.45 * _inches(axes)[0]), left=0.08)

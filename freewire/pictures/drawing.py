@@ -155,9 +155,7 @@ def _wiring(shown: Subject, position: FloatArray, node_value: FloatArray | None,
     if value is not None:
         order = np.argsort(np.nan_to_num(np.abs(value), nan=-1.0, posinf=np.inf), kind="stable")
         edges, value = edges[order], value[order]
-    kind = np.zeros(graph.num_nodes, np.int64)
-    kind[graph.input_index] += 1
-    kind[graph.output_index] += 2
+    kind = _kinds(graph)
     return Wiring(
         graph=graph,
         position=position,
@@ -172,6 +170,21 @@ def _wiring(shown: Subject, position: FloatArray, node_value: FloatArray | None,
         edge_limit=limit(weight),
         note=note,
     )
+
+
+def _kinds(graph: Graph) -> IntArray:
+    """Index into `KINDS` of each node.
+
+    Where no node is an input and all are outputs, as in a `GraphStage`, those without in-edges and without out-edges
+    are taken for them: they read the stage's input, and its result is made of them.
+    """
+    kind = np.zeros(graph.num_nodes, np.int64)
+    if graph.num_edges and not len(graph.input_index) and len(graph.output_index) == graph.num_nodes:
+        is_target, is_source = (np.bincount(ends, minlength=graph.num_nodes) > 0 for ends in graph.edge_index[::-1])
+        return np.where(is_target, 0, 1) + np.where(is_source, 0, 2)
+    kind[graph.input_index] += 1
+    kind[graph.output_index] += 2
+    return kind
 
 
 def _labels(graph: Graph, position: FloatArray, kind: IntArray) -> list[str | None]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from freewire.errors import BuildError, InputError
-from freewire.pictures.artists import SMALL, draw_matrix, draw_wiring
+from freewire.pictures.artists import draw_matrix, draw_wiring
 from freewire.pictures.drawing import Matrix, Wiring, prepare
 from freewire.pictures.subject import subject
 
@@ -21,16 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["plot"]
 
-LETTERS = 14  # per inch, of text of size SMALL
-
 
 def plot(net_or_graph: Any, values: Any = None, ax: Axes | None = None) -> Axes:
-    r"""Draw a wiring from left to right, its nodes in columns by level.
+    """Draw a wiring from left to right, its nodes in columns by level.
 
     Edges are coloured by weight and nodes by bias, or by ``values``: blue below 0, red above; grey where there is no
     number. Of more than 1,500 edges the strongest into each node are drawn, or without weights some chosen at random.
     More than 2,000 nodes are drawn as a matrix: in order of their levels, from which group of nodes (row) to which
-    (column) how much |weight| leads. A line below the picture says what is shown.
+    (column) how much |weight| leads. A line in the picture says what is shown.
 
     Args:
         net_or_graph: A `freewire.Graph`, a `freewire.Network`, or another module with a graph, such as a
@@ -54,8 +51,8 @@ def plot(net_or_graph: Any, values: Any = None, ax: Axes | None = None) -> Axes:
         >>> import torch, freewire as fw
         >>> net = fw.Network(fw.generators.mlp([2, 3, 1]))
         >>> ax = fw.plot(net, values=net.activations(torch.ones(2)))
-        >>> ax.get_xlabel()
-        'level\n6 nodes, 9 edges'
+        >>> [text.get_text() for text in ax.texts if text.get_gid() == "freewire-note"]
+        ['6 nodes, 9 edges']
     """
     drawing = prepare(subject(net_or_graph), values)
     try:
@@ -77,8 +74,6 @@ def plot(net_or_graph: Any, values: Any = None, ax: Axes | None = None) -> Axes:
         draw_matrix(ax, drawing)
     else:
         draw_wiring(ax, drawing)
-    inches = ax.get_window_extent().width / ax.figure.dpi
-    ax.set_xlabel("level\n" + textwrap.fill(drawing.note, max(30, int(LETTERS * inches))), size=SMALL)
     return ax
 
 

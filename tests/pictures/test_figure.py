@@ -12,6 +12,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -26,6 +27,11 @@ from tests.support.odd_names import ODD_NAMES
 
 def artists(ax, kind) -> list:
     return [artist for artist in ax.get_children() if isinstance(artist, kind)]
+
+
+def note(ax) -> str:
+    (text,) = [text for text in ax.texts if text.get_gid() == "freewire-note"]
+    return text.get_text()
 
 
 def test_a_network_with_values():
@@ -46,8 +52,8 @@ def test_a_network_with_values():
             assert to_hex(marks[1].get_facecolor()[0]) == colours[0]  # the input has no bias
             assert to_hex(marks[2].get_facecolor()[0]) == colours[2]
         assert [bar.get_ylabel() for bar in ax.figure.axes[1:]] == ["weight", what]
-        assert sorted(text.get_text() for text in ax.texts) == ["0", "1", "2"]
-    assert ax.get_xlabel() == "level\n3 nodes, 3 edges"
+        assert sorted(text.get_text() for text in ax.texts) == ["0", "1", "2", "3 nodes, 3 edges"]
+    assert note(ax) == "3 nodes, 3 edges"
     assert ax.yaxis_inverted()
 
 
@@ -65,7 +71,7 @@ def test_a_large_graph_is_a_matrix():
     matrix, strip = artists(ax, AxesImage)
     assert matrix.get_array().shape == (160, 160)
     assert strip.get_array().shape == (160, 1)
-    assert "edges per pair of nodes" in ax.get_xlabel().replace("\n", " ")
+    assert "edges per pair of nodes" in note(ax).replace("\n", " ")
     assert [bar.get_ylabel() for bar in ax.figure.axes[1:]] == ["edges per pair of nodes", "mean bias"]
     ax.figure.draw_without_rendering()
 
@@ -98,6 +104,20 @@ def test_odd_names_are_drawn_as_they_are():
     assert not any(text.get_parse_math() for text in ax.texts)
 
 
+def test_everything_is_within_the_axes():
+    """So that no layout of the caller's cuts it off, and a title above does not cover it."""
+    graph = fw.Graph.from_networkx(nx.DiGraph([("a long input", "h"), ("h", "a longer output"), ("k", "h")]))
+    figure = Figure(figsize=(6, 4))  # without a layout engine
+    ax = fw.plot(graph, ax=figure.subplots())
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    box = ax.get_window_extent().padded(2)
+    (lines,) = artists(ax, LineCollection)
+    parts = [part.get_window_extent(renderer).get_points() for part in (*ax.texts, ax.get_legend())]
+    for place in np.concatenate([*parts, ax.transData.transform(np.concatenate(lines.get_segments()))]):
+        assert box.contains(*place)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1", "2"]
+
+
 class TestWhere:
     def test_axes_of_a_figure_that_pyplot_does_not_know(self):
         """No display, no pyplot, no state; and the figure that a notebook shows."""
@@ -119,14 +139,12 @@ assert "matplotlib.pyplot" not in sys.modules
         first, second = Figure(figsize=(4, 3)).subplots(1, 2)
         assert fw.plot(fw.generators.mlp([40, 60, 2]), ax=second) is second
         assert not first.collections
-        assert second.get_xlabel() == (
-            "level\n102 nodes; 1,488 of 2,520\nedges: chosen at random, at\nmost 24 into each node"
-        )
+        assert note(second) == "102 nodes; 1,488 of\n2,520 edges: chosen at\nrandom, at most 24 into\neach node"
         assert not hasattr(second, "_repr_png_")  # its figure is shown already
 
     def test_what_it_returns_can_be_pickled(self):
         ax = pickle.loads(pickle.dumps(fw.plot(fw.generators.mlp([2, 1]))))
-        assert ax.get_xlabel() == "level\n3 nodes, 2 edges"
+        assert note(ax) == "3 nodes, 2 edges"
 
     @pytest.mark.parametrize("given", [Figure(), "ax", Figure().add_subplot(projection="polar")], ids=type)
     def test_refused(self, given):
@@ -144,5 +162,11 @@ def test_a_stage_of_a_larger_model():
     stage = fw.models.GraphStage(dag, in_channels=3, out_channels=4)
     with torch.no_grad():
         stage.weight.fill_(0.5)
-    (lines,) = artists(fw.plot(stage), LineCollection)
+    ax = fw.plot(stage)
+    (lines,) = artists(ax, LineCollection)
+    is_target, is_source = (np.isin(np.arange(8), ends) for ends in stage.graph.edge_index[::-1])
+    hidden, first, last = artists(ax, PathCollection)
+    assert len(first.get_offsets()) == np.count_nonzero(~is_target)
+    assert len(last.get_offsets()) == np.count_nonzero(~is_source)
+    assert len(hidden.get_offsets()) == np.count_nonzero(is_target & is_source)
     assert lines.get_array().tolist() == [0.5] * stage.graph.num_edges
