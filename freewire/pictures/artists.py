@@ -196,7 +196,7 @@ def _limits(axes: Axes, drawing: Wiring, points: FloatArray) -> None:
     room = np.array([LEGEND, 0.1 + LINE * len(lines)]) / height
     above, below = room / max(1.0, 2 * room.sum())
     y_unit = (max(bottom - top, 1.0) + 1) / (1 - above - below)
-    room = np.array([_longest(drawing, 0), _longest(drawing, drawing.graph.depth)]) / (LETTERS * width) + 0.03
+    room = np.array([_longest(drawing, 0), _longest(drawing, drawing.graph.depth)]) / (LETTERS * width) + 0.02
     before, after = room / max(1.0, 2 * room.sum())
     x_unit = (right - left + 0.4) / (1 - before - after)
     axes.set_xlim(left - 0.2 - before * x_unit, right + 0.2 + after * x_unit)
