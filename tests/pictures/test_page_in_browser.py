@@ -191,6 +191,13 @@ class TestReading:
         assert small.text("#tooltip strong") == " \u2192 ".join(ends)
         assert facts(small, "#tooltip") == {"Weight": weight, "Gradient": gradient}
 
+    def test_hover_beside_an_edge(self, small):
+        (x0, y0), (x1, y1) = at(small, "right"), at(small, "c")
+        small.mouse("Moved", (x0 + x1) / 2, (y0 + y1) / 2)
+        small.wait("!document.getElementById('tooltip').hidden")
+        small.mouse("Moved", (x0 + x1) / 2, (y0 + y1) / 2 + 15)
+        small.wait("document.getElementById('tooltip').hidden")
+
     def test_click_highlights_inputs_and_readers(self, small):
         assert {opacity(small, name) for name in NAMES} == {255}
         small.click(*at(small, "a"))
@@ -319,6 +326,10 @@ class TestSearch:
 
     def test_the_found_node_is_in_sight(self, opened):
         page = opened(large_network())
+        page.wheel(300, 150, -1500)
+        settle(page)
+        x, y = page.evaluate("freewire.position(3000)")
+        assert not (0 < x < 1280 and 0 < y < 800)
         page.click_on("#search")
         page.type("3000")
         page.key("Enter")
@@ -327,6 +338,14 @@ class TestSearch:
         assert 270 < x < 960  # between the options and the panel
         assert 60 < y < 800
         assert page.evaluate(f"document.elementFromPoint({x}, {y}).id") == "stage"
+
+    def test_order(self, opened):
+        """An equal name, names that begin so, others; in each group the nodes' order."""
+        page = opened(fw.Graph.from_edges([], [], num_nodes=240, inputs=[0], outputs=[0]))
+        page.click_on("#search")
+        page.type("23")
+        items = page.evaluate("[...document.querySelectorAll('#suggestions li')].map(i => i.innerText.split('\\n')[0])")
+        assert items == ["23", *(str(230 + i) for i in range(10)), "123", "and 1 more"]
 
     def test_nothing_found(self, small):
         small.click_on("#search")
@@ -395,10 +414,25 @@ class TestOptions:
         small.click(*at(small, "a"))
         settle(small)
         tree = small.call("Accessibility.getFullAXTree")["nodes"]
-        roles = {"button", "combobox", "slider", "searchbox", "application", "complementary", "DisclosureTriangle"}
-        controls = [node for node in tree if node.get("role", {}).get("value") in roles]
-        assert len(controls) >= 12
-        assert [node["role"] for node in controls if not node["name"].get("value")] == []
+        named = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]}
+        assert {
+            ("combobox", "Search a node by name"),
+            ("button", "Zoom out"),
+            ("button", "Zoom in"),
+            ("button", "Fit"),
+            ("button", "Clear the selection"),
+            ("combobox", "Edges by"),
+            ("combobox", "Nodes by"),
+            ("slider", "Edges drawn"),
+            ("complementary", "Selected node"),
+            ("region", "Inputs"),
+            ("region", "Readers"),
+            ("status", ""),
+        } <= named
+        (drawing,) = [name for role, name in named if role == "application"]
+        assert drawing.startswith("Drawing of the wiring: 6 nodes (2 inputs, 1 output)")
+        assert {name for role, name in named if role == "button"} >= {"left", "right", "out"}
+        assert [role for role, name in named if role in ("button", "combobox", "slider") and not name] == []
 
 
 class TestSafety:
