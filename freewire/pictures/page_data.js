@@ -23,16 +23,35 @@ function edgesByNode(ends, count) {
   return { start, edges, of: (v) => edges.subarray(start[v], start[v + 1]) };
 }
 
-/** Columns become about as far apart as makes the drawing 1.7 times as wide as it is high; rows are 1 apart. */
+/** The smallest distance in x between nodes of one level, which may be a block of several columns; 1 if none is. */
+function smallestGap(net) {
+  const order = net.x.map((_, v) => v).sort((a, b) => net.level[a] - net.level[b] || net.x[a] - net.x[b]);
+  let gap = 1;
+  for (let i = 1; i < order.length; i++) {
+    const [u, v] = [order[i - 1], order[i]], distance = net.x[v] - net.x[u];
+    if (net.level[u] === net.level[v] && distance > 1e-4) gap = Math.min(gap, distance);
+  }
+  return gap;
+}
+
+/**
+ * Stretch the coordinates, in which levels and rows are 1 apart, so that the drawing is about 1.7 times as wide as it
+ * is high, and nodes stay at least 1 apart.
+ */
 function spread(net) {
   let height = 1, depth = 1;
   for (let v = 0; v < net.count; v++) {
     height = Math.max(height, 2 * Math.abs(net.y[v]) + 1);
     depth = Math.max(depth, net.x[v]);
   }
-  const step = Math.max(1.4, (1.7 * height) / depth);
-  for (let v = 0; v < net.count; v++) net.x[v] *= step;
-  net.columnStep = step;
+  const gap = smallestGap(net), least = Math.max(1.4, 1.1 / gap);
+  const across = Math.max(least, (1.7 * height) / depth);
+  const down = Math.min(6, Math.max(1, (across * depth) / (1.7 * height)));
+  for (let v = 0; v < net.count; v++) {
+    net.x[v] *= across;
+    net.y[v] *= down;
+  }
+  Object.assign(net, { levelStep: across, columnStep: across * gap, rowStep: down });
 }
 
 /**
@@ -44,7 +63,7 @@ function bends(net) {
   for (let e = 0; e < bend.length; e++) {
     const u = net.source[e], v = net.target[e];
     const skipped = Math.min(Math.abs(net.level[v] - net.level[u]) - 1, 3);
-    bend[e] = 1.3 * Math.max(0, skipped) * (net.y[u] + net.y[v] < 0 ? -1 : 1);
+    bend[e] = 1.3 * net.rowStep * Math.max(0, skipped) * (net.y[u] + net.y[v] < 0 ? -1 : 1);
   }
   return bend;
 }

@@ -5,6 +5,7 @@
 const MARGIN = 0.25; // of the stage's size, painted beyond each of its sides
 const SLICE = 7, CALM = 120; // milliseconds of painting per frame; without a movement before edges are painted sharply
 const NAME_ROWS = 13, NAME_COLUMNS = 48; // pixels between rows, and columns, from which nodes have names beside them
+const MOST_MOVING = 6000; // nodes drawn per frame while the view moves
 const MOST_NAMES = 500; // in sight: with more, none are drawn
 const TINY = 2.5; // pixels of radius below which all nodes are squares
 const FEW = 2500; // edges up to which strong ones are drawn wider: a wide line takes several times as long
@@ -155,15 +156,15 @@ const nodeRadius = (view) => Math.max(1.1, Math.min(14, 0.3 * view.scale));
 
 class NodeLayer {
   constructor(net, canvas) {
-    Object.assign(this, { net, canvas, context: canvas.getContext("2d"), columns: this.findColumns(net) });
-    this.downwards = Uint32Array.from(net.x.keys()).sort((a, b) => net.level[a] - net.level[b] || net.y[a] - net.y[b]);
+    Object.assign(this, { net, canvas, context: canvas.getContext("2d"), columns: this.findColumns(net), seen: 0 });
+    this.downwards = Uint32Array.from(net.x.keys()).sort((a, b) => net.x[a] - net.x[b] || net.y[a] - net.y[b]);
   }
 
   /** For each level its x and how many nodes it has. */
   findColumns(net) {
     const columns = [];
     for (let v = 0; v < net.count; v++) {
-      const column = (columns[net.level[v]] ??= { x: net.x[v], count: 0 });
+      const column = (columns[net.level[v]] ??= { x: net.level[v] * net.levelStep, count: 0 });
       column.count++;
     }
     return columns;
@@ -184,13 +185,21 @@ class NodeLayer {
     this.canvas.style.height = `${view.height}px`;
   }
 
-  /** Draw a frame: `focus` is null or {node, edges, near}, `colourOf` an edge's colour, `hovered` a node or -1. */
-  draw(view, theme, focus, colourOf, hovered, hoveredEdge) {
+  /**
+   * Draw a frame: `focus` is null or {node, edges, near}, `colourOf` an edge's colour, `hovered` a node or -1. While
+   * the view moves, and very many nodes are in sight, a sample of them is drawn.
+   */
+  draw(view, theme, { focus, colourOf, hovered, hoveredEdge, isCalm }) {
     const { context } = this;
+    this.stride = isCalm ? 1 : Math.max(1, Math.ceil(this.seen / MOST_MOVING));
+    this.isThinned = this.stride > 1;
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, view.width, view.height);
     context.globalAlpha = focus ? 0.16 : 1;
-    for (let bin = 0; bin < this.members.length; bin++) this.fill(view, this.members[bin], this.colours[bin]);
+    let drawn = 0;
+    for (let bin = 0; bin < this.members.length; bin++)
+      drawn += this.fill(view, this.members[bin], this.colours[bin], this.stride);
+    this.seen = drawn * this.stride;
     context.globalAlpha = 1;
     if (hoveredEdge >= 0) this.strokeEdges(view, [hoveredEdge], colourOf, 3);
     if (focus) this.drawFocus(view, theme, focus, colourOf);
@@ -199,22 +208,25 @@ class NodeLayer {
     this.drawColumns(view, theme);
   }
 
-  fill(view, members, colour) {
+  /** Draw every stride-th of these nodes; how many that are. */
+  fill(view, members, colour, stride = 1) {
     const { context, net } = this, r = nodeRadius(view), limit = 2 * r, isTiny = r < TINY;
     const dx = view.width / 2 - view.x * view.scale, dy = view.height / 2 - view.y * view.scale;
     context.fillStyle = colour;
     context.beginPath();
-    let lastX = NaN, lastY = NaN; // of the pixel that was filled last
-    for (const v of members) {
+    let lastX = NaN, lastY = NaN, drawn = 0; // the pixel that was filled last
+    for (let i = 0; i < members.length; i += stride) {
+      const v = members[i];
       const x = net.x[v] * view.scale + dx, y = net.y[v] * view.scale + dy;
       if (x < -limit || y < -limit || x > view.width + limit || y > view.height + limit) continue;
-      if (!isTiny) addNode(context, net.role[v], x, y, r);
-      else if (Math.round(x) !== lastX || Math.round(y) !== lastY) { // thousands may share a pixel
-        [lastX, lastY] = [Math.round(x), Math.round(y)];
-        context.fillRect(x - r, y - r, 2 * r, 2 * r); // faster than a path
-      }
+      if (isTiny && Math.round(x) === lastX && Math.round(y) === lastY) continue; // thousands may share a pixel
+      [lastX, lastY] = [Math.round(x), Math.round(y)];
+      drawn++;
+      if (isTiny) context.fillRect(x - r, y - r, 2 * r, 2 * r); // faster than a path
+      else addNode(context, net.role[v], x, y, r);
     }
     context.fill();
+    return drawn;
   }
 
   strokeEdges(view, edges, colourOf, width) {
@@ -270,7 +282,7 @@ class NodeLayer {
       const [x, y] = view.toScreen(net.x[v], net.y[v]);
       if (x > -100 && y > -10 && x < view.width && y < view.height + 10) shown.push([v, x, y]);
     };
-    if (view.scale >= NAME_ROWS && view.scale * net.columnStep >= NAME_COLUMNS)
+    if (view.scale * net.rowStep >= NAME_ROWS && view.scale * net.columnStep >= NAME_COLUMNS)
       for (let v = 0; v < net.count && shown.length <= MOST_NAMES; v++) if (!focus || focus.near.has(v)) wants(v);
     if (shown.length > MOST_NAMES) shown.length = 0;
     for (const v of new Set([focus ? focus.node : -1, hovered])) if (v >= 0) wants(v);
@@ -287,7 +299,7 @@ class NodeLayer {
 
   /** Above the columns, in one line, their levels and how many nodes they have, as far as there is room. */
   drawColumns(view, theme) {
-    const { context } = this, room = this.net.columnStep * view.scale;
+    const { context } = this, room = this.net.levelStep * view.scale;
     if (room < 26) return;
     context.font = "11px system-ui, sans-serif";
     context.textAlign = "center";

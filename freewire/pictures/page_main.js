@@ -15,7 +15,8 @@ class Page {
     this.view = new View(this.net, this.stage, () => this.move());
     this.tooltip = new Tooltip(this.net, this.stage);
     this.panel = new Panel(this.net, this.place, (v) => this.go(v), (e) => this.pointAtEdge(e));
-    Object.assign(this, { focus: null, pointer: null, hovered: -1, hoveredEdge: -1, lastMove: 0, waiting: false });
+    Object.assign(this, { focus: null, pointer: null, hovered: -1, hoveredEdge: -1, listedEdge: -1 });
+    Object.assign(this, { changed: true, waiting: false, lastMove: 0 });
     this.describe();
     this.connect();
   }
@@ -102,22 +103,31 @@ class Page {
     this.request();
   }
 
+  /** Something is to be drawn otherwise. */
   request() {
+    this.changed = true;
+    this.nextFrame();
+  }
+
+  nextFrame() {
     if (this.waiting) return;
     this.waiting = true;
     requestAnimationFrame((now) => this.frame(now));
   }
 
   frame(now) {
+    const { view, nodeLayer, edgeLayer } = this, isCalm = performance.now() - this.lastMove > CALM;
     this.waiting = false;
-    this.view.advance(now);
-    this.hover();
-    this.nodeLayer.draw(this.view, this.theme, this.focus, this.colourOf, this.hovered, this.hoveredEdge);
-    const isCalm = performance.now() - this.lastMove > CALM;
-    const isMore = this.edgeLayer.paint(this.view, isCalm);
-    this.edgeLayer.place(this.view, this.focus ? 0.12 : 1);
-    const isBusy = isMore || this.view.flight !== null;
-    if (isBusy) this.request();
+    if (this.changed || (isCalm && nodeLayer.isThinned)) {
+      this.changed = false;
+      view.advance(now);
+      this.hover();
+      nodeLayer.draw(view, this.theme, { ...this, isCalm });
+      edgeLayer.place(view, this.focus ? 0.12 : 1);
+    }
+    const isMore = edgeLayer.paint(view, isCalm);
+    const isBusy = isMore || nodeLayer.isThinned || view.flight !== null;
+    if (isBusy) this.nextFrame();
     this.stage.ariaBusy = String(isBusy);
   }
 
@@ -137,7 +147,7 @@ class Page {
     const { net, view, pointer, focus } = this;
     if (!pointer) {
       this.hovered = -1;
-      this.hoveredEdge = this.listedEdge ?? -1;
+      this.hoveredEdge = this.listedEdge;
       this.tooltip.hide();
     } else {
       this.hovered = findNode(net, view, ...pointer);

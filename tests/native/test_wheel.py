@@ -181,6 +181,14 @@ class TestPackages:
         options = read_configuration(ROOT / "pyproject.toml", expand=False)["tool"]["setuptools"]["packages"]["find"]
         assert set(find_namespace_packages(str(ROOT), **options)) == folders
 
+    def test_setuptools_finds_every_data_file(self) -> None:
+        """Such as the sources of a page; built libraries come from setup.py."""
+        data = read_configuration(ROOT / "pyproject.toml", expand=False)["tool"]["setuptools"]["package-data"]
+        folders = {package: ROOT.joinpath(*package.split(".")) for package in data}
+        found = {path for package, folder in folders.items() for name in data[package] for path in folder.glob(name)}
+        files = {path for path in (ROOT / "freewire").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+        assert found == {path for path in files if path.suffix not in (".py", ".so")}
+
     def test_source_distribution(self, checkout: Path) -> None:
         """It holds the package, the C++ sources and what builds them; no tests and nothing built."""
         shutil.copy(ROOT / "constraints.txt", checkout)
