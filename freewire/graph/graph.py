@@ -23,7 +23,7 @@ from freewire.graph.canonical import canonical
 from freewire.graph.data import GraphData
 from freewire.graph.edge_arrays import read_adjacency, read_edges, side_by_side
 from freewire.graph.networkx_conversion import read_networkx, write_networkx
-from freewire.graph.node_lists import NodeLists
+from freewire.graph.node_lists import Claim, NodeLists
 from freewire.graph.node_views import NodeViews
 from freewire.graph.nodes import Node
 
@@ -245,7 +245,7 @@ class Graph(NodeViews, GraphArrays):
         lists.check_unchanged()
         lists.check_steps(graph.level)
         lists.adopt()
-        return cls._of({**graph.__dict__, "_names": lists.nodes, "_lists": lists})
+        return cls._of({**graph.__dict__, "_names": lists.nodes, "_claim": Claim(lists)})
 
     @classmethod
     def union(cls, graphs: Iterable[Graph]) -> Graph:

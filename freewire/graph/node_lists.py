@@ -22,7 +22,7 @@ from freewire.graph.data import GraphData
 from freewire.graph.fields import ACTIVATION
 from freewire.graph.nodes import NODE_ACTIVATIONS, Edge, Node, check_activation, list_nodes
 
-__all__ = ["NodeLists"]
+__all__ = ["Claim", "NodeLists"]
 
 
 class NodeLists:
@@ -50,6 +50,7 @@ class NodeLists:
     weight_grad: FloatArray | None = None
     bias: FloatArray | None = None
     bias_grad: FloatArray | None = None
+    _claim: weakref.ref[Claim] | None = None
 
     def __init__(
         self, inputs: Node | Iterable[Node], hidden: Node | Iterable[Node], outputs: Node | Iterable[Node]
@@ -107,7 +108,7 @@ class NodeLists:
                     )
                 first[node] = i
         for i, node in enumerate(self.nodes):
-            if node._lists is not None and node._lists() is not None:
+            if node._lists is not None and node._lists.is_claimed():
                 raise GraphError(
                     f"{self.place(i)}: expected a Node of no other Graph, got one of a Graph that still exists. Make "
                     "new Nodes; or delete that Graph and its Models first (del g, m)."
@@ -248,10 +249,13 @@ class NodeLists:
 
     def adopt(self) -> None:
         """Bind the Nodes to these lists."""
-        own = weakref.ref(self)
         for i, node in enumerate(self.nodes):
-            node._lists = own
+            node._lists = self
             node._index = i
+
+    def is_claimed(self) -> bool:
+        """Whether a Graph of these Nodes exists."""
+        return self._claim is not None and self._claim() is not None
 
     # ------------------------------------------------------------------ pickling
 
@@ -280,6 +284,21 @@ class NodeLists:
                 edge._weight = None if weight != weight else weight
         self.adopt()
         self.__dict__.update(state["written"])
+
+
+class Claim:
+    """A Graph's claim to its Nodes, which its copies share: while it exists, no other Graph is made of them.
+
+    Nodes and their lists refer to each other and outlive the Graph, so that they keep what was learnt. What only Graphs
+    have is gone as soon as the last of them is.
+    """
+
+    def __init__(self, lists: NodeLists) -> None:
+        self.lists = lists
+        lists._claim = weakref.ref(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Claim, (self.lists,)
 
 
 class _Place(str):

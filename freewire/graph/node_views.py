@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from freewire.graph.node_lists import NodeLists
+from freewire.graph.node_lists import Claim, NodeLists
 from freewire.graph.nodes import Edge, Node
 
 __all__ = ["NodeViews"]
@@ -15,8 +15,8 @@ class NodeViews:
     @property
     def node_lists(self) -> NodeLists | None:
         """What Nodes and Edges of this graph read their weights from; None unless the graph was made of Nodes."""
-        found: NodeLists | None = self.__dict__.get("_lists")
-        return found
+        claim: Claim | None = self.__dict__.get("_claim")
+        return None if claim is None else claim.lists
 
     @property
     def input_nodes(self) -> list[Node]:

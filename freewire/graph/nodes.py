@@ -4,7 +4,7 @@
 A program makes Nodes, each of which names the Nodes that it reads, and passes them to `Graph.from_nodes`. From then on
 they are the names of that graph's nodes, and show the weights, biases and gradients that a Model has written to it.
 The numbers are not in them: `freewire.graph.node_lists.NodeLists` keeps them in arrays, so that a million weights are
-written in one copy. A Node has a weak reference to those arrays, and so is free again when its graph is gone.
+written in one copy.
 
 An Edge is made when a program first asks for it: of a million objects that nobody looks at, Python's garbage collector
 would make most of the work. Nothing here follows edges from Node to Node, so a graph may be as deep as memory allows.
@@ -12,7 +12,6 @@ would make most of the work. Nothing here follows edges from Node to Node, so a 
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -99,7 +98,7 @@ class Node:
         self._out_edges: list[Edge] | None = None
         self._readers: list[Node] = []  # the end of each out-edge
         self._bias: float | None = None  # the start value, if one was set
-        self._lists: weakref.ref[Any] | None = None
+        self._lists: Any = None  # of the last Graph that it was in
         self._index = -1  # in the lists
         for start in read:
             start._readers.append(self)
@@ -138,8 +137,7 @@ class Node:
     @property
     def is_output(self) -> bool:
         """Whether it has an ``output_index``, or is in a Graph's list of outputs."""
-        lists = lists_of(self)
-        return self.output_index >= 0 or (lists is not None and lists.is_output(self._index))
+        return self.output_index >= 0 or (self._lists is not None and self._lists.is_output(self._index))
 
     @property
     def is_hidden(self) -> bool:
@@ -154,19 +152,18 @@ class Node:
 
         Set before a Graph is made, it is the value that every Model of that Graph starts from.
         """
-        lists = lists_of(self)
-        if lists is not None and lists.bias is not None:
-            return float(lists.bias[self._index])
+        if self._lists is not None and self._lists.bias is not None:
+            return float(self._lists.bias[self._index])
         return 0.0 if self._bias is None else self._bias
 
     @bias.setter
     def bias(self, value: float) -> None:
-        self._bias = _start_value("bias", value, lists_of(self))
+        self._bias = _start_value("bias", value, self)
 
     @property
     def grad(self) -> float:
         """The gradient of the bias, where that Model has one; else 0."""
-        lists = lists_of(self)
+        lists = self._lists
         return 0.0 if lists is None or lists.bias_grad is None else float(lists.bias_grad[self._index])
 
     # ------------------------------------------------------------------ copies and text
@@ -181,9 +178,8 @@ class Node:
         return _node, (_pickled_lists(self), self._index)
 
     def __repr__(self) -> str:
-        lists = lists_of(self)
-        if lists is not None:
-            return f"<Node {lists.place(self._index)}>"
+        if self._lists is not None:
+            return f"<Node {self._lists.place(self._index)}>"
         return f"<Node: {self.activation} of {len(self.inputs)}>" if self.inputs else "<Node that reads nothing>"
 
 
@@ -215,19 +211,19 @@ class Edge:
 
         Set before a Graph is made, it is the value that every Model of that Graph starts from.
         """
-        lists = lists_of(self.end)
+        lists = self.end._lists
         if lists is not None and lists.weight is not None:
             return float(lists.weight[lists.edge_number(self)])
         return 0.0 if self._weight is None else self._weight
 
     @weight.setter
     def weight(self, value: float) -> None:
-        self._weight = _start_value("weight", value, lists_of(self.end))
+        self._weight = _start_value("weight", value, self.end)
 
     @property
     def grad(self) -> float:
         """The gradient of the weight, where that Model has one; else 0."""
-        lists = lists_of(self.end)
+        lists = self.end._lists
         return 0.0 if lists is None or lists.weight_grad is None else float(lists.weight_grad[lists.edge_number(self)])
 
     def __copy__(self) -> Edge:
@@ -241,11 +237,6 @@ class Edge:
 
     def __repr__(self) -> str:
         return f"<Edge: {shown(self.start)} -> {shown(self.end)}>"
-
-
-def lists_of(node: Node) -> Any:
-    """The `NodeLists` of the graph that a Node is in, or None if it is in none, or in one that is gone."""
-    return None if node._lists is None else node._lists()
 
 
 def list_nodes(given: Any, what: str) -> list[Node]:
@@ -270,23 +261,24 @@ def check_activation(name: Any) -> None:
         raise GraphError(f"activation: expected one of {names}, got {shown(name)}. Choose one of those.")
 
 
-def _start_value(name: str, value: Any, lists: Any) -> float:
-    if lists is not None:
+def _start_value(name: str, value: Any, node: Node) -> float:
+    """Check a start value of a Node's bias, or of the weight of an Edge that ends there."""
+    if node._lists is not None and node._lists.is_claimed():
         raise GraphError(
             f"{name}: expected no new value, since a Graph was made of the Node, got {shown(value)}. Set it before the "
             f"Graph is made, use Graph.with_values, or change model.network.{name} of a Model."
         )
-    return check_number(name, value, "a number", "It is the value that a Model starts from.")
+    number = check_number(name, value, "a number", "It is the value that a Model starts from.")
+    node._lists = None  # what a graph that is gone has learnt is forgotten
+    return number
 
 
 def _pickled_lists(node: Node) -> Any:
-    lists = lists_of(node)
-    if lists is None:
+    if node._lists is None:
         raise GraphError(
-            "Node: expected one of a Graph that exists, got one of none. Make a Graph first, and pickle that: it keeps "
-            "its Nodes."
+            "Node: expected one of a Graph, got one of none. Make a Graph first, and pickle that: it keeps its Nodes."
         )
-    return lists
+    return node._lists
 
 
 def _node(lists: Any, index: int) -> Any:

@@ -43,19 +43,20 @@ def read_tensor(given: Any, what: str) -> Tensor:
     return torch.from_numpy(np.array(array))  # a copy, as torch would warn about an array that is read-only
 
 
-def read_sample(given: Any, num_inputs: int, like: Tensor) -> Tensor:
+def read_sample(given: Any, num_inputs: int, like: Tensor, what: str = "x") -> Tensor:
     """What `Model.forward` is given: ``[..., I]``, or ``[I]`` as one sample, which becomes ``[1, I]``.
 
     Args:
         given: Tensor, array or list; a tensor's gradient is kept.
         num_inputs: ``I``.
         like: A parameter of the Model, whose type and device the result has.
+        what: The argument's name.
     """
-    x = read_tensor(given, "x")
+    x = read_tensor(given, what)
     if x.dim() == 0 or x.shape[-1] != num_inputs:
         raise InputError(
-            f"x: expected shape [batch, {num_inputs}], or [{num_inputs}] for one sample, got {list(x.shape)}. Give "
-            f"each sample one number per input{_flatten(x)}."
+            f"{what}: expected shape [batch, {num_inputs}], or [{num_inputs}] for one sample, got {list(x.shape)}. "
+            f"Give each sample one number per input{_flatten(x)}."
         )
     return (x.unsqueeze(0) if x.dim() == 1 else x).to(like)
 

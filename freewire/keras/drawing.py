@@ -114,7 +114,7 @@ def _activations(g: Graph, weighted: Graph, inputs: Any) -> dict[Hashable, float
             "gives it weights."
         )
     network = Network(weighted, dtype=torch.float64)
-    sample = read_sample(inputs, len(g.input_index), network.weight)
+    sample = read_sample(inputs, len(g.input_index), network.weight, "inputs")
     if sample.shape[:-1].numel() != 1:
         raise InputError(
             f"inputs: expected one sample of {len(g.input_index)} numbers, got shape {list(sample.shape)}. Draw "

@@ -199,7 +199,7 @@ def read_targets(y: Tensor, loss: Loss, num_outputs: int, like: Tensor, what: st
     if y.dim() == 1 and num_outputs == 1:
         y = y.unsqueeze(1)  # beside outputs [B, 1] torch would broadcast it to [B, B]
     if loss.kind == "any":
-        return y.to(like.dtype) if y.is_floating_point() else y
+        return y.to(like.dtype) if y.is_floating_point() or y.dtype == torch.bool else y
     if y.dim() != 2 or y.shape[1] != num_outputs:
         labels = " or [samples], a class each" if loss.kind == "crossentropy" else ""
         raise InputError(

@@ -218,6 +218,13 @@ class TestLife:
         g = Graph(*lists)
         assert g.hidden_nodes == lists[1]
 
+    def test_nodes_keep_what_was_learnt(self):
+        edges = fw.Model(Graph(*diamond())).graph.edges
+        gc.collect()
+        assert all(edge.weight for edge in edges)
+        edges[0].weight = 0.5  # they are free, and start again
+        assert (edges[0].weight, edges[1].weight) == (0.5, 0)
+
     def test_a_refused_graph_marks_nothing(self):
         x, h, y = diamond()
         with pytest.raises(fw.GraphError):
@@ -270,7 +277,7 @@ class TestCopies:
 
     def test_a_node_without_a_graph_is_not_pickled(self):
         for what in (Node(), Node(Node()).in_edges[0]):
-            with pytest.raises(fw.GraphError, match=r"^Node: expected one of a Graph that exists, got one of none"):
+            with pytest.raises(fw.GraphError, match=r"^Node: expected one of a Graph, got one of none"):
                 pickle.dumps(what)
 
 
