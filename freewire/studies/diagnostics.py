@@ -205,8 +205,8 @@ class Diagnostics:
             raise InputError(f"y: expected {len(x)} targets, one per sample of x, got {len(y)}. Pass the same batch.")
         if loss is not None and not isinstance(loss, int | float) and getattr(loss, "numel", lambda: 0)() != 1:
             raise InputError(f"loss: expected one number, the loss before the step, got {shown(loss)}. Average it.")
-        for parameter, grad in zip(self._net.parameters(), start.grads_after, strict=True):
-            if parameter.grad is not None and parameter.grad is not grad:
+        for grad, after in zip(_grads(self._net), start.grads_after, strict=True):
+            if grad is not None and grad is not after:
                 raise InputError(
                     "step: expected a call between optimizer.step() and the next backward, got one after another "
                     "backward. Call it right after optimizer.step(), with the same batch."
@@ -245,7 +245,7 @@ class Diagnostics:
     def _after_step(self) -> None:
         self.steps += 1
         if self._start is not None:
-            self._start = self._start._replace(grads_after=[each.grad for each in self._net.parameters()])
+            self._start = self._start._replace(grads_after=_grads(self._net))
 
     # ------------------------------------------------------------------ results
 
@@ -325,6 +325,11 @@ class Diagnostics:
         if state["noise"] is not None:
             self._measurement = self._measurement or Measurement(self._net, self._net.weight.device, None)
             self._measurement.load_noise_state(state["noise"])
+
+
+def _grads(net: Network) -> tuple[Tensor | None, Tensor | None]:
+    bias = net.bias
+    return net.weight.grad, None if bias is None else bias.grad
 
 
 def _check_optimizer(optimizer: Any, net: Network) -> None:

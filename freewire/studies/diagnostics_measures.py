@@ -10,14 +10,10 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-__all__ = ["FloatArray", "Noise", "Parabola", "fit_parabola", "noise_scale", "split_noise"]
-
-FloatArray = NDArray[np.float64]
+__all__ = ["NO_STEP", "Noise", "Parabola", "fit_parabola", "noise_scale"]
 
 _SMOOTHING = 0.9  # of the noise, per measurement
 
@@ -27,6 +23,9 @@ class Parabola(NamedTuple):
 
     step_length: float | None
     misfit: float | None
+
+
+NO_STEP = Parabola(-1.0, None)
 
 
 def fit_parabola(loss: float, slope: float, loss_after: float, slope_after: float) -> Parabola:
@@ -58,29 +57,13 @@ def fit_parabola(loss: float, slope: float, loss_after: float, slope_after: floa
         return Parabola(None, None)
     largest = max(abs(slope), abs(slope_after))
     if largest == 0:
-        return Parabola(-1.0, None)
+        return NO_STEP
     residual = loss_after - loss - (slope + slope_after) / 2
     first, last = slope + residual / 5, slope_after + residual / 5
     misfit = abs(residual) / largest
     if last > first:  # a minimum
         return Parabola(None if first == 0 else 0.0 - last / first, misfit)
     return Parabola(-1.0 if last <= 0 else None, misfit)
-
-
-def split_noise(mean_square: FloatArray, difference_square: FloatArray, sizes: tuple[int, int]) -> FloatArray:
-    """Unbiased estimates from the gradients of two parts of a batch.
-
-    Args:
-        mean_square: Squared norm of the whole batch's gradient, any shape.
-        difference_square: Squared norm of the difference of the parts' mean gradients.
-        sizes: Samples in each part.
-
-    Returns:
-        ``[2, ...]``: the variance of a sample's gradient (summed over parameters), and the squared norm of the true
-        gradient, which is negative where the noise is large.
-    """
-    variance = difference_square / (1 / sizes[0] + 1 / sizes[1])
-    return np.stack((variance, mean_square - variance / sum(sizes)))
 
 
 def noise_scale(variance: float, signal: float) -> float | None:
@@ -92,25 +75,47 @@ def noise_scale(variance: float, signal: float) -> float | None:
 
 
 class Noise:
-    """Smooths the two estimates of `split_noise` over measurements, since their ratio is only useful of averages.
+    """The gradient's noise by level, from two parts of each batch, smoothed over measurements.
+
+    Only the ratio of averages is useful, so these are kept, and lowered by the same factor while they start.
 
     Attributes:
-        average: ``[2, levels]``, exponential moving averages, each lowered by the same factor while it starts; None
-            before the first measurement.
+        variance: Average variance of a sample's gradient, summed over a level's parameters, per level; empty before
+            the first measurement.
+        signal: Average squared norm of the true gradient, per level; negative where the noise is large.
     """
 
     def __init__(self) -> None:
-        self.average: FloatArray | None = None
+        self.variance: list[float] = []
+        self.signal: list[float] = []
 
-    def add(self, estimates: FloatArray) -> None:
-        """Add one measurement ``[2, levels]``; one with a NaN or an infinity is skipped."""
-        if np.isfinite(estimates).all():
-            old = np.zeros_like(estimates) if self.average is None else self.average
-            self.average = _SMOOTHING * old + (1 - _SMOOTHING) * estimates
+    def add(
+        self, mean_squares: Sequence[float], difference_squares: Sequence[float], sizes: tuple[int, int]
+    ) -> tuple[float, float]:
+        """Add a measurement; one with a NaN or an infinity leaves the averages alone.
 
-    def scales(self) -> tuple[float | None, list[float | None]]:
+        Args:
+            mean_squares: Squared norm of the whole batch's gradient, per level.
+            difference_squares: Squared norm of the difference of the parts' mean gradients, per level.
+            sizes: Samples in each part.
+
+        Returns:
+            This measurement's unbiased estimates, over all levels: variance and squared norm.
+        """
+        scale, samples = 1 / (1 / sizes[0] + 1 / sizes[1]), sum(sizes)
+        variance = [scale * square for square in difference_squares]
+        signal = [square - each / samples for square, each in zip(mean_squares, variance, strict=True)]
+        totals = sum(variance), sum(signal)
+        if math.isfinite(totals[0] + totals[1]):
+            new = 1 - _SMOOTHING
+            if not self.variance:
+                self.variance, self.signal = [0.0] * len(variance), [0.0] * len(variance)
+            self.variance = [_SMOOTHING * a + new * b for a, b in zip(self.variance, variance, strict=True)]
+            self.signal = [_SMOOTHING * a + new * b for a, b in zip(self.signal, signal, strict=True)]
+        return totals
+
+    def scales(self, levels: int) -> tuple[float | None, list[float | None]]:
         """The noise scale of all parameters, and that of each level, from the averages; None where there is none."""
-        if self.average is None:
-            return None, []
-        total: tuple[float, float] = tuple(self.average.sum(axis=1).tolist())
-        return noise_scale(*total), [noise_scale(*pair) for pair in self.average.T.tolist()]
+        if not self.variance:
+            return None, [None] * levels
+        return noise_scale(sum(self.variance), sum(self.signal)), list(map(noise_scale, self.variance, self.signal))

@@ -10,7 +10,8 @@ Thus the parts' gradients sum up to that of the batch's loss, whatever the loss 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -23,17 +24,21 @@ from freewire.nn.placement import PlacedPlan, pack, place
 from freewire.ops.dtypes import autocast
 from freewire.plan import make_plan
 
-__all__ = ["Gradients", "LossFunction", "Parameters", "Passes"]
+__all__ = ["Batch", "Gradients", "LossFunction", "Parameters", "Passes"]
 
 #: (outputs, targets) -> the loss, one number
 LossFunction = Callable[[Tensor, Any], Tensor]
 
 
 class Parameters(NamedTuple):
-    """One number per parameter: the parameters themselves, a gradient, or a step."""
+    """One number per parameter: the parameters themselves, or a gradient."""
 
     weight: Tensor  # [E]
     bias: Tensor | None  # [computed nodes]
+
+    def copy(self) -> Parameters:
+        """A copy of the numbers."""
+        return Parameters(self.weight.clone(), None if self.bias is None else self.bias.clone())
 
 
 class Gradients(NamedTuple):
@@ -43,102 +48,131 @@ class Gradients(NamedTuple):
     parts: list[Parameters]
 
 
+class Batch(NamedTuple):
+    """What a loss is computed from.
+
+    Attributes:
+        x: ``[B, ..., I]``, or ``[I]``.
+        y: The second argument of ``loss_fn``.
+        loss_fn: Returns the loss.
+        sizes: Samples in each part of the batch; they sum up to B.
+    """
+
+    x: Tensor
+    y: Any
+    loss_fn: LossFunction
+    sizes: tuple[int, ...]
+
+
 class Passes:
     """Runs a network at any parameters.
 
     Args:
-        net: The network; its plan is packed a second time, and a third time with all nodes as outputs.
+        net: The network; its plan is packed once more, with all nodes as outputs.
     """
 
     def __init__(self, net: Network) -> None:
         self._net = net
-        self._outputs = pack(net.plan)
         self._every_node = pack(make_plan(net.graph, every_node=True))
 
-    def gradients(
-        self, x: Tensor, y: Any, loss_fn: LossFunction, at: Parameters, sizes: Sequence[int] | None
-    ) -> Gradients:
-        """The loss of a batch and its gradient, divided into what parts of the batch contribute.
+    def gradients(self, batch: Batch, at: Parameters) -> Gradients:
+        """The loss of a batch and its gradient, as the contributions of the batch's parts.
 
         Args:
-            x: ``[B, ..., I]``, or ``[I]``.
-            y: The second argument of ``loss_fn``.
-            loss_fn: ``loss_fn(outputs, y)`` returns the loss.
+            batch: The batch.
             at: The parameters.
-            sizes: Samples (entries of x's first dimension) in each part; they sum up to B. None: the loss alone.
 
         Raises:
             InputError: x does not fit the network, or the result of ``loss_fn`` is not a loss.
         """
-        with torch.inference_mode(False), torch.no_grad():
-            self._outputs, rows, cast = self._prepare(self._outputs, x, at)
-            placed = self._outputs
-            header = placed.header if rows.is_cuda else ()  # kernels on the CPU read it from the plan
-            per_sample = math.prod(x.shape[1:-1])
-            parts = rows.split([size * per_sample for size in sizes]) if sizes else (rows,)
-            keep = placed.tape_rows if sizes else 0
-            runs = [
-                torch.ops.freewire.forward.default(part, *cast, placed.words, header, placed.num_outputs, keep)
-                for part in parts
-            ]
-            outputs = torch.cat([y for y, _ in runs]).reshape(*x.shape[:-1], placed.num_outputs)
-            with torch.random.fork_rng([x.device] if x.is_cuda else []):  # loss_fn may draw random numbers
-                if not sizes:
-                    return Gradients(_checked(loss_fn(outputs, y)), [])
-                with torch.enable_grad():
-                    loss = _checked(loss_fn(outputs.requires_grad_(), y), outputs)
-                    (grad_y,) = torch.autograd.grad(loss, outputs)
-            num_biases = 0 if cast.bias is None else len(cast.bias)
-            found = []
-            for (_, tape), grad in zip(
-                runs, grad_y.reshape(-1, placed.num_outputs).split([len(part) for part in parts]), strict=True
-            ):
-                _, weight, bias = torch.ops.freewire.backward.default(
-                    grad.contiguous(),
-                    tape,
-                    cast.weight,
-                    placed.words,
-                    header,
-                    placed.num_inputs,
-                    num_biases,
-                    False,
-                    True,
+        x, y, loss_fn, sizes = batch
+        placed = self._outputs(x)
+        rows, cast = _prepared(x, at, placed.num_inputs)
+        header = placed.header if rows.is_cuda else ()  # kernels on the CPU read it from the plan
+        per_sample = math.prod(x.shape[1:-1])
+        lengths = [size * per_sample for size in sizes]
+        forward, backward = torch.ops.freewire.forward.default, torch.ops.freewire.backward.default
+        runs = [
+            forward(part, *cast, placed.words, header, placed.num_outputs, placed.tape_rows)
+            for part in rows.split(lengths)
+        ]
+        outputs = torch.cat([outputs for outputs, _ in runs])
+        if x.dim() != 2:
+            outputs = outputs.reshape(*x.shape[:-1], placed.num_outputs)
+        with _same_random_numbers(x.device), torch.enable_grad():
+            loss = _checked(loss_fn(outputs.requires_grad_(), y))
+            if not loss.requires_grad:
+                raise InputError(
+                    "loss_fn: expected a loss that is computed from the first argument, the network's outputs, got one "
+                    "without a gradient. Pass the function that training minimises: loss_fn(outputs, y)."
                 )
-                found.append(Parameters(weight, None if cast.bias is None else bias))
-            return Gradients(loss.detach(), found)
+            (grad_y,) = torch.autograd.grad(loss, outputs)
+        grad_y = grad_y.reshape(-1, placed.num_outputs).contiguous()
+        num_biases = 0 if cast.bias is None else len(cast.bias)
+        sizes_of_results = header, placed.num_inputs, num_biases, False, True
+        found = []
+        for (_, tape), grad in zip(runs, grad_y.split(lengths), strict=True):
+            _, weight, bias = backward(grad, tape, cast.weight, placed.words, *sizes_of_results)
+            found.append(Parameters(weight, bias if num_biases else None))
+        return Gradients(loss.detach(), found)
 
-    def node_values(self, x: Tensor, at: Parameters) -> Tensor:
-        """The values of all nodes ``[rows, N]`` in node order; rows are the leading dimensions of x as one."""
-        with torch.inference_mode(False), torch.no_grad():
-            self._every_node, rows, cast = self._prepare(self._every_node, x, at)
-            placed = self._every_node
-            header = placed.header if rows.is_cuda else ()
-            return torch.ops.freewire.forward.default(rows, *cast, placed.words, header, placed.num_outputs, 0)[0]
+    def loss(self, batch: Batch, at: Parameters) -> Tensor:
+        """The loss alone; see `gradients`."""
+        x, y, loss_fn, _ = batch
+        outputs = self._run(self._outputs(x), *_prepared(x, at, len(self._net.graph.inputs)))
+        with _same_random_numbers(x.device):
+            return _checked(loss_fn(outputs.reshape(*x.shape[:-1], -1), y))
 
-    def _prepare(self, placed: PlacedPlan, x: Tensor, at: Parameters) -> tuple[PlacedPlan, Tensor, Parameters]:
-        """The plan on the parameters' device, x as rows ``[B, I]``, and the parameters; cast if autocast is enabled."""
-        check_input(x, at.weight, placed.num_inputs)
-        if placed.words.device != x.device:
-            placed = place(placed, x.device)
-        rows = x.detach().reshape(-1, placed.num_inputs)
-        if torch.is_autocast_enabled(x.device.type):
-            target = torch.get_autocast_dtype(x.device.type)
-            rows = autocast(rows, target)
-            at = Parameters(autocast(at.weight, target), None if at.bias is None else autocast(at.bias, target))
-        return placed, rows, at
+    def node_values(self, x: Tensor, at: Parameters, most: int) -> Tensor:
+        """The values of all nodes ``[rows, N]`` in node order, for at most ``most`` evenly spaced samples of x."""
+        if self._every_node.words.device != x.device:
+            self._every_node = place(self._every_node, x.device)
+        rows, cast = _prepared(x, at, self._every_node.num_inputs)
+        return self._run(self._every_node, rows[:: -(-len(rows) // most)], cast)
+
+    def _outputs(self, x: Tensor) -> PlacedPlan:
+        """The network's own packed plan: the kernels find it in the caches, which a copy would not be in."""
+        placed = self._net._placed
+        return placed if placed.words.device == x.device else place(placed, x.device)
+
+    @staticmethod
+    def _run(placed: PlacedPlan, rows: Tensor, at: Parameters) -> Tensor:
+        header = placed.header if rows.is_cuda else ()
+        return torch.ops.freewire.forward.default(rows, *at, placed.words, header, placed.num_outputs, 0)[0]
 
 
-def _checked(loss: Any, outputs: Tensor | None = None) -> Tensor:
-    """What ``loss_fn`` returned, or an `InputError` unless it is one number, which depends on ``outputs``."""
+def _prepared(x: Tensor, at: Parameters, num_inputs: int) -> tuple[Tensor, Parameters]:
+    """X as rows ``[B, I]``, and the parameters; cast if autocast is enabled."""
+    check_input(x, at.weight, num_inputs)
+    rows = x.detach()
+    if x.dim() != 2:
+        rows = rows.reshape(-1, num_inputs)
+    if torch.is_autocast_enabled(x.device.type):
+        target = torch.get_autocast_dtype(x.device.type)
+        rows = autocast(rows, target)
+        at = Parameters(autocast(at.weight, target), None if at.bias is None else autocast(at.bias, target))
+    return rows, at
+
+
+@contextmanager
+def _same_random_numbers(device: torch.device) -> Iterator[None]:
+    """Restore the random generators afterwards: the loss function is the user's, and may draw numbers."""
+    state = torch.get_rng_state()
+    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        if on_device is not None:
+            torch.cuda.set_rng_state(on_device, device)
+
+
+def _checked(loss: Any) -> Tensor:
+    """What ``loss_fn`` returned, or an `InputError` unless it is one number."""
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
         got = f"{loss.dtype} of shape {list(loss.shape)}" if isinstance(loss, Tensor) else shown(loss)
         raise InputError(
             f"loss_fn: expected a function that returns the loss, a tensor of one number, got {got}. "
             "Average over the samples, as training does."
         )
-    if outputs is not None and not loss.requires_grad:
-        raise InputError(
-            "loss_fn: expected a loss that is computed from the first argument, the network's outputs, got one without "
-            "a gradient. Pass the function that training minimises: loss_fn(outputs, y)."
-        )
-    return loss.reshape(())
+    return loss

@@ -2,22 +2,25 @@
 """Dead and saturated units: where on its activation's curve a unit's values are.
 
 `FLAT` is the one table of what "flat" means for each activation, in terms of a unit's value, which is what a network
-returns. `Units` counts flat values per unit; values go in batch by batch, the verdict comes out once for all of them.
+returns. `Units` counts the flat values of each unit, and concludes which units are dead and which saturated.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from freewire.graph import ACTIVATIONS, Graph
+from freewire.graph import ACTIVATIONS
 from freewire.nn import Network
 
-__all__ = ["FLAT", "SATURATED_SHARE", "Flat", "UnitCounts", "Units"]
+__all__ = ["FLAT", "SATURATED_SHARE", "Flat", "Units", "Verdict"]
+
+BoolArray = NDArray[np.bool_]
 
 #: A unit is saturated if at least this share of its values is flat.
 SATURATED_SHARE = 0.95
@@ -66,11 +69,11 @@ FLAT: dict[str, Flat] = {
 }
 
 
-class UnitCounts(NamedTuple):
-    """The verdict on every node ``[N]``; False for inputs and for nodes that reach no output."""
+class Verdict(NamedTuple):
+    """What is wrong with each node, bool ``[N]``; False for inputs and for nodes that reach no output."""
 
-    dead: Tensor
-    saturated: Tensor
+    dead: BoolArray
+    saturated: BoolArray
 
 
 class Units:
@@ -81,46 +84,46 @@ class Units:
         device: Where the values will be.
 
     Attributes:
-        used: Whether a node is a unit: computed, and read by an output, bool ``[N]``.
+        used: Whether a node is a unit: computed, and it reaches an output, bool ``[N]``.
     """
 
     def __init__(self, net: Network, device: torch.device) -> None:
-        graph = net.graph
-        used = np.zeros(graph.num_nodes, np.bool_)
-        used[net.plan.slot_node] = True
-        used[graph.input_index] = False
-        self.used = torch.from_numpy(used).to(device)
+        codes = net.graph.activation
+        self.used = np.zeros(net.graph.num_nodes, np.bool_)
+        self.used[net.plan.slot_node] = True
+        self.used[net.graph.input_index] = False
         table = [FLAT.get(name, Flat()) for name in ACTIVATIONS]
+
+        def bound(values: list[float]) -> Tensor | None:
+            """A bound on each node's values, or None if no node has one."""
+            bounds = np.array(values, np.float32)[codes]
+            return torch.from_numpy(bounds).to(device) if np.isfinite(bounds).any() else None
+
         self._low, self._high, self._above = (
-            _per_node(graph, [getattr(flat, name) for flat in table], device) for name in ("low", "high", "above")
+            bound([getattr(flat, name) for flat in table]) for name in ("low", "high", "above")
         )
-        self._dies = _per_node(graph, [float(flat.dies) for flat in table], device).bool() & self.used
-        self._saturates = _per_node(graph, [float(flat.saturates) for flat in table], device).bool() & self.used
-        self._step = _per_node(graph, [float(name == "step") for name in ACTIVATIONS], device).bool() & self.used
-        kinds = {ACTIVATIONS[code] for code in np.unique(graph.activation).tolist()} & FLAT.keys()
-        self._any_high = any(FLAT[kind].high < _NEVER for kind in kinds)
-        self._any_above = any(FLAT[kind].above > -_NEVER for kind in kinds)
-        self._any_step, self._any = "step" in kinds, bool(kinds)
+        self._dies = np.array([flat.dies for flat in table])[codes] & self.used
+        self._saturates = np.array([flat.saturates for flat in table])[codes] & self.used
+        self._step = (codes == ACTIVATIONS.index("step")) & self.used
+        self._none = np.zeros_like(self._step)
+        self._any_step, self._any_saturates = bool(self._step.any()), bool(self._saturates.any())
 
     def count(self, values: Tensor) -> Tensor:
-        """How many of the values ``[rows, N]`` of each node are flat, ``[N]``."""
-        if not self._any:
+        """How many of the values ``[rows, N]`` of each node are flat, int32 ``[N]``."""
+        if self._low is None:  # every activation with flat values has such a bound
             return values.new_zeros(values.shape[1], dtype=torch.int32)
         flat = values <= self._low
-        if self._any_above:
+        if self._above is not None:
             flat &= values >= self._above
-        if self._any_high:
+        if self._high is not None:
             flat |= values >= self._high
         return flat.view(torch.uint8).sum(0, dtype=torch.int32)
 
-    def verdict(self, flat: Tensor, rows: int) -> UnitCounts:
+    def verdict(self, flat: NDArray[Any], rows: int) -> Verdict:
         """Which units are dead and which are saturated, if ``flat [N]`` of ``rows`` values are flat."""
-        all_flat = flat == rows
-        dead = all_flat & self._dies
+        dead = (flat == rows) & self._dies
         if self._any_step:
             dead |= (flat == 0) & self._step
-        return UnitCounts(dead, (flat >= SATURATED_SHARE * rows) & self._saturates & ~dead)
-
-
-def _per_node(graph: Graph, by_code: list[float], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.array(by_code, np.float32)[graph.activation]).to(device)
+        if not self._any_saturates:
+            return Verdict(dead, self._none)
+        return Verdict(dead, (flat >= SATURATED_SHARE * rows) & self._saturates & ~dead)
