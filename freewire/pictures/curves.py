@@ -37,17 +37,26 @@ def curves(graph: Graph, position: FloatArray, edges: IntArray) -> FloatArray:
     height = np.ptp(position[:, 1]) if len(position) else 0.0
     span = graph.level[target] - graph.level[source] - 1
     largest = np.minimum(0.3 * span * max(1.0, height / 10), 0.35 * height + 0.3 * span**0.5)
+    side = np.where(source % 2, 1.0, -1.0)  # where nothing else decides, as in a chain
+    middle = np.round(begin[:, 1] + end[:, 1], 6)
     if len(edges) * graph.num_nodes <= PAIRS:
-        bend = _past_nodes(position, points, np.where(span > 0, 1.5 * largest + 0.6, 0.0))
+        bend = _past_nodes(position, points, np.where(span > 0, 1.5 * largest + 0.6, 0.0), side)
     else:
-        bend = largest * np.where(begin[:, 1] + end[:, 1] >= 0, 1.0, -1.0)  # away from the middle
+        bend = largest * np.where(middle == 0, side, np.sign(middle))  # away from the middle
     bend += _beside(source, target, edges) * max(1.0, height / 10)
     points[:, 1:3, 1] += bend[:, None]
     return points
 
 
-def _past_nodes(position: FloatArray, points: FloatArray, largest: FloatArray) -> FloatArray:
-    """The smallest bend of each edge that passes the nodes between its ends, or passes farthest from the nearest."""
+def _past_nodes(position: FloatArray, points: FloatArray, largest: FloatArray, side: FloatArray) -> FloatArray:
+    """The smallest bend of each edge that passes the nodes between its ends, or passes farthest from the nearest.
+
+    Args:
+        position: Coordinates of the nodes ``[N, 2]``.
+        points: Control points without a bend ``[K, 4, 2]``.
+        largest: The largest bend of each edge ``[K]``.
+        side: 1 or -1, the side that is preferred of two equal ones ``[K]``.
+    """
     begin, end = points[:, :1, 0], points[:, 3:, 0]
     x, y = position.T
     between = (x > begin + 0.5) & (x < end - 0.5)  # [K, N]
@@ -59,7 +68,7 @@ def _past_nodes(position: FloatArray, points: FloatArray, largest: FloatArray) -
     bends = TRIED * largest[:, None]  # [K, C]
     passed = unbent[:, None] + bends[..., None] * (3 * t * (1 - t))[:, None] - y
     nearest = np.where(between[:, None], np.abs(passed), np.inf).min(axis=2, initial=np.inf)
-    score = np.minimum(nearest, CLEARANCE) - 0.02 * np.abs(bends)
+    score = np.minimum(nearest, CLEARANCE) - 0.02 * np.abs(bends) + 1e-6 * side[:, None] * bends
     return np.take_along_axis(bends, score.argmax(axis=1)[:, None], axis=1)[:, 0]
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+import numpy as np
+
 from freewire.errors import shown
 
 __all__ = ["label"]
@@ -22,6 +24,8 @@ def label(name: Hashable, length: int = 20) -> str:
         >>> label("a name that goes on and on"), label("two\nlines"), label(("layer", 3))
         ('a name tha…on and on', 'two\\nlines', "('layer', 3)")
     """
+    if isinstance(name, np.generic):
+        name = name.item()
     text = name if isinstance(name, str) else shown(name)
     if len(text) > length:
         text = f"{text[: length // 2]}…{text[len(text) - (length - 1) // 2 :]}"

@@ -58,6 +58,13 @@ class TestWiring:
         for node in (1, 2):
             assert np.hypot(*(points - drawing.position[node]).T).min() > 0.3
 
+    @pytest.mark.parametrize("pairs", [40_000, 0])
+    def test_curves_of_a_chain_are_on_both_sides(self, monkeypatch, pairs):
+        monkeypatch.setattr("freewire.pictures.curves.PAIRS", pairs)
+        drawing = prepare(Subject(fw.Graph.from_edges([0, 1, 2, 0, 1], [1, 2, 3, 2, 3])))
+        bends = drawing.curves[drawing.graph.edge_index[0, drawing.edges] + 2 == drawing.graph.edge_index[1]][:, 1, 1]
+        assert sorted(np.sign(bends)) == [-1, 1]
+
     def test_parallel_edges_are_beside_each_other(self):
         drawing = prepare(Subject(fw.Graph.from_edges([0, 0, 0, 1], [1, 1, 1, 2])))
         middle = bezier(drawing.curves, 2)[:, 1, 1]
@@ -197,4 +204,4 @@ def test_labels_are_one_line_of_what_prints():
     texts = [label(name) for name in ODD_NAMES]
     assert all(text.isprintable() and len(text) <= 60 for text in texts)
     assert label("x" * 1000) == "x" * 10 + "…" + "x" * 9
-    assert (label("a\nb"), label("\ud800"), label("汉字"), label(None)) == ("a\\nb", "\\ud800", "汉字", "None")
+    assert (label("a\nb"), label("\ud800"), label("汉字"), label(np.int64(3))) == ("a\\nb", "\\ud800", "汉字", "3")
