@@ -16,6 +16,7 @@ import numpy as np
 
 from freewire.errors import BuildError, InputError, cut, shown
 from freewire.files import replacing
+from freewire.files.paths import path_name
 from freewire.graph import Graph
 from freewire.graph.arguments import FloatArray
 from freewire.pictures.colours import DIVERGING, INK, NEUTRAL, hex_colours, limit
@@ -58,7 +59,7 @@ def to_dot(net_or_graph: Any, path: str | bytes | os.PathLike[str] | None = None
         n0 -> n1 [color="#9aa3b2"]
         }
     """
-    suffix = None if path is None else os.path.splitext(os.fsdecode(path))[1].lower()
+    suffix = None if path is None else os.path.splitext(path_name(path))[1].lower()
     if suffix not in (None, *TEXT, *RENDERED):
         raise InputError(
             f"path: expected a suffix of {', '.join((*TEXT, *RENDERED))}, got {shown(suffix)}. "

@@ -115,6 +115,9 @@ class TestFile:
         match = r"path: expected a suffix of \.dot, \.gv, \.svg, \.pdf, \.png, got '"
         assert_refused(lambda: fw.to_dot(SMALL, name), match, InputError)
 
+    def test_no_path(self):
+        assert_refused(lambda: fw.to_dot(SMALL, 3), "path: expected a str, bytes or os.PathLike, got int.", InputError)
+
     def test_too_large_for_graphviz(self, tmp_path):
         graph = fw.generators.mlp([100, 101])
         match = r"path: .* at most 10000 levels .* for a \.svg picture.* got 10100\. Use fw\.plot"
