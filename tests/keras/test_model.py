@@ -157,7 +157,7 @@ class TestGraph:
 
     def test_plot(self):
         m = Model(xor())
-        assert fw.plot(m).get_xlabel().endswith("8 nodes, 15 edges")
+        assert "8 nodes, 15 edges" in [text.get_text() for text in fw.plot(m).texts]
 
 
 class TestText:
