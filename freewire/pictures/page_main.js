@@ -13,7 +13,7 @@ class Page {
     this.edgeLayer = new EdgeLayer(this.net, [...this.stage.querySelectorAll("canvas.edges")]);
     this.nodeLayer = new NodeLayer(this.net, document.getElementById("nodes"));
     this.view = new View(this.net, this.stage, () => this.move());
-    this.tooltip = new Tooltip(this.net, this.stage);
+    this.tooltip = new Tooltip(this.net, this.view);
     this.panel = new Panel(this.net, this.place, (v) => this.go(v), (e) => this.pointAtEdge(e));
     Object.assign(this, { focus: null, pointer: null, hovered: -1, hoveredEdge: -1, listedEdge: -1 });
     Object.assign(this, { changed: true, waiting: false, lastMove: 0 });

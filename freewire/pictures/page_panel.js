@@ -21,8 +21,8 @@ function nodeFacts(net, v, list) {
 }
 
 class Tooltip {
-  constructor(net, stage) {
-    Object.assign(this, { net, stage, box: document.getElementById("tooltip"), shown: "" });
+  constructor(net, view) {
+    Object.assign(this, { net, view, box: document.getElementById("tooltip"), shown: "" });
   }
 
   hide() {
@@ -42,9 +42,9 @@ class Tooltip {
     });
   }
 
-  /** Fill the box if it shows something else, and put it where it hides neither the pointer nor leaves the stage. */
+  /** Fill the box if it shows something else, and put it beside the pointer, where nothing covers it. */
   show(key, title, [left, top], fill) {
-    const { box, stage } = this;
+    const { box, view } = this;
     if (this.shown !== key) {
       const list = element("dl");
       fill(list);
@@ -52,7 +52,8 @@ class Tooltip {
       this.shown = key;
     }
     box.hidden = false;
-    const room = stage.clientWidth - box.offsetWidth - 8, under = stage.clientHeight - box.offsetHeight - 8;
+    const room = view.width - view.covered.right - box.offsetWidth - 8;
+    const under = view.height - view.covered.bottom - box.offsetHeight - 8;
     const x = left + 16 > room ? left - 16 - box.offsetWidth : left + 16;
     box.style.transform = `translate(${Math.max(4, Math.min(x, room))}px, ${Math.max(4, Math.min(top + 14, under))}px)`;
   }

@@ -213,6 +213,17 @@ class TestReading:
         assert small.text("#panel") == ""
         assert {opacity(small, name) for name in NAMES} == {255}
 
+    def test_nothing_covers_the_tooltip(self, small):
+        small.click(*at(small, "a"))
+        settle(small)
+        x, y = at(small, "out")
+        small.drag((700, 200), (700 + 930 - x, 200))  # close to the panel
+        small.mouse("Moved", 930, y)
+        small.wait("!document.getElementById('tooltip').hidden")
+        assert small.text("#tooltip strong") == "out"
+        sides = "(id, side) => document.getElementById(id).getBoundingClientRect()[side]"
+        assert small.evaluate(f"({sides})('tooltip', 'right')") < small.evaluate(f"({sides})('panel', 'left')")
+
     def test_edges_are_listed_strongest_first_and_lead_on(self, small):
         small.click(*at(small, "out"))
         settle(small)
