@@ -95,7 +95,7 @@ def encoded(names: Sequence[Hashable], error: type[FreewireError]) -> list[Any]:
         if not _is_restored(name, again):
             raise error(
                 f"node names: expected names that are equal when read back, got {shown(name)}. Rename it, for "
-                "example with networkx.relabel_nodes."
+                "example with Graph.with_names."
             )
     return found
 
@@ -119,7 +119,7 @@ def _encoded(name: Any, error: type[FreewireError]) -> Any:
         return name
     raise error(
         f"node name: expected str, int, float, bool or a tuple of them, got {shown(name)} ({type(name).__name__}). "
-        "Rename it before saving, for example with networkx.relabel_nodes."
+        "Rename it before saving; Graph.with_names() numbers the nodes."
     )
 
 
@@ -145,7 +145,7 @@ def integers(texts: Sequence[str]) -> IntArray | None:
 def texts(names: Iterable[Hashable]) -> list[str]:
     """Convert node names to text; GraphError if a reader would make other names of it."""
     given: list[Any] = list(names)
-    remedy = "Write .json, which keeps them, or rename them with networkx.relabel_nodes."
+    remedy = "Write .json, which keeps them, or rename them with Graph.with_names."
     if all(isinstance(name, int | np.integer) and not isinstance(name, bool) for name in given):
         if large := [name for name in given if not -(2**63) <= name < 2**63]:
             raise GraphError(

@@ -311,7 +311,7 @@ class Graph(NodeViews, GraphArrays):
     # ------------------------------------------------------------------ conversion
 
     def with_names(self, names: Iterable[Hashable] | None = None) -> Graph:
-        """Copy the graph, with other node names.
+        """Copy the graph, with other node names; of Nodes the copy knows nothing, nor of softmax outputs.
 
         Args:
             names: ``N`` names in node order, all different; None: 0 to N-1, which every file can hold.

@@ -251,10 +251,12 @@ class Callbacks:
     """
 
     def __init__(
-        self, given: Callback | Iterable[Callback], model: Any, params: Mapping[str, int], history: History
+        self, given: Callback | Iterable[Callback] | None, model: Any, params: Mapping[str, int], history: History
     ) -> None:
         check_ordered(given, "callbacks", InputError)
-        listed = [given] if isinstance(given, Callback) else list(given) if isinstance(given, Iterable) else [given]
+        listed: list[Any] = [given]
+        if not isinstance(given, Callback):
+            listed = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
         for callback in listed:
             if not isinstance(callback, Callback):
                 made = " Call it: add ()." if isinstance(callback, type) else ""

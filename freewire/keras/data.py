@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from freewire.errors import InputError, cut
+from freewire.errors import InputError, cut, shown
 from freewire.graph.arguments import as_array, is_tensor
 
 __all__ = ["Data", "batches", "check_together", "read_sample", "read_samples", "read_tensor"]
@@ -36,6 +36,11 @@ def read_tensor(given: Any, what: str) -> Tensor:
     if is_tensor(given):
         return given
     array = as_array(given, what, InputError)
+    if array.dtype == object:
+        raise InputError(
+            f"{what}: expected numbers in a tensor, an array or lists, got {shown(given)}. For a DataLoader write a "
+            "loop of your own: a Model is an nn.Module."
+        )
     if array.dtype.kind not in "biuf":
         raise InputError(f"{what}: expected numbers, got {cut(array.dtype)}. Convert it: values.astype(float).")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes little with those

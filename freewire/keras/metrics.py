@@ -83,8 +83,8 @@ def find_metrics(given: Any, loss: Loss, outputs: Outputs) -> tuple[Metric, ...]
     """The metrics that `Model.compile` was given.
 
     Args:
-        given: A list of names and functions, or one. ``"accuracy"`` is, as in Keras, that of single outputs for one
-            output or for bce, and that of the largest output otherwise.
+        given: A list of names and functions, or one, or None. ``"accuracy"`` is, as in Keras, that of single outputs
+            for one output or for bce, and that of the largest output otherwise.
         loss: The Model's.
         outputs: The Model's.
 
@@ -92,7 +92,9 @@ def find_metrics(given: Any, loss: Loss, outputs: Outputs) -> tuple[Metric, ...]
         InputError: An unknown name, two metrics of one name, or something else.
     """
     check_ordered(given, "metrics", InputError)
-    entries = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    entries = [given]
+    if given is None or (isinstance(given, Iterable) and not isinstance(given, str)):
+        entries = list(given or ())
     found = tuple(_find(entry, loss, outputs) for entry in entries)
     names = ["loss", *(metric.name for metric in found)]
     for name in names:

@@ -51,6 +51,8 @@ class Model(nn.Module):
         network: The `freewire.Network`, whose nodes are numbered, so that ``fw.save(model.network, path)`` works. Its
             softmax outputs are before the softmax.
         optimizer: The torch optimizer, after `compile`.
+        history: What the last `fit` returned; None before.
+        stop_training: A callback that sets it ends the training.
 
     Raises:
         GraphError: ``graph`` is no Graph.
@@ -98,6 +100,7 @@ class Model(nn.Module):
         self.optimizer = None
         self.loss_function: Loss | None = None
         self.metrics: tuple[Metric, ...] = ()
+        self.history: History | None = None
         self.stop_training = False
         self.update_graph()
 
@@ -178,7 +181,7 @@ class Model(nn.Module):
         loss_function: Any = None,
         *,
         loss: Any = None,
-        metrics: Any = (),
+        metrics: Any = None,
     ) -> None:
         """Choose how to train. This is Keras's ``compile``; torch's is ``torch.compile(model)``.
 
@@ -213,7 +216,7 @@ class Model(nn.Module):
         shuffle: bool = True,
         validation_data: tuple[Any, Any] | None = None,
         validation_split: float = 0.0,
-        callbacks: Callback | Iterable[Callback] = (),
+        callbacks: Callback | Iterable[Callback] | None = None,
         verbose: int = 1,
     ) -> History:
         """Train, and then write weights, biases and gradients to the Nodes and Edges.
@@ -278,6 +281,7 @@ class Model(nn.Module):
                 )
         finally:  # after an interrupt too
             progress.close()
+            self.history = history
             self.update_graph()
         return history
 

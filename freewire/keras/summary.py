@@ -10,7 +10,7 @@ from freewire.graph.fields import ACTIVATIONS
 
 __all__ = ["describe"]
 
-#: The most levels that are shown; of more, the middle is left out, and the text says so.
+#: The most levels that are shown; the middle ones of more are omitted, and the text says so.
 _LEVELS = 24
 
 

@@ -93,10 +93,18 @@ class TestFit:
             other.fit(SAMPLES, TARGETS, epochs=2, shuffle=False, verbose=0)
         assert torch.equal(m.weight, other.weight)
 
+    def test_none_where_keras_has_it(self):
+        m = Model(xor())
+        m.compile("sgd", loss="mse", metrics=None)
+        history = m.fit(SAMPLES, TARGETS, callbacks=None, validation_data=None, verbose=False)
+        assert list(history.history) == ["loss"]
+
     def test_no_epochs(self):
         m = compiled()
         before = m.weight.clone()
+        assert m.history is None
         assert m.fit(SAMPLES, TARGETS, epochs=0, verbose=0).history == {}
+        assert m.history.epoch == []
         assert torch.equal(m.weight, before)
 
     def test_modes_are_as_before(self):
@@ -224,7 +232,7 @@ class TestRefused:
             ([[0, float("nan")]], [0], {}, "X: expected finite numbers, got nan at sample 0, feature 1"),
             (SAMPLES, [0, 1, float("inf"), 0], {}, "y: expected finite numbers, got another at sample 2"),
             ([["a", "b"]], [0], {}, "X: expected numbers, got <U1"),
-            (iter(SAMPLES), TARGETS, {}, "X: expected numbers, got object"),
+            (iter(SAMPLES), TARGETS, {}, "X: expected numbers in a tensor, an array or lists, got <list_iterator"),
             (SAMPLES, TARGETS, dict(batch_size=0), "batch_size: expected a whole number of at least 1, got 0"),
             (SAMPLES, TARGETS, dict(epochs=-1), "epochs: expected a whole number of at least 0, got -1"),
             (SAMPLES, TARGETS, dict(verbose=3), "verbose: expected 0, 1 or 2, got 3"),
