@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike
 
 from freewire.errors import GraphError, cut, shown
 from freewire.graph.arguments import as_array, check_ordered
-from freewire.graph.arrays import GraphArrays
 from freewire.graph.canonical import canonical
 from freewire.graph.data import GraphData
 from freewire.graph.edge_arrays import read_adjacency, read_edges, side_by_side
@@ -30,7 +29,7 @@ from freewire.graph.nodes import Node
 __all__ = ["Graph"]
 
 
-class Graph(NodeViews, GraphArrays):
+class Graph(NodeViews):
     """A directed acyclic wiring of named nodes; immutable.
 
     Made by `from_networkx`, `from_edges`, `from_adjacency`, `from_nodes` or `union`; ``Graph(inputs, hidden, outputs)``

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from freewire.graph.arguments import FloatArray
+from freewire.graph.arrays import GraphArrays
 from freewire.graph.node_lists import Claim, NodeLists
 from freewire.graph.nodes import Edge, Node
 
 __all__ = ["NodeViews"]
 
 
-class NodeViews:
+class NodeViews(GraphArrays):
     """The four lists; a Graph that was not made of Nodes has none of them, and `hasattr` says so."""
 
     @property
@@ -37,6 +41,21 @@ class NodeViews:
     def edges(self) -> list[Edge]:
         """All Edges, by the Node where they end; `edge_position` says which column each of them is."""
         return self._made_of("edges").edges
+
+    def written_values(self) -> tuple[FloatArray | None, FloatArray | None]:
+        """What Nodes and Edges show, in the order of arrays: the stored values until a Model has written to them.
+
+        Returns:
+            Weights ``[E]`` in canonical order and biases ``[N]``, NaN where there is none; None where there are none.
+        """
+        lists = self.node_lists
+        if lists is None or lists.weight is None:
+            return self.weight, self.bias
+        weight, bias = np.empty(self.num_edges), np.full(self.num_nodes, np.nan)
+        weight[self.edge_position] = lists.weight
+        if lists.bias is not None:
+            bias[self.computed_index] = lists.bias[self.computed_index]
+        return weight, bias
 
     def _made_of(self, name: str) -> NodeLists:
         lists = self.node_lists

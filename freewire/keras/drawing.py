@@ -95,15 +95,7 @@ def _with_written_values(g: Graph) -> Graph:
     lists = g.node_lists
     if lists is None:
         return g
-    names = [lists.place(i) for i in range(g.num_nodes)]
-    if lists.weight is None:
-        return g.with_names(names)
-    weight = np.empty(g.num_edges)
-    weight[g.edge_position] = lists.weight
-    bias = np.full(g.num_nodes, np.nan)
-    if lists.bias is not None:
-        bias[g.computed_index] = lists.bias[g.computed_index]
-    return g.with_values(weight, bias).with_names(names)
+    return g.with_values(*g.written_values()).with_names(lists.place(i) for i in range(g.num_nodes))
 
 
 def _activations(g: Graph, weighted: Graph, inputs: Any) -> dict[Hashable, float]:

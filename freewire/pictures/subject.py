@@ -41,14 +41,15 @@ def subject(net_or_graph: Any) -> Subject:
     """Read what is to be drawn.
 
     Args:
-        net_or_graph: A `Graph`, whose stored weights and biases are shown; or a module with an attribute ``graph``
-            and parameters ``weight [E]`` and ``bias``, such as a `freewire.Network`.
+        net_or_graph: A `Graph`, whose stored weights and biases are shown, or those that a Model wrote to its Nodes; or
+            a module with an attribute ``graph`` and parameters ``weight [E]`` and ``bias``, such as a
+            `freewire.Network`.
 
     Raises:
         GraphError: It is neither, or its parameters have no values (on the meta device).
     """
     if isinstance(net_or_graph, Graph):
-        return Subject(net_or_graph, net_or_graph.weight, net_or_graph.bias)
+        return Subject(net_or_graph, *net_or_graph.written_values())
     graph = getattr(net_or_graph, "graph", None)
     if not isinstance(graph, Graph):
         raise GraphError(

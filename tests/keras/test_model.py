@@ -12,6 +12,7 @@ import torch
 
 import freewire as fw
 from freewire import Graph, Model, Node
+from freewire.pictures import subject
 from tests.support.messages import assert_refused
 from tests.support.node_graphs import SAMPLES, TARGETS, classifier, xor
 
@@ -157,7 +158,10 @@ class TestGraph:
 
     def test_plot(self):
         m = Model(xor())
-        assert "8 nodes, 15 edges" in [text.get_text() for text in fw.plot(m).texts]
+        assert fw.plot(m).get_xlabel().endswith("8 nodes, 15 edges")
+        drawn = subject(m.graph)  # what its Nodes show
+        assert drawn.weight.tolist() == m.weight.tolist()
+        assert drawn.bias[2:].tolist() == m.bias.tolist()
 
 
 class TestText:
