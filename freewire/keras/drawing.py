@@ -51,11 +51,13 @@ def visualize(g: Graph, title: str = "Graph", inputs: Any = None) -> Path:
 
     Example:
         >>> import freewire as fw, os, tempfile
+        >>> before = os.getcwd()
         >>> os.chdir(tempfile.mkdtemp())
         >>> g = fw.neuron_level_densenet(2, 3, 1, "relu")
         >>> m = fw.Model(g)
         >>> path = fw.visualize(g, title="densenet")
         Saved the picture of the graph: renders/densenet.png
+        >>> os.chdir(before)
     """
     if not isinstance(g, Graph):
         remedy = "Pass model.graph." if isinstance(getattr(g, "graph", None), Graph) else "Use fw.plot for others."
@@ -63,7 +65,7 @@ def visualize(g: Graph, title: str = "Graph", inputs: Any = None) -> Path:
     _check_title(title)
     weighted = _with_written_values(g)
     axes = plot(weighted, None if inputs is None else _activations(g, weighted, inputs))
-    axes.set_title(title)
+    axes.set_title(title, parse_math=False)
     figure: Any = axes.figure
     picture = BytesIO()
     figure.savefig(picture, format="png", dpi=150)
@@ -83,7 +85,8 @@ def visualize(g: Graph, title: str = "Graph", inputs: Any = None) -> Path:
 
 
 def _check_title(title: Any) -> None:
-    if not isinstance(title, str) or not title.strip() or any(c in title for c in "/\\:\0") or len(title) > 200:
+    named = isinstance(title, str) and title.isprintable() and 0 < len(title.strip()) <= 200
+    if not named or any(c in title for c in "/\\:"):
         raise InputError(
             f"title: expected the name of a file, without a folder and without / \\ and :, got {shown(title)}. The "
             f"picture is written to {FOLDER}/<title>.png."

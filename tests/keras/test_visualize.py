@@ -71,16 +71,16 @@ class TestNumbers:
 
 class TestFile:
     def test_a_picture_in_renders(self, folder, capsys):
-        g = xor()
-        path = fw.visualize(g, title="Graph of 8")
-        assert capsys.readouterr().out == "Saved the picture of the graph: renders/Graph of 8.png\n"
+        g, title = xor(), "Graph of $8_$"  # no mathematics
+        path = fw.visualize(g, title=title)
+        assert capsys.readouterr().out == "Saved the picture of the graph: renders/Graph of $8_$.png\n"
         before = matplotlib.image.imread(folder / path)
         assert (before < 0.9).any()
         Model(g)
-        fw.visualize(g, title="Graph of 8")
+        fw.visualize(g, title=title)
         after = matplotlib.image.imread(folder / path)
         assert before.shape != after.shape or (before != after).any()
-        assert os.listdir("renders") == ["Graph of 8.png"]
+        assert os.listdir("renders") == ["Graph of $8_$.png"]
 
     def test_a_folder_that_cannot_be_made(self, folder):
         (folder / "renders").write_text("")
@@ -94,7 +94,7 @@ class TestFile:
 
 
 class TestRefused:
-    @pytest.mark.parametrize("title", ["", " ", "a/b", "..\\b", "c:d", "a\0b", "x" * 201, 3, None])
+    @pytest.mark.parametrize("title", ["", " ", "a/b", "..\\b", "c:d", "a\0b", "a\nb", "x" * 201, 3, None])
     def test_title(self, title, folder):
         match = r"title: expected the name of a file, .*renders/<title>\.png"
         assert_refused(lambda: fw.visualize(xor(), title), match, fw.InputError)
