@@ -135,16 +135,17 @@ class NodeLists:
                         "Nodes that it reads, or list it in inputs."
                     )
                 check_activation(node.activation)
+        for i, node in enumerate((*self.inputs, *self.hidden)):
+            if node.output_index >= 0:
+                raise GraphError(
+                    f"{self.place(i)}: expected a Node without output_index, got {node.output_index}. List it in "
+                    "outputs, or remove its output_index."
+                )
         for i, node in enumerate(self.hidden):
             if node.activation == "softmax":
                 raise GraphError(
                     f"hidden[{i}]: expected another activation, got softmax, which is for outputs. It makes "
                     "probabilities of all outputs that have it."
-                )
-            if node.output_index >= 0:
-                raise GraphError(
-                    f"hidden[{i}]: expected a Node without output_index, got {node.output_index}. List it in outputs, "
-                    "or remove its output_index."
                 )
 
     def _order_of_outputs(self) -> list[int]:

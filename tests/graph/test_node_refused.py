@@ -72,6 +72,7 @@ class TestLists:
         [
             ("inputs", lambda x: x.append(Node(x)), r"inputs\[2\]: expected a Node that reads nothing, got .*reads 2"),
             ("inputs", lambda x: setattr(x[1], "activation", "relu"), r"inputs\[1\]: expected activation 'linear'"),
+            ("inputs", lambda x: x.append(Node((), 0)), r"inputs\[2\]: expected a Node without output_index, got 0"),
             ("inputs", lambda x: x.append("x"), r"inputs\[2\]: expected a Node, got 'x'. Make it with fw\.Node"),
             ("inputs", lambda x: x.append(x[0]), r"inputs\[2\]: expected each Node in one list, .*inputs\[0\] already"),
             ("inputs", lambda x: x.pop(), r"hidden\[0\]: expected a Node that reads Nodes of the three lists, .*none"),
