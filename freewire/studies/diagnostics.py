@@ -154,6 +154,8 @@ class Diagnostics:
         self._closed = False
         self._figure_path, self._next_drawing = figure, 0.0
         self._log = None if log is None else Log(log)
+        if self._log is not None:
+            weakref.finalize(self, self._log.close)
         self._remove_hooks = _hook(optimizer, self)
 
     # ------------------------------------------------------------------ the training loop
