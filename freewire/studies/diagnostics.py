@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`Diagnostics`: measures a training of a `Network` while it runs, every few steps.
 
-Hooks of the optimizer copy parameters and gradients before a step that is to be measured. After the step, one extra
+A hook of the optimizer copies parameters and gradients before a step that is to be measured. After the step, one extra
 forward and backward on the same batch give loss and slope at its end, and a second forward the nodes' values. The
 arithmetic is in the other modules diagnostics_*.py: passes, sums by level, dead and saturated units, parabola and
 noise, the log, findings, pictures.
@@ -25,7 +25,7 @@ from freewire.files import replacing
 from freewire.nn import Network
 from freewire.nn.checks import check_features, check_values, check_whole
 from freewire.studies.diagnostics_log import Log, Record
-from freewire.studies.diagnostics_measurement import Measurement, Start
+from freewire.studies.diagnostics_measurement import Measurement, Start, grads_of
 from freewire.studies.diagnostics_pass import LossFunction
 from freewire.studies.diagnostics_plot import plot_diagnostics
 from freewire.studies.diagnostics_report import findings, summary
@@ -156,7 +156,7 @@ class Diagnostics:
         self._log = None if log is None else Log(log)
         if self._log is not None:
             weakref.finalize(self, self._log.close)
-        self._remove_hooks = _hook(optimizer, self)
+        self._remove_hook = _hook(optimizer, self)
 
     # ------------------------------------------------------------------ the training loop
 
@@ -207,19 +207,19 @@ class Diagnostics:
             raise InputError(f"y: expected {len(x)} targets, one per sample of x, got {len(y)}. Pass the same batch.")
         if loss is not None and not isinstance(loss, int | float) and getattr(loss, "numel", lambda: 0)() != 1:
             raise InputError(f"loss: expected one number, the loss before the step, got {shown(loss)}. Average it.")
-        for grad, after in zip(_grads(self._net), start.grads_after, strict=True):
-            if grad is not None and grad is not after:
+        for now, then in zip(grads_of(self._net), start.grads or (), strict=False):
+            if now is not None and now is not then:
                 raise InputError(
                     "step: expected a call between optimizer.step() and the next backward, got one after another "
                     "backward. Call it right after optimizer.step(), with the same batch."
                 )
 
     def close(self) -> None:
-        """Remove the hooks from the optimizer, draw the figure once more and close the log. Records are kept."""
+        """Remove the hook from the optimizer, draw the figure once more and close the log. Records are kept."""
         if self._closed:
             return
         self._closed, self._start = True, None
-        self._remove_hooks()
+        self._remove_hook()
         if self._log is not None:
             self._log.close()
         if self._figure_path is not None and self.records:
@@ -235,19 +235,14 @@ class Diagnostics:
         """Close."""
         self.close()
 
-    # ------------------------------------------------------------------ hooks of the optimizer
-
     def _before_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The optimizer's hook."""
         # A start that nobody asked for is replaced, so the next call of `step` measures the step right before it.
         if self._start is not None or self.steps % self.every == 0:
             has_closure = (kwargs.get("closure") or (args[1] if len(args) > 1 else None)) is not None
             scale = getattr(optimizer, "grad_scale", None)  # where the optimizer itself unscales gradients
-            self._start = Start.of(self._net, self.steps, self._recompute or has_closure, scale)
-
-    def _after_step(self) -> None:
+            self._start = Start.of(self._net, self.steps, self._recompute, has_closure, scale)
         self.steps += 1
-        if self._start is not None:
-            self._start = self._start._replace(grads_after=_grads(self._net))
 
     # ------------------------------------------------------------------ results
 
@@ -329,11 +324,6 @@ class Diagnostics:
             self._measurement.load_noise_state(state["noise"])
 
 
-def _grads(net: Network) -> tuple[Tensor | None, Tensor | None]:
-    bias = net.bias
-    return net.weight.grad, None if bias is None else bias.grad
-
-
 def _check_optimizer(optimizer: Any, net: Network) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(
@@ -360,22 +350,13 @@ def _check_optimizer(optimizer: Any, net: Network) -> None:
 
 
 def _hook(optimizer: torch.optim.Optimizer, diagnostics: Diagnostics) -> Callable[[], None]:
-    """Register both hooks; the result removes them. They go with the diagnostics, if nobody closes these."""
+    """Register the hook; the result removes it. It goes with the diagnostics, if nobody closes these."""
     reference = weakref.ref(diagnostics)
 
     def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if (alive := reference()) is not None:
             alive._before_step(optimizer, args, kwargs)
 
-    def after(*_: Any) -> None:
-        if (alive := reference()) is not None:
-            alive._after_step()
-
-    handles = optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
-
-    def remove() -> None:
-        for handle in handles:
-            handle.remove()
-
-    weakref.finalize(diagnostics, remove)
-    return remove
+    handle = optimizer.register_step_pre_hook(before)
+    weakref.finalize(diagnostics, handle.remove)
+    return handle.remove

@@ -113,10 +113,8 @@ class Levels:
         """
         squares, totals = np.zeros((len(weight), len(self.numbers))), np.zeros(len(weight))
         for chunk in self._chunks:
-            for to, row in zip(chunk.to_edges, weight, strict=True):
-                to.copy_(row if len(self._chunks) == 1 else row[chunk.edges])
-            for to, row in zip(chunk.to_biases, bias, strict=False):
-                to.copy_(row)
+            edges = list(weight) if len(self._chunks) == 1 else [row[chunk.edges] for row in weight]
+            torch._foreach_copy_([*chunk.to_edges, *chunk.to_biases], [*edges, *(bias if chunk.to_biases else ())])
             combine(chunk.row)
             products = torch.mv(chunk.rows, chunk.row[factor])
             chunk.rows.mul_(chunk.rows)

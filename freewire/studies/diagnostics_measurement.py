@@ -23,7 +23,7 @@ from freewire.studies.diagnostics_measures import NO_STEP, Noise, fit_parabola
 from freewire.studies.diagnostics_pass import Batch, LossFunction, Parameters, Passes
 from freewire.studies.diagnostics_units import Units, Verdict
 
-__all__ = ["Measurement", "Start"]
+__all__ = ["Measurement", "Start", "grads_of"]
 
 #: What is summed by level: "gradient" is that at the start of the step, "gradient_after" that at its end, and "noise"
 #: the difference between the latter's values for two parts of the batch.
@@ -39,32 +39,39 @@ class Start(NamedTuple):
         step: Number of steps before.
         at: Copies of the parameters.
         gradient: Copies of their gradients; None: compute them.
-        grads_after: The tensors that were ``.grad`` of weight and bias right after the step.
+        grads: The tensors that are ``.grad`` of weight and bias; None where the step makes others.
     """
 
     step: int
     at: Parameters
     gradient: Parameters | None
-    grads_after: tuple[Tensor | None, Tensor | None] = (None, None)
+    grads: tuple[Tensor | None, Tensor | None] | None
 
     @classmethod
-    def of(cls, net: Network, step: int, recompute: bool, scale: Tensor | None) -> Start:
+    def of(cls, net: Network, step: int, recompute: bool, has_closure: bool, scale: Tensor | None) -> Start:
         """Copy what is needed.
 
         Args:
             net: The network.
             step: Number of steps before.
             recompute: Whether to leave the gradients alone.
+            has_closure: Whether the step makes its own gradients.
             scale: What the gradients are multiplied by, if anything.
         """
         at = _detached(net).copy()
+        if has_closure:
+            return cls(step, at, None, None)
+        grads = grads_of(net)
         if recompute:
-            return cls(step, at, None)
-        return cls(
-            step,
-            at,
-            Parameters(_gradient(net.weight, scale), net.bias if net.bias is None else _gradient(net.bias, scale)),
-        )
+            return cls(step, at, None, grads)
+        bias = None if at.bias is None else _gradient(at.bias, grads[1], scale)
+        return cls(step, at, Parameters(_gradient(at.weight, grads[0], scale), bias), grads)
+
+
+def grads_of(net: Network) -> tuple[Tensor | None, Tensor | None]:
+    """The tensors that are ``.grad`` of weight and bias."""
+    bias = net.bias
+    return net.weight.grad, None if bias is None else bias.grad
 
 
 def _detached(net: Network) -> Parameters:
@@ -72,11 +79,10 @@ def _detached(net: Network) -> Parameters:
     return Parameters(net.weight.detach(), None if bias is None else bias.detach())
 
 
-def _gradient(parameter: Tensor, scale: Tensor | None) -> Tensor:
-    if parameter.grad is None:
-        return torch.zeros_like(parameter)
-    grad = parameter.grad.detach()
-    return grad.clone() if scale is None else grad / scale.to(grad.device)
+def _gradient(like: Tensor, grad: Tensor | None, scale: Tensor | None) -> Tensor:
+    if grad is None:
+        return torch.zeros_like(like)
+    return grad.detach().clone() if scale is None else grad.detach() / scale.to(grad.device)
 
 
 class _Kept(NamedTuple):
@@ -161,7 +167,9 @@ class Measurement:
         variance = signal = scale = None
         scales: list[float | None] = [None] * len(weight)
         if len(sizes) == 2:
-            variance, signal = self._noise.add(squares[3], squares[4], (sizes[0], sizes[1]))
+            scale_of_noise = (sum(sizes) / sizes[0]) ** 2  # see `_update_mean_and_noise`
+            noise = [scale_of_noise * square for square in squares[4]]
+            variance, signal = self._noise.add(squares[3], noise, (sizes[0], sizes[1]))
             scale, scales = self._noise.scales(len(weight))
         return {
             "step": step,
@@ -249,20 +257,20 @@ def _array(tensor: Tensor) -> NDArray[np.float64]:
 
 
 def _update_mean_and_noise(sizes: tuple[int, ...]) -> Callable[[Sequence[Tensor]], None]:
-    """What turns rows of parameters, in place, into those of `_ROWS`.
+    """What turns rows of parameters, in place, into those of `_ROWS`, in few operations.
 
     The rows are: weight, gradient, weight after the step, and what the first part of the batch and the last part
     contribute to the gradient there. Of a batch in one part both are the whole gradient, and its noise is 0.
     """
-    first, last = (sum(sizes) / size for size in (sizes[0], sizes[-1]))
+    ratio = sizes[0] / sizes[-1]  # the mean gradients of the parts are proportional to first and ratio * last
 
     def combine(rows: Sequence[Tensor]) -> None:
-        weight, _, update, mean, noise = rows
+        weight, _, update, first, last = rows
         update.sub_(weight)
         if len(sizes) == 1:
-            noise.zero_()
+            last.zero_()
             return
-        noise.mul_(-last).add_(mean, alpha=first)
-        mean.mul_(1 + first / last).sub_(noise, alpha=1 / last)  # mean + the noise row as it was
+        torch.add(first, last, alpha=-ratio, out=last)
+        torch.lerp(last, first, 1 + 1 / ratio, out=first)  # first + last, as that was
 
     return combine

@@ -12,9 +12,11 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 import freewire as fw
 
-#: Three levels of different activations, node names not in order of level, a node that reaches no output, a node without
+#: Levels of different activations, nodes not in order of level, a node that reaches no output, a node without
 #: in-edges, and an output that feeds another.
-WIRES = nx.DiGraph([("h", "y"), ("a", "g"), ("b", "g"), ("g", "h"), ("a", "h"), ("y", "z"), ("g", "unused"), ("c", "z")])
+WIRES = nx.DiGraph(
+    [("h", "y"), ("a", "g"), ("b", "g"), ("g", "h"), ("a", "h"), ("y", "z"), ("g", "unused"), ("c", "z")]
+)
 for name, activation in {"g": "tanh", "h": "sigmoid", "y": "linear", "z": "softplus", "c": "tanh"}.items():
     WIRES.nodes[name]["activation"] = activation
 
