@@ -22,6 +22,7 @@ from torch import Tensor
 
 from freewire.errors import InputError, shown
 from freewire.files import replacing
+from freewire.files.paths import path_name
 from freewire.nn import Network
 from freewire.nn.checks import check_features, check_values, check_whole
 from freewire.studies.diagnostics_log import Log, Record
@@ -47,6 +48,8 @@ SCALARS = (
     "dead",
     "saturated",
 )
+#: Kinds of picture files, which matplotlib writes without other packages.
+PICTURES = (".png", ".svg", ".pdf")
 _DRAWING_SHARE = 0.05  # of the time, at most, that the live picture takes
 
 
@@ -152,7 +155,7 @@ class Diagnostics:
         self._measurement: Measurement | None = None  # made at the first one, on the device where the network then is
         self._start: Start | None = None
         self._closed = False
-        self._figure_path, self._next_drawing = figure, 0.0
+        self._figure_path, self._next_drawing = None if figure is None else _picture(figure), 0.0
         self._log = None if log is None else Log(log)
         if self._log is not None:
             weakref.finalize(self, self._log.close)
@@ -301,12 +304,11 @@ class Diagnostics:
         self._last()
         return plot_diagnostics(list(self.records), figure)
 
-    def _draw(self, path: str | Path) -> None:
+    def _draw(self, path: Path) -> None:
         begin = time.perf_counter()
         figure = self.plot()
-        suffix = Path(path).suffix.lstrip(".") or "png"
         with replacing(path) as file:
-            figure.savefig(file, format=suffix)
+            figure.savefig(file, format=path.suffix[1:])
         end = time.perf_counter()
         self._next_drawing = end + (end - begin) / _DRAWING_SHARE
 
@@ -347,6 +349,21 @@ def _check_optimizer(optimizer: Any, net: Network) -> None:
             f"optimizer: expected one of the network's parameters alone, got one with {len(held - own.keys())} other "
             "parameter(s), along which slopes are unknown. Train those with an optimizer of their own."
         )
+
+
+def _picture(figure: str | Path) -> Path:
+    path = Path(path_name(figure))
+    if not path.parent.is_dir():
+        raise InputError(
+            f"figure: expected a file in an existing folder, got {shown(str(figure))}. Create the folder: "
+            "os.makedirs(...)."
+        )
+    if path.suffix not in PICTURES:
+        raise InputError(
+            f"figure: expected a picture's name, such as 'diagnostics.png', got {shown(str(figure))}. End it with one "
+            f"of {', '.join(PICTURES)}."
+        )
+    return path
 
 
 def _hook(optimizer: torch.optim.Optimizer, diagnostics: Diagnostics) -> Callable[[], None]:

@@ -62,7 +62,7 @@ FLAT: dict[str, Flat] = {
     "softplus": Flat(low=-math.log(0.95), saturates=True),
     "sigmoid": Flat(low=(1 - math.sqrt(0.95)) / 2, high=(1 + math.sqrt(0.95)) / 2, saturates=True),
     "tanh": Flat(low=-math.sqrt(0.95), high=math.sqrt(0.95), saturates=True),
-    "gaussian": Flat(low=0.0200, saturates=True),
+    "gaussian": Flat(low=0.00999, saturates=True),
     "step": Flat(low=0.0, dies=True),  # its derivative is 0 everywhere: a unit whose value never changes is dead
     "hard_tanh": Flat(low=-1.0, high=1.0, dies=True, saturates=True),
     "hard_sigmoid": Flat(low=0.0, high=1.0, dies=True, saturates=True),
