@@ -136,6 +136,12 @@ class TestGraph:
             assert (m.weight == 0.5).sum() == 1
             assert y.in_edges[0].weight != 0
 
+    def test_start_values_of_a_copy(self):
+        g = xor()
+        m = Model(g.with_values(np.full(15, 0.25)))
+        assert m.weight.tolist() == [0.25] * 15
+        assert {edge.weight for edge in g.edges} == {0.25}  # the Nodes are the same
+
     def test_other_graphs(self):
         g = fw.generators.mlp([2, 3, 1], activation="tanh")
         m = Model(g)
