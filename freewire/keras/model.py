@@ -28,7 +28,7 @@ from freewire.keras.metrics import Metric, find_metrics
 from freewire.keras.optimizers import find_optimizer
 from freewire.keras.progress import Progress
 from freewire.keras.summary import describe
-from freewire.keras.training import Task, measure, train
+from freewire.keras.training import Mode, Task, measure, train
 from freewire.nn import Network, load, save
 from freewire.nn.initialisers import INITIALISERS, Initialiser, fill_stored
 
@@ -170,7 +170,7 @@ class Model(nn.Module):
         """
         size = _check_batch_size(batch_size)
         x = read_samples(X, "X", len(self._graph.input_index), self.network.weight)
-        with torch.no_grad(), _Mode(self, training=False):
+        with torch.no_grad(), Mode(self, training=False):
             return torch.cat([self(part) for part in x.split(size)])
 
     # ------------------------------------------------------------------ training it
@@ -266,7 +266,7 @@ class Model(nn.Module):
         progress = Progress(verbose, rounds, steps)
         self.stop_training = False
         try:
-            with _Mode(self, training=True), torch.enable_grad():
+            with Mode(self, training=True), torch.enable_grad():
                 train(
                     task,
                     optimizer,
@@ -309,7 +309,7 @@ class Model(nn.Module):
         size = _check_batch_size(batch_size)
         task, _ = self._task()
         data = self._read(X, y, "X", "y")
-        with _Mode(self, training=False):
+        with Mode(self, training=False):
             found = measure(task, data, size)
         if return_dict:
             return found
@@ -379,19 +379,6 @@ class Model(nn.Module):
         """
         self.network.load_state_dict(load(path).state_dict())
         self.update_graph()
-
-
-class _Mode:
-    """A Model in training mode, or not, until the end of the ``with``."""
-
-    def __init__(self, model: Model, training: bool) -> None:
-        self._model, self._training, self._before = model, training, model.training
-
-    def __enter__(self) -> None:
-        self._model.train(self._training)
-
-    def __exit__(self, *_: object) -> None:
-        self._model.train(self._before)
 
 
 def _check_batch_size(given: Any) -> int:

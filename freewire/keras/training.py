@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from freewire.keras.callbacks import Callbacks
@@ -21,7 +21,7 @@ from freewire.keras.losses import Loss, Outputs
 from freewire.keras.metrics import Metric
 from freewire.keras.progress import Progress
 
-__all__ = ["Task", "measure", "train"]
+__all__ = ["Mode", "Task", "measure", "train"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,19 @@ class Task:
     outputs: Outputs
     loss: Loss
     metrics: tuple[Metric, ...]
+
+
+class Mode:
+    """A module in training mode, or not, until the end of the ``with``."""
+
+    def __init__(self, module: nn.Module, training: bool) -> None:
+        self._module, self._training, self._before = module, training, module.training
+
+    def __enter__(self) -> None:
+        self._module.train(self._training)
+
+    def __exit__(self, *_: object) -> None:
+        self._module.train(self._before)
 
 
 class _Means:
