@@ -53,7 +53,14 @@ class Graph(NodeViews):
         inputs: Node | Iterable[Node] | None = None,
         hidden: Node | Iterable[Node] | None = None,
         outputs: Node | Iterable[Node] | None = None,
+        *,
+        input_nodes: Node | Iterable[Node] | None = None,  # the names of 2019
+        hidden_nodes: Node | Iterable[Node] | None = None,
+        output_nodes: Node | Iterable[Node] | None = None,
     ) -> None:
+        inputs = input_nodes if inputs is None else inputs
+        hidden = hidden_nodes if hidden is None else hidden
+        outputs = output_nodes if outputs is None else outputs
         if inputs is None or hidden is None or outputs is None:
             raise TypeError(
                 "Graph: expected three lists of Nodes, or one of Graph.from_networkx, Graph.from_edges, "
@@ -219,8 +226,9 @@ class Graph(NodeViews):
             inputs: Nodes that read nothing, in the order of the features. This argument and the others may also be
                 one Node.
             hidden: All other Nodes that are not outputs, in any order.
-            outputs: Nodes in the order of the results. Those with an ``output_index`` have that place, and the others
-                fill the remaining ones. softmax outputs are linear in the graph; `freewire.Model` normalises them.
+            outputs: Nodes in the order of the results. If all of them have an ``output_index``, its order counts; if
+                some have, those have that place, and the others fill the remaining ones. softmax outputs are linear
+                in the graph; `freewire.Model` normalises them.
 
         Returns:
             A graph with `nodes` in the order of the lists, and with `input_nodes`, `hidden_nodes`, `output_nodes` and

@@ -150,24 +150,24 @@ class NodeLists:
 
     def _order_of_outputs(self) -> list[int]:
         """Places in the list of outputs, in the order of the results."""
-        order: list[int | None] = [None] * len(self.outputs)
+        given: dict[int, int] = {}  # by output_index
         for i, node in enumerate(self.outputs):
             k = node.output_index
-            if k < 0:
-                continue
-            if k >= len(order):
+            if k >= 0 and given.setdefault(k, i) != i:
                 raise GraphError(
-                    f"outputs[{i}]: expected an output_index below {len(order)}, the number of outputs, got {k}. "
-                    "Count from 0."
-                )
-            if order[k] is not None:
-                raise GraphError(
-                    f"outputs[{i}]: expected an output_index of its own, got {k}, as outputs[{order[k]}] has. Count "
+                    f"outputs[{i}]: expected an output_index of its own, got {k}, as outputs[{given[k]}] has. Count "
                     "from 0, each once."
                 )
-            order[k] = i
+        if len(given) == len(self.outputs):
+            return [given[k] for k in sorted(given)]
+        if given and max(given) >= len(self.outputs):
+            k = max(given)
+            raise GraphError(
+                f"outputs[{given[k]}]: expected an output_index below {len(self.outputs)}, the number of outputs, as "
+                f"some have none, got {k}. Count from 0, or number all of them."
+            )
         others = (i for i, node in enumerate(self.outputs) if node.output_index < 0)
-        return [next(others) if place is None else place for place in order]
+        return [given[k] if k in given else next(others) for k in range(len(self.outputs))]
 
     # ------------------------------------------------------------------ arrays
 

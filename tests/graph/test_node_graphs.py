@@ -128,12 +128,12 @@ class TestGraph:
 
     @pytest.mark.parametrize(
         ("given", "order"),
-        [([-1, -1, -1], [0, 1, 2]), ([2, 0, 1], [1, 2, 0]), ([-1, 0, -1], [1, 0, 2]), ([-1, -1, 0], [2, 0, 1])],
+        [([-1, -1, -1], [0, 1, 2]), ([2, 0, 1], [1, 2, 0]), ([-1, 0, -1], [1, 0, 2]), ([30, 10, 20], [1, 2, 0])],
     )
     def test_order_of_outputs(self, given, order):
         x = Node()
         y = [Node(x, output_index=k) for k in given]
-        g = Graph([x], [], y)
+        g = Graph(input_nodes=[x], hidden_nodes=[], output_nodes=y)  # the names of 2019
         assert g.outputs == tuple(y[i] for i in order)
         assert g.output_nodes == y
         assert g.nodes == (x, *y)

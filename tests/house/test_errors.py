@@ -60,7 +60,25 @@ def test_messages_are_found():
     found = {path.parent.name: 0 for path in SOURCES}
     for path in SOURCES:
         found[path.parent.name] += len(messages(path))
-    assert min(found[name] for name in ("_native", "files", "graph", "models", "nn", "ops", "plan", "studies")) >= 2
+    assert (
+        min(
+            found[name]
+            for name in (
+                "_native",
+                "cli",
+                "files",
+                "graph",
+                "keras",
+                "models",
+                "nn",
+                "ops",
+                "pictures",
+                "plan",
+                "studies",
+            )
+        )
+        >= 2
+    )
 
 
 #: Functions that cut what they show.
