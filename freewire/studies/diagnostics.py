@@ -2,7 +2,7 @@
 """`Diagnostics`: measures a training of a `Network` while it runs, every few steps.
 
 A hook of the optimizer copies parameters and gradients before a step that is to be measured. After the step, one extra
-forward and backward on the same batch give loss and slope at its end, and a second forward the nodes' values. The
+forward and backward on the same batch yield loss and slope at its end, and the nodes' values. The
 arithmetic is in the other modules diagnostics_*.py: passes, sums by level, dead and saturated units, parabola and
 noise, the log, findings, pictures.
 """
@@ -13,6 +13,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ class Diagnostics:
     """Measures a network's training at every ``every``-th step of its optimizer, in a few lines of the training loop.
 
     Training is not changed in any bit: parameters, ``.grad`` and random numbers stay as they are. A measurement costs
-    about as much as a training step, and a step in between next to nothing.
+    one to two training steps (``python -m benchmarks.suites.diagnostics``), and a step in between next to nothing.
 
     What a record holds; "norm" is Euclidean, over weights and biases; a level's parameters are the edges that lead to
     its nodes, and their biases. All of it is measured on the batch that is passed to `step`.
@@ -79,7 +80,8 @@ class Diagnostics:
     - ``units``: nodes that are computed and reach an output. ``dead``: those whose activation has a derivative of
       exactly 0 on the whole batch, such as a relu that is never positive; a step is dead if its value never changes.
       ``saturated``: those with a derivative below a twentieth of its largest on 95 % of the batch, where that is
-      unwanted (sigmoid, tanh, the hard ones, elu, selu, gelu, silu, softplus, gaussian).
+      unwanted (sigmoid, tanh, the hard ones, elu, selu, gelu, silu, softplus, gaussian). Of batches of more than
+      128 samples, 128 to 255 are looked at.
     - ``levels``: lists, with one entry per level that has parameters: ``level``, ``units``, ``dead``, ``saturated``,
       ``gradient_norm``, ``weight_norm``, ``update_norm``, ``update_ratio``, ``noise_scale``.
 
@@ -187,10 +189,11 @@ class Diagnostics:
                     "step: expected open diagnostics, got closed ones. Make new ones, or close them later."
                 )
             return None
-        self._check_batch(x, y, loss, start)
-        if self._measurement is None or self._measurement.device != x.device:
-            self._measurement = Measurement(self._net, x.device, self._measurement)
-        record = self._measurement(start, x, y, loss_fn, loss)
+        self._check_batch(x, y, loss_fn, loss, start)
+        with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+            if self._measurement is None or self._measurement.device != x.device:
+                self._measurement = Measurement(self._net, x.device, self._measurement)
+            record = self._measurement(start, x, y, loss_fn, loss)
         self.records.append(record)
         if self._log is not None:
             self._log.write(record)
@@ -202,12 +205,16 @@ class Diagnostics:
             self._draw(self._figure_path)
         return record
 
-    def _check_batch(self, x: Any, y: Any, loss: Any, start: Start) -> None:
+    def _check_batch(self, x: Any, y: Any, loss_fn: Any, loss: Any, start: Start) -> None:
         check_features(x, len(self._net.graph.inputs))
         if not x.numel():
             raise InputError(f"x: expected at least one sample, got shape {list(x.shape)}. Skip empty batches.")
         if x.dim() == 2 and isinstance(y, Tensor) and y.dim() and len(y) != len(x):
             raise InputError(f"y: expected {len(x)} targets, one per sample of x, got {len(y)}. Pass the same batch.")
+        if not callable(loss_fn):
+            raise InputError(
+                f"loss_fn: expected a function, got {shown(loss_fn)}. It is called as loss_fn(outputs, y)."
+            )
         if loss is not None and not isinstance(loss, int | float) and getattr(loss, "numel", lambda: 0)() != 1:
             raise InputError(f"loss: expected one number, the loss before the step, got {shown(loss)}. Average it.")
         for now, then in zip(grads_of(self._net), start.grads or (), strict=False):

@@ -3,8 +3,8 @@
 
 A level's parameters are the weights of the edges that lead to its nodes, and these nodes' biases. Edges are in order of
 level already (canonical order), so a level is one segment of them. Sums are in float64, over chunks of parameters that
-are copied into one workspace: its size is bounded, and a core's cache holds it. Measurements are rare, so nothing they
-touch is in the caches, and the number of calls counts more than their length.
+are copied into one workspace of bounded size. Measurements are rare, so nothing they touch is in the caches, and the
+number of calls counts as much as their length.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from freewire.graph import Graph
 
 __all__ = ["Levels", "segment_sums"]
 
-_CHUNK = 1 << 14  # edges
+_CHUNK = 1 << 16  # edges
 
 #: Replaces rows of numbers by others, in place: called with every row of the workspace, float64.
 Combine = Callable[[Sequence[Tensor]], object]
@@ -63,13 +63,13 @@ class Levels:
 
     def __init__(self, graph: Graph, num_rows: int, has_bias: bool, device: torch.device) -> None:
         bias_level = graph.level[graph.computed_index]
-        numbers, self._index = np.unique(bias_level, return_inverse=True)
+        numbers = np.unique(bias_level)
         self.numbers: list[int] = numbers.tolist()
+        self._index = np.searchsorted(numbers, graph.level)  # of each computed node
         order = np.argsort(bias_level, kind="stable")
         is_sorted = bool((np.diff(order) > 0).all())
         self._bias_order = None if is_sorted else torch.from_numpy(order).to(device)
         self._bias_starts = np.searchsorted(bias_level[order], numbers)
-        self._computed = graph.computed_index
         edge_level = np.searchsorted(numbers, graph.level[graph.edge_index[1]])
         num_biases = len(order) if has_bias else 0
         widest = min(_CHUNK, len(edge_level)) + num_biases
@@ -91,11 +91,11 @@ class Levels:
             )
             self._chunks.append(chunk)
 
-    def count(self, nodes: NDArray[np.bool_]) -> list[int]:
-        """How many of some nodes each level has; ``nodes [N]`` is True for them, and False for inputs."""
-        if not np.count_nonzero(nodes):
+    def count(self, nodes: NDArray[np.int64]) -> list[int]:
+        """How many of some computed nodes, given by their indices, each level has."""
+        if not len(nodes):
             return [0] * len(self.numbers)
-        return np.bincount(self._index[nodes[self._computed]], minlength=len(self.numbers)).tolist()
+        return np.bincount(self._index[nodes], minlength=len(self.numbers)).tolist()
 
     def sums(
         self, weight: Sequence[Tensor], bias: Sequence[Tensor], factor: int, combine: Combine

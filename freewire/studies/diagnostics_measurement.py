@@ -29,7 +29,7 @@ __all__ = ["Measurement", "Start", "grads_of"]
 #: the difference between the latter's values for two parts of the batch.
 _ROWS = ("weight", "gradient", "update", "gradient_after", "noise")
 _UPDATE = _ROWS.index("update")
-_UNIT_SAMPLES = 128  # whose node values are looked at; more would cost time and change little
+_UNIT_SAMPLES = 128  # whose node values are looked at, at least, and less than twice as many: `Units` counts to 255
 
 
 class Start(NamedTuple):
@@ -92,7 +92,7 @@ class _Kept(NamedTuple):
     after: Parameters
     gradient: Parameters
     verdict: Verdict
-    flat: NDArray[np.int32]  # [N]
+    flat: NDArray[np.uint8]  # [S]
     rows: int
 
 
@@ -108,11 +108,11 @@ class Measurement:
     def __init__(self, net: Network, device: torch.device, before: Measurement | None) -> None:
         self.device = device
         self._net = net
-        self._passes = Passes(net)
+        self._passes = Passes(net, _UNIT_SAMPLES)
         self._levels = Levels(net.graph, len(_ROWS), net.bias is not None, device)
         self._units = Units(net, device)
         self._noise: Noise = Noise() if before is None else before._noise
-        self._unit_counts = self._levels.count(self._units.used)
+        self._unit_counts = self._levels.count(self._units.node[self._units.num_inputs :])
         self._kept: _Kept | None = None
 
     def __call__(self, start: Start, x: Tensor, y: Any, loss_fn: LossFunction, loss: Any) -> Record:
@@ -128,16 +128,15 @@ class Measurement:
                 loss, gradient = before.loss, self._trained(before.parts[0])
             elif loss is None:
                 loss = self._passes.loss(batch, start.at)
-            values = self._passes.node_values(x, at, _UNIT_SAMPLES)
             first, last = self._trained(after.parts[0]), self._trained(after.parts[-1])
             of_all = (start.at, gradient, at, first, last)
             biases = [each.bias for each in of_all if each.bias is not None]
             combine = _update_mean_and_noise(batch.sizes)
             squares, products = self._levels.sums([each.weight for each in of_all], biases, _UPDATE, combine)
-            flat = self._units.count(values).cpu().numpy()
+            flat = self._units.count(after.values).cpu().numpy()
             now = at.copy()
-        verdict = self._units.verdict(flat, len(values))
-        self._kept = _Kept(start.at, now, gradient, verdict, flat, len(values))
+        verdict = self._units.verdict(flat, len(after.values))
+        self._kept = _Kept(start.at, now, gradient, verdict, flat, len(after.values))
         losses = float(loss.detach() if isinstance(loss, Tensor) else loss), float(after.loss)
         return self._record(start.step, batch.sizes, losses, products.tolist(), squares.tolist(), verdict)
 
@@ -163,7 +162,7 @@ class Measurement:
         parabola = fit_parabola(loss, slope, loss_after, slope_after) if update_square else NO_STEP
         weight, gradient, update = ([math.sqrt(square) for square in row] for row in squares[:3])
         totals = [math.sqrt(sum(row)) for row in squares[:3]]
-        dead, saturated = map(self._levels.count, verdict)
+        dead, saturated = (self._levels.count(self._units.node[each]) for each in verdict)
         variance = signal = scale = None
         scales: list[float | None] = [None] * len(weight)
         if len(sizes) == 2:
@@ -209,12 +208,19 @@ class Measurement:
         """See `Diagnostics.nodes`."""
         kept, graph = self._kept, self._net.graph
         assert kept is not None
+        units = self._units.node[self._units.num_inputs :]
+
+        def of_all(of_plan: NDArray[Any], elsewhere: Any) -> NDArray[Any]:
+            values = np.full(graph.num_nodes, elsewhere)
+            values[units] = of_plan[self._units.num_inputs :]
+            return values
+
         table: dict[str, Any] = {
             "level": graph.level,
-            "used": self._units.used.copy(),
-            "dead": kept.verdict.dead,
-            "saturated": kept.verdict.saturated,
-            "flat_share": np.where(self._units.used, kept.flat / kept.rows, np.nan),
+            "used": of_all(np.ones(len(kept.flat), np.bool_), False),
+            "dead": of_all(kept.verdict.dead, False),
+            "saturated": of_all(kept.verdict.saturated, False),
+            "flat_share": of_all(kept.flat / kept.rows, np.nan),
         }
         for name, (weight, bias) in _columns(kept).items():
             squares: NDArray[Any] = np.bincount(graph.edge_index[1], weight**2, minlength=graph.num_nodes)

@@ -9,11 +9,13 @@ Thus the parts' gradients sum up to that of the batch's loss, whatever the loss 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +24,6 @@ from freewire.nn import Network
 from freewire.nn.checks import check_input
 from freewire.nn.placement import PlacedPlan, pack, place
 from freewire.ops.dtypes import autocast
-from freewire.plan import make_plan
 
 __all__ = ["Batch", "Gradients", "LossFunction", "Parameters", "Passes"]
 
@@ -42,10 +43,17 @@ class Parameters(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Of one batch at one point: the loss, and what each part of the batch contributes to its gradient."""
+    """Of one batch at one point: the loss, what each part of the batch contributes to its gradient, and node values.
 
-    loss: Tensor  # one number
+    Attributes:
+        loss: One number.
+        parts: One gradient per part.
+        values: Of the plan's nodes ``[samples, S]``, for evenly spaced samples of one part or both.
+    """
+
+    loss: Tensor
     parts: list[Parameters]
+    values: Tensor
 
 
 class Batch(NamedTuple):
@@ -68,12 +76,16 @@ class Passes:
     """Runs a network at any parameters.
 
     Args:
-        net: The network; its plan is packed once more, with all nodes as outputs.
+        net: The network. Its plan is packed once more, with all its nodes as outputs.
+        enough: For how many samples node values are wanted; there are less than twice as many.
     """
 
-    def __init__(self, net: Network) -> None:
-        self._net = net
-        self._every_node = pack(make_plan(net.graph, every_node=True))
+    def __init__(self, net: Network, enough: int) -> None:
+        self._net, self._enough = net, enough
+        slots = np.arange(net.plan.num_slots, dtype=net.plan.output_slot.dtype)
+        # Only for calls that keep a tape: rows of others are reused by nodes that are no outputs in the original.
+        self._all_slots = pack(dataclasses.replace(net.plan, output_slot=slots))
+        self._output_slot = torch.from_numpy(net.plan.output_slot.astype(np.int64))
 
     def gradients(self, batch: Batch, at: Parameters) -> Gradients:
         """The loss of a batch and its gradient, as the contributions of the batch's parts.
@@ -88,14 +100,18 @@ class Passes:
         x, y, loss_fn, sizes = batch
         placed = self._outputs(x)
         rows, cast = _prepared(x, at, placed.num_inputs)
-        header = placed.header if rows.is_cuda else ()  # kernels on the CPU read it from the plan
         per_sample = math.prod(x.shape[1:-1])
         lengths = [size * per_sample for size in sizes]
-        forward, backward = torch.ops.freewire.forward.default, torch.ops.freewire.backward.default
-        runs = [
-            forward(part, *cast, placed.words, header, placed.num_outputs, placed.tape_rows)
-            for part in rows.split(lengths)
-        ]
+        runs: list[tuple[Tensor, Tensor]] = []
+        values: list[Tensor] = []
+        for part in rows.split(lengths):
+            wanted = self._enough - sum(len(each) for each in values)
+            if wanted > 0:
+                found, run = self._with_values(placed, part, cast, wanted)
+                values.append(found)
+            else:
+                run = _forward(placed, part, cast)
+            runs.append(run)
         outputs = torch.cat([outputs for outputs, _ in runs])
         if x.dim() != 2:
             outputs = outputs.reshape(*x.shape[:-1], placed.num_outputs)
@@ -108,37 +124,50 @@ class Passes:
                 )
             (grad_y,) = torch.autograd.grad(loss, outputs)
         grad_y = grad_y.reshape(-1, placed.num_outputs).contiguous()
+        header = placed.header if rows.is_cuda else ()
         num_biases = 0 if cast.bias is None else len(cast.bias)
         sizes_of_results = header, placed.num_inputs, num_biases, False, True
-        found = []
+        gradients = []
         for (_, tape), grad in zip(runs, grad_y.split(lengths), strict=True):
-            _, weight, bias = backward(grad, tape, cast.weight, placed.words, *sizes_of_results)
-            found.append(Parameters(weight, bias if num_biases else None))
-        return Gradients(loss.detach(), found)
+            _, weight, bias = torch.ops.freewire.backward.default(
+                grad, tape, cast.weight, placed.words, *sizes_of_results
+            )
+            gradients.append(Parameters(weight, bias if num_biases else None))
+        return Gradients(loss.detach(), gradients, values[0] if len(values) == 1 else torch.cat(values))
 
     def loss(self, batch: Batch, at: Parameters) -> Tensor:
         """The loss alone; see `gradients`."""
         x, y, loss_fn, _ = batch
-        outputs = self._run(self._outputs(x), *_prepared(x, at, len(self._net.graph.inputs)))
+        placed = self._outputs(x)
+        outputs, _ = _forward(placed, *_prepared(x, at, placed.num_inputs), keep=False)
         with _same_random_numbers(x.device):
-            return _checked(loss_fn(outputs.reshape(*x.shape[:-1], -1), y))
+            return _checked(loss_fn(outputs.reshape(*x.shape[:-1], placed.num_outputs), y))
 
-    def node_values(self, x: Tensor, at: Parameters, most: int) -> Tensor:
-        """The values of all nodes ``[rows, N]`` in node order, for at most ``most`` evenly spaced samples of x."""
-        if self._every_node.words.device != x.device:
-            self._every_node = place(self._every_node, x.device)
-        rows, cast = _prepared(x, at, self._every_node.num_inputs)
-        return self._run(self._every_node, rows[:: -(-len(rows) // most)], cast)
+    def _with_values(
+        self, placed: PlacedPlan, rows: Tensor, at: Parameters, wanted: int
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Node values, and outputs and tape of a forward."""
+        if self._all_slots.words.device != rows.device:
+            self._all_slots = place(self._all_slots, rows.device)
+            self._output_slot = self._output_slot.to(rows.device)
+        spacing = max(1, len(rows) // wanted)
+        if rows.is_cuda:
+            return _forward(self._all_slots, rows[::spacing], at)[0], _forward(placed, rows, at)
+        # A tape holds the same numbers whatever the outputs are, so the backward of the network's own plan reads it.
+        values, tape = _forward(self._all_slots, rows, at)
+        return values[::spacing], (values.index_select(1, self._output_slot), tape)
 
     def _outputs(self, x: Tensor) -> PlacedPlan:
         """The network's own packed plan: the kernels find it in the caches, which a copy would not be in."""
         placed = self._net._placed
         return placed if placed.words.device == x.device else place(placed, x.device)
 
-    @staticmethod
-    def _run(placed: PlacedPlan, rows: Tensor, at: Parameters) -> Tensor:
-        header = placed.header if rows.is_cuda else ()
-        return torch.ops.freewire.forward.default(rows, *at, placed.words, header, placed.num_outputs, 0)[0]
+
+def _forward(placed: PlacedPlan, rows: Tensor, at: Parameters, keep: bool = True) -> tuple[Tensor, Tensor]:
+    """Outputs ``[B, O]``, and the tape, which is empty unless it is kept."""
+    header = placed.header if rows.is_cuda else ()  # kernels on the CPU read it from the plan
+    tape_rows = placed.tape_rows if keep else 0
+    return torch.ops.freewire.forward.default(rows, *at, placed.words, header, placed.num_outputs, tape_rows)
 
 
 def _prepared(x: Tensor, at: Parameters, num_inputs: int) -> tuple[Tensor, Parameters]:

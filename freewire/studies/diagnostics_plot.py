@@ -96,7 +96,8 @@ def _step_length(axes: Axes, records: Sequence[Record], steps: NDArray[np.float6
         axes.axhline(length, color=_MUTED, linewidth=0.8)
         axes.annotate(
             what, (1, length), (-3, 2), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
-            fontsize="small", color=_DARK,
+            fontsize="small", color=_DARK, zorder=4,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip
     axes.plot(steps, np.clip(lengths, *_LENGTHS), color=_BLUE, marker=".", linewidth=1)
     outside = (lengths < _LENGTHS[0]) | (lengths > _LENGTHS[1])

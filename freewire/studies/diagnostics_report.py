@@ -15,13 +15,13 @@ from freewire.studies.diagnostics_log import Record
 __all__ = ["WINDOW", "findings", "median", "summary"]
 
 WINDOW = 20  # measurements
-SHORT, LONG = -0.9, 0.25  # step lengths between which nothing is said
+SHORT, LONG = -0.9, 0.2  # step lengths between which nothing is said
 RATIOS = 1e-6, 0.1  # update-to-weight ratios, the same
 DEAD = 0.2  # share of the units, of the network
 DEAD_IN_LEVEL = 0.5  # share of the units, of a level with at least so many of them:
 UNITS_IN_LEVEL = 4
 SATURATED = 0.5
-MISFIT = 0.5
+MISFIT = 0.3
 SPREAD = 1e4  # between gradient norms of levels
 NOISE = 10.0  # between the noise scale and the batch size
 
@@ -91,7 +91,7 @@ def _steps(recent: Sequence[Record]) -> Iterable[str]:
 def _units(last: Record) -> Iterable[str]:
     levels = last["levels"]
     for name, limit, remedy in (
-        ("dead", DEAD, "their inputs never reach the slope of the activation. Lower the learning rate or the bias."),
+        ("dead", DEAD, "on this batch they learn nothing. Lower the learning rate, or start with larger biases."),
         ("saturated", SATURATED, "scale the inputs or the weights down."),
     ):
         if last["units"] and last[name] > limit * last["units"]:

@@ -70,28 +70,28 @@ FLAT: dict[str, Flat] = {
 
 
 class Verdict(NamedTuple):
-    """What is wrong with each node, bool ``[N]``; False for inputs and for nodes that reach no output."""
+    """What is wrong with each node of the plan, bool ``[S]``; False for inputs."""
 
     dead: BoolArray
     saturated: BoolArray
 
 
 class Units:
-    """Counts flat values.
+    """Counts flat values of a plan's nodes: the inputs, and the units, which are computed and reach an output.
 
     Args:
-        net: The network, for its graph and for which nodes reach an output.
+        net: The network.
         device: Where the values will be.
 
     Attributes:
-        used: Whether a node is a unit: computed, and it reaches an output, bool ``[N]``.
+        node: The graph's index of each node of the plan, int64 ``[S]``, the inputs first.
+        num_inputs: How many inputs there are.
     """
 
     def __init__(self, net: Network, device: torch.device) -> None:
-        codes = net.graph.activation
-        self.used = np.zeros(net.graph.num_nodes, np.bool_)
-        self.used[net.plan.slot_node] = True
-        self.used[net.graph.input_index] = False
+        self.node, self.num_inputs = net.plan.slot_node, net.plan.num_inputs
+        codes = net.graph.activation[self.node]
+        is_unit = np.arange(len(self.node)) >= self.num_inputs
         table = [FLAT.get(name, Flat()) for name in ACTIVATIONS]
 
         def bound(values: list[float]) -> Tensor | None:
@@ -102,25 +102,25 @@ class Units:
         self._low, self._high, self._above = (
             bound([getattr(flat, name) for flat in table]) for name in ("low", "high", "above")
         )
-        self._dies = np.array([flat.dies for flat in table])[codes] & self.used
-        self._saturates = np.array([flat.saturates for flat in table])[codes] & self.used
-        self._step = (codes == ACTIVATIONS.index("step")) & self.used
+        self._dies = np.array([flat.dies for flat in table])[codes] & is_unit
+        self._saturates = np.array([flat.saturates for flat in table])[codes] & is_unit
+        self._step = (codes == ACTIVATIONS.index("step")) & is_unit
         self._none = np.zeros_like(self._step)
         self._any_step, self._any_saturates = bool(self._step.any()), bool(self._saturates.any())
 
     def count(self, values: Tensor) -> Tensor:
-        """How many of the values ``[rows, N]`` of each node are flat, int32 ``[N]``."""
+        """How many of the values ``[rows, S]`` of each node are flat, uint8 ``[S]``; at most 255 rows."""
         if self._low is None:  # every activation with flat values has such a bound
-            return values.new_zeros(values.shape[1], dtype=torch.int32)
+            return values.new_zeros(values.shape[1], dtype=torch.uint8)
         flat = values <= self._low
         if self._above is not None:
             flat &= values >= self._above
         if self._high is not None:
             flat |= values >= self._high
-        return flat.view(torch.uint8).sum(0, dtype=torch.int32)
+        return flat.view(torch.uint8).sum(0, dtype=torch.uint8)  # four times as fast as int32
 
     def verdict(self, flat: NDArray[Any], rows: int) -> Verdict:
-        """Which units are dead and which are saturated, if ``flat [N]`` of ``rows`` values are flat."""
+        """Which units are dead and which are saturated, if ``flat [S]`` of ``rows`` values are flat."""
         dead = (flat == rows) & self._dies
         if self._any_step:
             dead |= (flat == 0) & self._step

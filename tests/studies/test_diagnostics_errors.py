@@ -99,6 +99,7 @@ class TestStep:
                 {"loss_fn": nn.CrossEntropyLoss(reduction="none")},
                 r"loss_fn: expected a function that returns the loss, .*, got torch.float32 of shape \[32\]. Average",
             ),
+            ({"loss_fn": torch.ones(())}, r"loss_fn: expected a function, got tensor\(1.\). It is called as"),
             ({"loss_fn": lambda outputs, y: 0.5}, "loss_fn: expected a function that returns the loss, .*, got 0.5."),
             (
                 {"loss_fn": lambda outputs, y: torch.ones(())},

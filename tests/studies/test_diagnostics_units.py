@@ -145,13 +145,33 @@ def test_a_step_that_changes_is_not_dead():
     assert units.verdict(units.count(values[1:]).numpy(), 1).dead.sum() == 1
 
 
-def test_at_most_128_samples_are_looked_at():
-    """They are evenly spaced; all of a batch's rows count, not just the first."""
+@pytest.mark.parametrize(
+    ("samples", "looked_at"),
+    [
+        (1, {0}),
+        (5, set(range(5))),
+        (200, {*range(100), *range(100, 200, 3)}),
+        (256, set(range(128))),
+        (600, set(range(0, 300, 2))),
+    ],
+)
+def test_which_samples_are_looked_at(samples, looked_at):
+    """All of small batches; of larger ones 128 or more, evenly spaced in the first half, and then in the second."""
     net = fw.Network(fw.generators.mlp([1, 1, 1], activation="relu"), init=lambda weight, graph: weight.fill_(1.0))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
-    for at, dead in ((299, 1), (297, 0)):  # every third sample is looked at: 0, 3, ... 297
-        x = -torch.ones(300, 1)
+    diagnostics = Diagnostics(net, optimizer, every=1)
+    for at in {0, 1, samples // 2, samples - 1, 127, 128, 298, 299} & set(range(samples)):
+        x = -torch.ones(samples, 1)
         x[at] = 1.0
-        diagnostics = Diagnostics(net, optimizer)
         (record,) = train(net, optimizer, diagnostics, x, x, 1, mse_loss)
-        assert record["dead"] == dead
+        assert record["dead"] == (at not in looked_at), at
+
+
+def test_more_than_255_values_are_never_counted():
+    """Parts of 127 and 254 rows: a count of all of them would not fit a byte."""
+    net = fw.Network(fw.generators.mlp([1, 1, 1], activation="relu"), init=lambda weight, graph: weight.fill_(1.0))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    x = -torch.ones(3, 127, 1)
+    diagnostics = Diagnostics(net, optimizer)
+    (record,) = train(net, optimizer, diagnostics, x, x, 1, mse_loss)
+    assert (record["dead"], diagnostics.nodes()["flat_share"][1]) == (1, 1.0)
