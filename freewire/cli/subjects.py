@@ -10,18 +10,22 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from freewire.errors import FileFormatError, shown
+import numpy as np
+
+from freewire.errors import FileFormatError, InputError, shown
 from freewire.files import read_graph
 from freewire.files.formats import FORMATS, GZIP
 from freewire.graph import ACTIVATIONS, Graph
+from freewire.graph.arguments import show
 from freewire.nn import Network, load
+from freewire.pictures import subject
 
 __all__ = ["NETWORK_SUFFIX", "add_reading_options", "default_output", "read", "wiring"]
 
 NETWORK_SUFFIX = ".safetensors"
 GRAPH_SUFFIXES = (*FORMATS, *(suffix + GZIP for suffix in FORMATS))
 
-_WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def add_reading_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -60,8 +64,8 @@ def read(options: argparse.Namespace) -> Graph | Network:
         FileFormatError: An option for graph files with a network's file; or as `read_graph` and `load`.
     """
     given: dict[str, Any] = {
-        "inputs": _names(options.inputs),
-        "outputs": _names(options.outputs),
+        "inputs": _names("inputs", options.inputs),
+        "outputs": _names("outputs", options.outputs),
         "activation": options.activation,
         "output_activation": options.output_activation,
         "source": _column(options.source),
@@ -69,23 +73,29 @@ def read(options: argparse.Namespace) -> Graph | Network:
         "header": None if options.header is None else options.header == "yes",
     }
     given = {name: value for name, value in given.items() if value is not None}
-    if not options.file.lower().endswith(NETWORK_SUFFIX):
-        return read_graph(options.file, **given)
-    if given:
-        option = f"--{next(iter(given)).replace('_', '-')}"
-        raise FileFormatError(
-            f"{option}: expected a graph file with it, got the network {shown(options.file)}, which has its own. "
-            f"Omit {option}."
-        )
-    return load(options.file)
+    if options.file.lower().endswith(NETWORK_SUFFIX):
+        if given:
+            option = f"--{next(iter(given)).replace('_', '-')}"
+            raise FileFormatError(
+                f"{option}: expected a graph file with it, got the network {shown(options.file)}, which has its own. "
+                f"Omit {option}."
+            )
+        return load(options.file)
+    named: dict[str, Any] = {what: given.pop(what) for what in ("inputs", "outputs") if what in given}
+    graph = read_graph(options.file, **given)
+    if not named:
+        return graph
+    # Only the nodes tell whether 1 is a number or text, so they are read first.
+    named = {what: _nodes(what, texts, graph) for what, texts in named.items()}
+    return read_graph(options.file, **given, **named)
 
 
 def wiring(found: Graph | Network) -> Graph:
     """The graph; that of a network has its weights and biases as the stored ones."""
     if isinstance(found, Graph):
         return found
-    weight, bias = found._values(found.weight, found.bias)
-    return found.graph.with_values(weight, bias)
+    values = subject(found)
+    return values.graph.with_values(values.weight, values.bias)
 
 
 def default_output(file: str, suffix: str) -> str:
@@ -96,13 +106,37 @@ def default_output(file: str, suffix: str) -> str:
     return name[: len(name) - len(ending)] + suffix
 
 
-def _names(text: str | None) -> list[Hashable] | None:
-    """Names on a command line: integers if all of them look like integers, as in files."""
+def _names(what: str, text: str | None) -> list[str] | None:
+    """The names in the text of an option, which is a line of CSV; None if it was omitted."""
     if text is None:
         return None
-    names = next(csv.reader([text], skipinitialspace=True), [])
-    return [int(name) for name in names] if all(map(_WHOLE.fullmatch, names)) else list(names)
+    try:
+        names = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error:  # a quote without its second one, or a line break
+        names = []
+    if not names:
+        raise InputError(
+            f"--{what}: expected node names with commas between them, got {shown(text)}. "
+            "Quote a name that has a comma or a quote, as in CSV."
+        )
+    return names
+
+
+def _nodes(what: str, texts: list[str], graph: Graph) -> list[Hashable]:
+    """The nodes that a command line names: those whose names are these texts, or else look like them."""
+    known: dict[str, Hashable] = {str(name): name for name in graph.nodes if not isinstance(name, str)}
+    known |= {name: name for name in graph.nodes if isinstance(name, str)}
+    found = []
+    for text in texts:
+        name = text if text in known else text.strip()
+        if name not in known:
+            raise InputError(
+                f"--{what}: expected names of nodes, got {shown(text)}. Use those of this graph: "
+                f"{show(np.arange(graph.num_nodes), graph.nodes)}."
+            )
+        found.append(known[name])
+    return found
 
 
 def _column(text: str | None) -> str | int | None:
-    return int(text) if text is not None and _WHOLE.fullmatch(text) else text
+    return int(text) if text is not None and _NUMBER.fullmatch(text) else text

@@ -10,7 +10,7 @@ import numpy as np
 
 from freewire.errors import InputError, shown
 from freewire.graph import Graph
-from freewire.graph.arguments import NAMES_SHOWN, FloatArray, as_array, show
+from freewire.graph.arguments import FloatArray, as_array, show
 
 __all__ = ["read_values"]
 
@@ -37,10 +37,9 @@ def read_values(values: Any, graph: Graph) -> FloatArray:
     index = {name: i for i, name in enumerate(graph.nodes)}
     unknown = [name for name in values if name not in index]
     if unknown or not values:
-        known = show(np.arange(min(graph.num_nodes, NAMES_SHOWN)), graph.nodes)
+        known = show(np.arange(graph.num_nodes), graph.nodes)
         what = f"unknown {shown(unknown[0])}" if unknown else "none"
-        more = ", ..." if graph.num_nodes > NAMES_SHOWN else ""
-        raise InputError(f"values: expected names of nodes, got {what}. Use those of this graph: {known}{more}.")
+        raise InputError(f"values: expected names of nodes, got {what}. Use those of this graph: {known}.")
     found = np.full(graph.num_nodes, np.nan)
     for name, value in values.items():
         number = _numbers(value, "values")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -79,7 +80,23 @@ class TestInfo:
 
     def test_names_are_text_where_one_is(self, capsys, folder):
         Path("names.csv").write_text('source,target\n"1",h\n"x, y",h\nh,"2"\n')
-        assert run_json(capsys, "info", "names.csv", "--inputs", '"x, y",1')["summary"]["inputs"] == 2
+        for inputs in ('"x, y",1', ' 1 ,"x, y"'):
+            assert run_json(capsys, "info", "names.csv", "--inputs", inputs)["summary"]["inputs"] == 2
+
+    def test_a_number_names_a_node_whose_name_is_text(self, capsys, folder):
+        Path("text.csv").write_text("source,target\n1,2\n2,3\n01,3\n")  # 01 is no number, so all are text
+        for inputs in ("1,01", "01,1"):
+            record = run_json(capsys, "info", "text.csv", "--inputs", inputs, "--outputs", "3")
+            wanted = fw.read_graph("text.csv", inputs=inputs.split(","), outputs=["3"])
+            assert record["wiring_hash"] == wanted.wiring_hash
+
+    def test_text_and_other_names_in_one_graph(self, capsys, folder):
+        graph = fw.Graph.from_networkx(nx.DiGraph([("a", "y"), (7, "y"), (("b", 1), "y"), ("7", "y")]))
+        fw.write_graph(graph, "mixed.json")
+        record = run_json(capsys, "info", "mixed.json", "--inputs", "a,7,\"('b', 1)\"")
+        assert record["summary"]["inputs"] == 3  # the text 7 comes before the number
+        wanted = fw.read_graph("mixed.json", inputs=["a", "7", ("b", 1)])
+        assert record["wiring_hash"] == wanted.wiring_hash
 
 
 class TestConvert:
@@ -180,7 +197,15 @@ class TestMistakes:
             (("info",), "the following arguments are required: FILE"),
             (("info", "gone.json"), "path: expected a graph file, got 'gone.json', which is not a file."),
             (("info", "."), "path: expected a name that ends in .graphml"),
-            (("info", "wires.csv", "--inputs", "nobody"), "inputs: expected nodes of the graph, got 'nobody'."),
+            (
+                ("info", "wires.csv", "--inputs", "nobody"),
+                "--inputs: expected names of nodes, got 'nobody'. Use those of this graph: 'a', 'h', 'b', 'y'.",
+            ),
+            (("info", "wires.csv", "--outputs", "y,"), "--outputs: expected names of nodes, got ''."),
+            (("info", "wires.csv", "--inputs", ""), "--inputs: expected node names with commas between them, got ''."),
+            (("info", "wires.csv", "--inputs", "a\nb"), "--inputs: expected node names with commas between them, got"),
+            (("info", "wires.csv", "--inputs", '"a,b'), "--inputs: expected node names with commas between them, got"),
+            (("info", "wires.csv", "--source", "9" * 5000, "--target", "1"), "source: expected one of the columns"),
             (("info", "wires.json", "--activation", "rleu"), "argument --activation: invalid choice: 'rleu'"),
             (("info", "wires.json", "--header", "no"), "header: expected None for .json, got False."),
             (("info", "net.safetensors", "--inputs", "0"), "--inputs: expected a graph file with it, got the network"),

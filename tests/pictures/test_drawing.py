@@ -168,7 +168,7 @@ class TestValues:
 
     def test_of_many_names_some_are_listed(self):
         drawn = Subject(fw.generators.mlp([20, 1]))
-        assert_refused(lambda: prepare(drawn, {20.5: 1}), r"values: .* 9, 10, 11, \.\.\.\.", InputError)
+        assert_refused(lambda: prepare(drawn, {20.5: 1}), r"values: .* 9, 10, 11, \.\.\. \(9 more\)\.", InputError)
 
 
 def test_what_cannot_be_drawn():
