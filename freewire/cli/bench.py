@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-from freewire.cli.subjects import add_reading_options, read
+from freewire.cli.subjects import add_reading_options, check_option, read
 from freewire.errors import InputError, shown
 from freewire.generators import random_graph
 from freewire.graph import Graph
@@ -47,10 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Measure; return the text to print and the same for ``--json``."""
-    for name, least in (("batch", 1), ("threads", 1), ("seconds", 0.01)):
-        value = getattr(options, name)
-        if value is not None and not value >= least:
-            raise InputError(f"--{name}: expected at least {least}, got {shown(value)}. Raise it.")
+    check_option(options, "batch", 1, 2**31 - 1)
+    check_option(options, "threads", 1, os.cpu_count() or 1)
+    check_option(options, "seconds", 0.01, 86_400)
     device = _device(options.device)
     found = random_graph(784, 1990, 10, 32, seed=0) if options.file is None else read(options)
     threads = options.threads or torch.get_num_threads()
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     for name, module in (("freewire", net), ("dense", dense)):
         calls[f"{name} forward"] = _forward(module, x)
         calls[f"{name} training"] = _training(module, x)
-    seconds = _measure(calls, threads, options.seconds, device)
+    seconds = _measure(calls, threads, options.seconds)
     record = {
         "file": options.file,
         "nodes": net.graph.num_nodes,
@@ -98,6 +98,8 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise ValueError("a meta tensor has no values, so nothing is computed")
     except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
         raise InputError(
             f"--device: expected one that this torch can use, got {shown(name)} ({shown(str(error))}). "
@@ -122,9 +124,7 @@ def _training(module: nn.Module, x: Tensor) -> Callable[[], object]:
     return call
 
 
-def _measure(
-    calls: dict[str, Callable[[], object]], threads: int, seconds: float, device: torch.device
-) -> dict[str, float]:
+def _measure(calls: dict[str, Callable[[], object]], threads: int, seconds: float) -> dict[str, float]:
     """Median seconds of each call; the calls take turns in blocks until the time is up, at least three times."""
     timers = {name: Timer("call()", globals={"call": call}, num_threads=threads) for name, call in calls.items()}
     number = {name: max(1, round(BLOCK / timer.timeit(1).mean)) for name, timer in timers.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from freewire.cli.subjects import NETWORK_SUFFIX, add_reading_options, read, wiring
+from freewire.cli.subjects import NETWORK_SUFFIX, add_reading_options, check_option, read, wiring
 from freewire.files import write_graph
 from freewire.graph import Graph
 from freewire.nn import Network, save
@@ -38,6 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Read FILE, write OUT; return the text to print and the same for ``--json``."""
+    check_option(options, "seed", 0, 2**63 - 1)
     found = read(options)
     if options.out.lower().endswith(NETWORK_SUFFIX):
         if isinstance(found, Graph):

@@ -62,18 +62,22 @@ def _plan(plan: Plan) -> dict[str, Any]:
 
 
 def _parameters(net: Network) -> dict[str, Any]:
-    """Counts and sizes of the weights and biases."""
+    """Counts and sizes of the weights and biases; those that are not finite are counted and otherwise ignored."""
 
     def spread(values: torch.Tensor | None) -> dict[str, float] | None:
         if values is None or not values.numel():
             return None
         numbers = values.detach().double()
+        finite = numbers[numbers.isfinite()]
+        found = {"zeros": (numbers == 0).double().mean().item(), "not_finite": numbers.numel() - finite.numel()}
+        if not finite.numel():
+            return found
         return {
-            "mean": numbers.mean().item(),
-            "std": numbers.std(correction=0).item(),
-            "min": numbers.min().item(),
-            "max": numbers.max().item(),
-            "zeros": (numbers == 0).double().mean().item(),
+            "mean": finite.mean().item(),
+            "std": finite.std(correction=0).item(),
+            "min": finite.min().item(),
+            "max": finite.max().item(),
+            **found,
         }
 
     return {
@@ -90,8 +94,11 @@ def _lines(parameters: dict[str, Any]) -> str:
         if (spread := parameters[name]) is None:
             lines.append(f"{name:<23} none")
         else:
-            lines.append(
-                f"{name:<23} {spread['min']:.4g} to {spread['max']:.4g}, mean {spread['mean']:.4g}, "
-                f"standard deviation {spread['std']:.4g}, {spread['zeros']:.1%} zeros"
-            )
+            parts = [f"{spread['zeros']:.1%} zeros"]
+            if "mean" in spread:
+                parts.insert(0, f"{spread['min']:.4g} to {spread['max']:.4g}, mean {spread['mean']:.4g}")
+                parts.insert(1, f"standard deviation {spread['std']:.4g}")
+            if spread["not_finite"]:
+                parts.append(f"{spread['not_finite']:,} NaN or infinite")
+            lines.append(f"{name:<23} {', '.join(parts)}")
     return "\n".join(lines)

@@ -8,11 +8,15 @@ file is wrong; one sentence on stderr says what was expected. 130: interrupted.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import torch
 
 from freewire.cli import bench, convert, doctor, info, plot
 from freewire.errors import BuildError, FreewireError, OutOfMemoryError, cut
@@ -38,6 +42,8 @@ class _Parser(argparse.ArgumentParser):
     """One sentence about a mistake, and where to read more, instead of a page of usage."""
 
     def error(self, message: str) -> NoReturn:
+        if message.endswith("expected one argument"):  # so argparse says of -1,2 too, which looks like an option
+            message += ", perhaps written with = as in --inputs=-1,2"
         self.exit(2, f"{self.prog}: {cut(message, 500)}\n`{self.prog} --help` explains the arguments.\n")
 
 
@@ -49,7 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
         command = commands.add_parser(
-            name, help=module.HELP, description=module.__doc__, epilog=module.EXAMPLES, formatter_class=raw
+            name,
+            help=module.HELP,
+            description=str(module.__doc__).replace("``", "`"),
+            epilog=module.EXAMPLES,
+            formatter_class=raw,
+            allow_abbrev=False,  # or an option that is added later changes what a script's abbreviation means
         )
         module.add_options(command)
         command.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -69,16 +80,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
         text, record = options.run(options)
-        print(json.dumps(record, indent=2) if options.json else text, flush=True)
+        print(json.dumps(_without_nan(record), indent=2, allow_nan=False) if options.json else text, flush=True)
         return 0 if record.get("passed", True) else 1
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports it once more at its end
         return 0
-    except (FreewireError, OSError, MemoryError) as error:
-        message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            message = f"{cut(error.filename)}: {message}"
-        print(f"python -m freewire {options.command}: {message}", file=sys.stderr)
-        return 1 if isinstance(error, BuildError | OutOfMemoryError | MemoryError) else 2
+    except (FreewireError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_lack_of_memory(error):
+            raise
+        print(f"python -m freewire {options.command}: {_message(error)}", file=sys.stderr)
+        return 2 if isinstance(error, FreewireError | OSError) and not _is_machines_fault(error) else 1
     except KeyboardInterrupt:
         return 130
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether it is a MemoryError, or torch's: of the CPU's memory it has no class."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _is_machines_fault(error: Exception) -> bool:
+    """Whether the same command and files would do on another machine."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    return isinstance(error, BuildError | OutOfMemoryError)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{cut(error.filename)}: {error.strerror}"
+    if isinstance(error, FreewireError) or not _is_lack_of_memory(error):
+        return str(error)
+    return f"out of memory ({cut(error) or type(error).__name__}). Use a smaller graph or batch, or a larger machine."
+
+
+def _without_nan(record: Any) -> Any:
+    """The record with None for NaN and infinities, which JSON does not have."""
+    if isinstance(record, dict):
+        return {name: _without_nan(value) for name, value in record.items()}
+    if isinstance(record, list):
+        return [_without_nan(value) for value in record]
+    return None if isinstance(record, float) and not math.isfinite(record) else record

@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from freewire.cli.subjects import add_reading_options, default_output, read
-from freewire.errors import FileFormatError, InputError, shown
+from freewire.cli.subjects import add_reading_options, check_option, default_output, read
+from freewire.errors import FileFormatError, shown
 from freewire.files import replacing
 from freewire.pictures import plot, to_dot, to_html
 
@@ -16,6 +16,7 @@ __all__ = ["EXAMPLES", "HELP", "add_options", "run"]
 HELP = "draw a graph or a network"
 FIGURES = (".png", ".svg", ".pdf")
 PAGE, DOT = ".html", (".dot", ".gv")
+DPI = (20, 1200)  # with less, letters have no pixels; with more, an image takes gigabytes
 EXAMPLES = """\
 examples:
   python -m freewire plot net.safetensors                 # net.png
@@ -39,20 +40,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Read FILE, draw OUT; return the text to print and the same for ``--json``."""
-    out = options.out or default_output(options.file, FIGURES[0])
+    out = default_output(options.file, FIGURES[0]) if options.out is None else options.out
     suffix = next((each for each in (*FIGURES, PAGE, *DOT) if out.lower().endswith(each)), None)
     if suffix is None:
         raise FileFormatError(
             f"--out: expected a name that ends in {', '.join((*FIGURES, PAGE, *DOT))}, got {shown(out)}. Rename it."
         )
-    if options.dpi < 1:
-        raise InputError(f"--dpi: expected at least 1, got {options.dpi}. Raise it.")
+    check_option(options, "dpi", *DPI)
     found = read(options)
     if suffix == PAGE:
         to_html(found, out)
     elif suffix in DOT:
-        with replacing(out) as file:
-            file.write(to_dot(found).encode())
+        to_dot(found, out)
     else:
         figure = plot(found).get_figure(root=True)
         assert figure is not None

@@ -20,7 +20,7 @@ from freewire.graph.arguments import show
 from freewire.nn import Network, load
 from freewire.pictures import subject
 
-__all__ = ["NETWORK_SUFFIX", "add_reading_options", "default_output", "read", "wiring"]
+__all__ = ["NETWORK_SUFFIX", "add_reading_options", "check_option", "default_output", "read", "wiring"]
 
 NETWORK_SUFFIX = ".safetensors"
 GRAPH_SUFFIXES = (*FORMATS, *(suffix + GZIP for suffix in FORMATS))
@@ -96,6 +96,13 @@ def wiring(found: Graph | Network) -> Graph:
         return found
     values = subject(found)
     return values.graph.with_values(values.weight, values.bias)
+
+
+def check_option(options: argparse.Namespace, name: str, least: float, most: float) -> None:
+    """Raise `InputError` unless the number of an option, if there is one, is within this range."""
+    value = getattr(options, name)
+    if value is not None and not least <= value <= most:
+        raise InputError(f"--{name}: expected a number from {least:,} to {most:,}, got {shown(value)}. Choose one.")
 
 
 def default_output(file: str, suffix: str) -> str:

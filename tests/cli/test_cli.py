@@ -69,6 +69,19 @@ class TestInfo:
         assert record["parameters"]["bias"]["zeros"] == 1.0
         assert "zeros" in run(capsys, "info", "net.safetensors")[1]
 
+    def test_a_network_that_has_diverged(self, capsys, folder):
+        net = fw.load("net.safetensors")
+        with torch.no_grad():
+            net.weight[:2] = torch.tensor([torch.nan, -torch.inf])
+            net.bias[:] = torch.nan
+        fw.save(net, "net.safetensors")
+        record = run_json(capsys, "info", "net.safetensors")["parameters"]
+        assert record["weight"]["not_finite"] == 2
+        assert record["weight"]["max"] == net.weight[2:].max().item()
+        assert record["bias"] == {"zeros": 0, "not_finite": net.bias.numel()}
+        out = run(capsys, "info", "net.safetensors")[1]
+        assert f"0.0% zeros, {net.bias.numel()} NaN or infinite" in out
+
     def test_how_a_file_is_read(self, capsys, folder):
         Path("numbers.csv").write_text("0;2;7\n1;2;7\n2;3;7\n0;3;7\n")
         options = ("--inputs", "1,0", "--source", "0", "--target", "1", "--header", "no", "--activation", "tanh")
@@ -160,6 +173,12 @@ class TestDoctor:
         assert code == 1
         assert "self-test on cpu: FAILED: results differ from the reference" in out
 
+    def test_a_kernel_that_returns_nan(self, capsys, monkeypatch):
+        monkeypatch.setattr(doctor, "reference", lambda net, x: fw.reference(net, x) * torch.nan)
+        code, out, _ = run(capsys, "doctor", "--json")
+        (check,) = json.loads(out, parse_constant=pytest.fail)["checks"]
+        assert (code, check["passed"], check["largest_error"]["float32"]) == (1, False, None)
+
     def test_a_kernel_that_raises(self, capsys, monkeypatch):
         def broken(*_):
             raise RuntimeError("no such operator")
@@ -212,9 +231,22 @@ class TestMistakes:
             (("convert", "wires.json", "out.xyz"), "path: expected a name that ends in .graphml"),
             (("convert", "wires.json", "gone/out.json"), "gone"),
             (("plot", "wires.json", "-o", "out.bmp"), "--out: expected a name that ends in .png"),
-            (("plot", "wires.json", "--dpi", "0"), "--dpi: expected at least 1, got 0."),
-            (("bench", "--batch", "0"), "--batch: expected at least 1, got 0."),
-            (("bench", "--seconds", "nan"), "--seconds: expected at least 0.01, got nan."),
+            (("plot", "wires.json", "-o", ""), "--out: expected a name that ends in .png"),
+            (("plot", "wires.json", "--dpi", "19"), "--dpi: expected a number from 20 to 1,200, got 19."),
+            (("plot", "wires.json", "--dpi", "1201"), "--dpi: expected a number from 20 to 1,200, got 1201."),
+            (("convert", "wires.json", "a.safetensors", "--seed", "9" * 30), "--seed: expected a number from 0 to"),
+            (("bench", "--batch", "0"), "--batch: expected a number from 1 to 2,147,483,647, got 0."),
+            (("bench", "--threads", "100000"), "--threads: expected a number from 1 to "),
+            (("bench", "--seconds", "nan"), "--seconds: expected a number from 0.01 to 86,400, got nan."),
+            (
+                ("bench", "--device", "meta"),
+                "--device: expected one that this torch can use, got 'meta' ('a meta tensor",
+            ),
+            (
+                ("info", "wires.csv", "--inputs", "-1,2"),
+                "expected one argument, perhaps written with = as in --inputs=-1",
+            ),
+            (("info", "wires.csv", "--output", "y"), "unrecognized arguments: --output y"),
             (("bench", "--device", "no_such"), "--device: expected one that this torch can use, got 'no_such'"),
         ],
     )
@@ -231,6 +263,33 @@ class TestMistakes:
         monkeypatch.setattr("freewire.cli.plot.plot", missing)
         code, _, err = run(capsys, "plot", "wires.json")
         assert (code, err) == (1, "python -m freewire plot: matplotlib: expected the package, got none. Install it.\n")
+
+    @pytest.mark.parametrize(
+        ("error", "code", "message"),
+        [
+            (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), 1, "out of memory ([enforce fail]"),
+            (MemoryError(), 1, "out of memory (MemoryError). Use a smaller graph or batch, or a larger machine."),
+            (torch.OutOfMemoryError("CUDA out of memory."), 1, "out of memory (CUDA out of memory.)."),
+            (OSError(28, "No space left on device", "out.png"), 1, "out.png: No space left on device"),
+            (PermissionError(13, "Permission denied", "in.json"), 2, "in.json: Permission denied"),
+        ],
+    )
+    def test_too_little_memory_or_disk(self, capsys, folder, monkeypatch, error, code, message):
+        def fail(*_):
+            raise error
+
+        monkeypatch.setattr("freewire.cli.info.metrics.summary", fail)
+        found, out, err = run(capsys, "info", "wires.json")
+        assert (found, out) == (code, "")
+        assert err.startswith(f"python -m freewire info: {message}")
+
+    def test_a_bug_has_a_traceback(self, folder, monkeypatch):
+        def fail(*_):
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr("freewire.cli.info.metrics.summary", fail)
+        with pytest.raises(RuntimeError, match="a bug"):
+            cli.main(["info", "wires.json"])
 
     def test_interrupted(self, capsys, folder, monkeypatch):
         def interrupt(*_):
@@ -249,6 +308,7 @@ class TestHelp:
             code, text, _ = run(capsys, command, "--help")
             assert code == 0
             assert f"python -m freewire {command}" in text.partition("examples:")[2]
+            assert "``" not in text
 
 
 class TestPlot:
