@@ -14,11 +14,14 @@ from freewire.errors import shown
 
 __all__ = ["label"]
 
+JOINERS = "\u200c\u200d"  # they do not print, but spelling in some scripts, and some emoji, depend on them
+
 
 def label(name: Hashable, length: int = 20) -> str:
-    r"""One line of at most ``length`` characters.
+    r"""One line of at most ``length`` characters, not counting escapes.
 
-    What does not print is escaped as in Python's source text: a line break as ``\n``, half of a surrogate pair too.
+    What does not print is escaped as in Python's source text: a line break as ``\n``, half of a surrogate pair, which
+    UTF-8 does not have, and what reorders the text around it, such as a right-to-left override.
 
     Example:
         >>> label("a name that goes on and on"), label("two\nlines"), label(("layer", 3))
@@ -29,4 +32,4 @@ def label(name: Hashable, length: int = 20) -> str:
     text = name if isinstance(name, str) else shown(name)
     if len(text) > length:
         text = f"{text[: length // 2]}…{text[len(text) - (length - 1) // 2 :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in JOINERS else ascii(c)[1:-1] for c in text)

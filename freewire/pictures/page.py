@@ -13,7 +13,6 @@ import hashlib
 import html
 import json
 import os
-from collections.abc import Hashable
 from importlib.resources import files
 from string import Template
 from typing import Any
@@ -21,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freewire.errors import GraphError, InputError, cut, shown
+from freewire.errors import GraphError, InputError, shown
 from freewire.files.atomic import replacing
 from freewire.files.paths import path_name
 from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
+from freewire.pictures.labels import label
 from freewire.pictures.layout import layered
 from freewire.pictures.subject import Subject, subject
 
@@ -37,7 +37,6 @@ SCRIPTS = tuple(
 )
 #: Bits of a node's role in the page.
 INPUT, OUTPUT, REACHES_NO_OUTPUT, UNREACHABLE = 1, 2, 4, 8
-_JOINERS = "\u200c\u200d"  # invisible, but spelling in some scripts depends on them
 
 
 def to_html(net_or_graph: Any, path: str | bytes | os.PathLike[str], title: str | None = None) -> str:
@@ -107,7 +106,7 @@ def render(drawn: Subject, title: str, stored: bool) -> str:
     style = source("page.css")
     script = f'(() => {{\n"use strict";\n{"".join(map(source, SCRIPTS))}main();\n}})();\n'
     return Template(source("page.html")).substitute(
-        title=html.escape(visible(title)),
+        title=html.escape(label(title, MAX_NAME)),
         style=style,
         style_hash=csp_hash(style),
         script=script,
@@ -156,7 +155,9 @@ def page_data(drawn: Subject, stored: bool) -> dict[str, Any]:
         "aggregation": graph.aggregation,
     }
     return {
-        "names": None if isinstance(graph.nodes, range) else [node_text(name) for name in graph.nodes],
+        "names": None
+        if isinstance(graph.nodes, range)
+        else [label(name, MAX_NAME) or "(empty)" for name in graph.nodes],
         "activations": ACTIVATIONS,
         "aggregations": AGGREGATIONS,
         "stored": stored,
@@ -176,18 +177,3 @@ def floats(values: NDArray[np.float64] | None) -> NDArray[Any] | None:
 def packed(values: NDArray[Any]) -> dict[str, str]:
     """An array as JSON: ``{"f4": base64 of the little-endian values}``."""
     return {values.dtype.str[1:]: base64.b64encode(values.tobytes()).decode()}
-
-
-def node_text(name: Hashable) -> str:
-    """A node's name as text to read, search and show."""
-    if isinstance(name, np.generic):
-        name = name.item()
-    return visible(name if isinstance(name, str) else shown(name)) or "(empty)"
-
-
-def visible(text: str) -> str:
-    """Text of bounded length in which controls, such as a right-to-left override, and lone surrogates show as escapes.
-
-    They could otherwise reorder or hide what is printed around them, and UTF-8 has no lone surrogates.
-    """
-    return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in cut(text, MAX_NAME))

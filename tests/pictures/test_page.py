@@ -23,7 +23,7 @@ from freewire.graph import ACTIVATIONS, AGGREGATIONS
 from freewire.pictures import layered
 from tests.support import ROOT
 from tests.support.messages import assert_refused
-from tests.support.names import PAGE_NAMES
+from tests.support.odd_names import ODD_NAMES
 from tests.support.storage import as_nobody
 
 
@@ -139,12 +139,12 @@ class TestData:
 
 class TestHostileNames:
     def test_nothing_breaks_out(self, tmp_path):
-        G = nx.DiGraph([(name, "out") for name in PAGE_NAMES])  # noqa: N806 (networkx's own name for it)
+        G = nx.DiGraph([(name, "out") for name in ODD_NAMES])  # noqa: N806 (networkx's own name for it)
         page = written(tmp_path, fw.Graph.from_networkx(G))
         plain = written(tmp_path, fw.Graph.from_networkx(nx.DiGraph([("a", "out")])))
         assert [tag for tag, _ in Parts(page).tags] == [tag for tag, _ in Parts(plain).tags]
         names = read(page)["names"]
-        assert sorted(names) == sorted([*PAGE_NAMES.values(), "out"])
+        assert sorted(names) == sorted([text or "(empty)" for text in (*ODD_NAMES.values(), "out")])
         assert page.split('id="data">')[1].split("</script>")[0].isascii()
 
     def test_title(self, tmp_path):
