@@ -69,6 +69,7 @@ def log_to_tensorboard(writer: Any, net: Any, step: int, *, example: Any = None,
             f"writer: expected a SummaryWriter, got {type(writer).__name__} without {', '.join(missing)}. "
             "Pass torch.utils.tensorboard.SummaryWriter(folder)."
         )
+    net = getattr(net, "_orig_mod", net)  # of a compiled module, which cannot be traced
     number = check_whole("step", step, 0, "Pass the number of the training step.", error=InputError)
     networks = list(_networks(net))
     if not networks:
@@ -93,12 +94,12 @@ def log_to_tensorboard(writer: Any, net: Any, step: int, *, example: Any = None,
 
 
 def _networks(net: Any) -> Iterator[tuple[str, Any]]:
-    """What is put before the tags, and the module, for each module with a graph; a compiled one is there once."""
+    """What is put before the tags, the same for a compiled module, and the module, for each module with a graph."""
     found = set()
     for name, part in getattr(net, "named_modules", list)():
         if isinstance(getattr(part, "graph", None), Graph) and id(getattr(part, "weight", part)) not in found:
             found.add(id(getattr(part, "weight", part)))
-            yield f"{name.replace('.', '/')}/" if name else "", part
+            yield "".join(f"{each}/" for each in name.split(".") if each not in ("", "_orig_mod")), part
 
 
 def _log_graph(writer: Any, net: Any, example: Any) -> None:

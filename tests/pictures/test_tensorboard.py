@@ -100,3 +100,17 @@ def test_refused(change, match, error):
     arguments = {"writer": writer, "net": fw.Network(fw.generators.mlp([1, 1])), "step": 0, **change}
     assert_refused(lambda: fw.log_to_tensorboard(**arguments), match, error)
     assert not writer.calls
+
+
+def test_a_compiled_model_is_logged_as_the_model_itself():
+    net = fw.Network(fw.generators.mlp([2, 2]))
+    model = nn.Sequential(net)
+    for given, traced, names in (
+        (torch.compile(net), net, ["graph", "weight", "bias"]),
+        (torch.compile(model), model, ["graph", "0/weight", "0/bias"]),
+    ):
+        fw.log_to_tensorboard(writer := Writer(), given, 0, example=torch.ones(1, 2), picture=False)
+        assert writer.tags() == names
+        assert writer.calls[0][1] is traced  # torch.jit.trace refuses a compiled one
+    fw.log_to_tensorboard(writer := Writer(), nn.Sequential(torch.compile(net)), 0, picture=False)
+    assert writer.tags() == ["0/weight", "0/bias"]
