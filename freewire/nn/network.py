@@ -30,6 +30,7 @@ from freewire.ops import library
 from freewire.ops.dtypes import DTYPES, autocast, check_dtype
 from freewire.ops.eager import eager
 from freewire.ops.network import run_packed_plan
+from freewire.pictures.subject import subject
 from freewire.pictures.svg import svg
 from freewire.plan import Plan, make_plan
 
@@ -302,21 +303,13 @@ class Network(Wired):
             'tanh'
         """
         check_values(self.weight)
-        learnt = {"values": self._values(self.weight, self.bias)}
+        values = subject(self)
+        learnt = {"values": (values.weight, values.bias)}
         if grad:
-            weight_grad, bias_grad = self.weight.grad, None if self.bias is None else self.bias.grad
-            if weight_grad is None and bias_grad is None:
+            if values.weight_grad is None and values.bias_grad is None:
                 raise InputError("grad: expected gradients, got none. Call backward() on a loss first.")
-            learnt["grad"] = self._values(weight_grad, bias_grad)
+            learnt["grad"] = (values.weight_grad, values.bias_grad)
         return write_networkx(self._graph.to_data(), learnt)
-
-    def _values(self, weight: Tensor | None, bias: Tensor | None) -> tuple[Any, Any]:
-        """Edge values [E] and node values [N] (NaN at inputs) as float64 arrays, or None for both or either."""
-        nodes = None
-        if bias is not None:
-            nodes = np.full(self._graph.num_nodes, np.nan)
-            nodes[self._graph.computed_index] = bias.detach().double().cpu().numpy()
-        return None if weight is None else weight.detach().double().cpu().numpy(), nodes
 
     # ------------------------------------------------------------------ state
 
