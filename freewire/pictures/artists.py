@@ -11,7 +11,7 @@ import numpy as np
 from freewire.graph.arguments import FloatArray
 from freewire.pictures.colours import DENSITY, DIVERGING, NEUTRAL
 from freewire.pictures.curves import bezier
-from freewire.pictures.drawing import KINDS, Matrix, Wiring
+from freewire.pictures.drawing import KINDS, MANY_EDGES, Matrix, Wiring
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,6 @@ LEGEND = 0.25  # inches that the legend is high; it is within the axes, above wh
 SHAPES = ("o", "s", "D", "P")  # of each of KINDS
 POINTS_PER_INCH = 72
 TICKS = 20  # levels that are labelled, at most
-MANY = 400  # edges, which are then thin lines
 
 
 def draw_wiring(axes: Axes, drawing: Wiring) -> None:
@@ -33,14 +32,13 @@ def draw_wiring(axes: Axes, drawing: Wiring) -> None:
     from matplotlib.collections import LineCollection
 
     ink = axes.xaxis.label.get_color()
-    many = len(drawing.edges) > MANY
-    points = bezier(drawing.curves, 16 if many else 32)
-    lines = LineCollection(list(points), zorder=1, capstyle="round")
+    points = bezier(drawing.curves, 16 if len(drawing.edges) > MANY_EDGES else 32)
+    lines = LineCollection(
+        list(points), zorder=1, capstyle="round", linewidths=drawing.line_widths(), alpha=drawing.opacity()
+    )
     if drawing.edge_value is None:
-        lines.set(colors=NEUTRAL, linewidths=0.7 if many else 1.0, alpha=0.6)
+        lines.set(colors=NEUTRAL)
     else:
-        strength = np.clip(np.nan_to_num(np.abs(drawing.edge_value)) / drawing.edge_limit, 0, 1)
-        lines.set(linewidths=(0.3 + 0.5 * strength) if many else (0.8 + 1.8 * strength), alpha=0.6 if many else 1.0)
         _colour(lines, drawing.edge_value, drawing.edge_limit)
         _bar(axes, drawing.edge_value, drawing.edge_limit, "weight")
     axes.add_collection(lines, autolim=False)

@@ -13,7 +13,7 @@ import numpy as np
 
 from freewire.graph.arguments import FloatArray
 
-__all__ = ["DENSITY", "DIVERGING", "INK", "NEUTRAL", "hex_colours", "limit"]
+__all__ = ["DENSITY", "DIVERGING", "INK", "NEUTRAL", "diverging", "hex_colours", "limit"]
 
 #: From the most negative value over 0 to the most positive one: blue, light grey, red.
 DIVERGING = ("#1b4f9c", "#3f7fc4", "#86b4e0", "#d3d7de", "#f0a382", "#d9583f", "#a31a2b")
@@ -49,3 +49,8 @@ def hex_colours(share: FloatArray, colours: Sequence[str], steps: int = 64) -> l
     codes = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.rint(table).astype(int).tolist()] + [NEUTRAL]
     step = np.rint(np.clip(np.nan_to_num(share, nan=0.0), 0, 1) * (steps - 1)).astype(int)
     return [codes[i] for i in np.where(np.isnan(share), steps, step).tolist()]
+
+
+def diverging(values: FloatArray, end: float, steps: int = 64) -> list[str]:
+    """Codes of `DIVERGING` for numbers ``[n]``, whose colours end at -end and end; see `hex_colours`."""
+    return hex_colours((values / end + 1) / 2, DIVERGING, steps)

@@ -19,7 +19,7 @@ from freewire.files import replacing
 from freewire.files.paths import path_name
 from freewire.graph import Graph
 from freewire.graph.arguments import FloatArray
-from freewire.pictures.colours import DIVERGING, INK, NEUTRAL, hex_colours, limit
+from freewire.pictures.colours import INK, NEUTRAL, diverging, limit
 from freewire.pictures.labels import label
 from freewire.pictures.subject import Subject, subject
 
@@ -99,7 +99,7 @@ def _text(drawn: Subject) -> str:
 
 def _nodes(graph: Graph, bias: FloatArray | None) -> list[str]:
     inputs, outputs = set(graph.input_index.tolist()), set(graph.output_index.tolist())
-    colours = None if bias is None else hex_colours((bias / limit(bias) + 1) / 2, DIVERGING)
+    colours = None if bias is None else diverging(bias, limit(bias))
     lines = []
     for i, name in enumerate(graph.nodes):
         parts = [f'label="{escaped(name)}"', f"shape={SHAPES[i in inputs, i in outputs]}"]
@@ -115,9 +115,9 @@ def _edges(graph: Graph, weight: FloatArray | None) -> list[str]:
     pairs = graph.edge_index.T.tolist()
     if weight is None:
         return [f'n{u} -> n{v} [color="{NEUTRAL}"]' for u, v in pairs]
-    share = weight / limit(weight)
-    colours = hex_colours((share + 1) / 2, DIVERGING)
-    widths = (0.6 + 1.4 * np.clip(np.nan_to_num(np.abs(share)), 0, 1)).tolist()
+    end = limit(weight)
+    colours = diverging(weight, end)
+    widths = (0.6 + 1.4 * np.clip(np.nan_to_num(np.abs(weight / end)), 0, 1)).tolist()
     what = "label" if len(pairs) <= MOST_LABELS else "tooltip"
     return [
         f'n{u} -> n{v} [color="{colour}", penwidth={width:.2f}' + (f', {what}="{w:.3g}"]' if w == w else "]")

@@ -22,10 +22,11 @@ from freewire.pictures.subject import Subject
 from freewire.pictures.thinning import binned, strongest
 from freewire.pictures.values import read_values
 
-__all__ = ["KINDS", "Matrix", "Wiring", "prepare"]
+__all__ = ["KINDS", "MANY_EDGES", "Matrix", "Wiring", "prepare"]
 
 MOST_NODES = 2_000  # more are drawn as a matrix
 MOST_EDGES = 1_500  # more are thinned, but every node keeps its strongest
+MANY_EDGES = 400  # more are thin, translucent lines
 MOST_LABELS = 40  # in a picture
 MOST_LABELS_BESIDE = 25  # in the first level and in the last one, if the picture has more nodes
 BINS = 160  # rows and columns of a matrix, more or less
@@ -66,6 +67,18 @@ class Wiring:
     edge_value: FloatArray | None
     edge_limit: float
     note: str
+
+    def line_widths(self) -> FloatArray:
+        """Width of each shown edge's line ``[K]``, in points or pixels: the wider, the stronger."""
+        many = len(self.edges) > MANY_EDGES
+        if self.edge_value is None:
+            return np.full(len(self.edges), 0.7 if many else 1.0)
+        strength = np.clip(np.nan_to_num(np.abs(self.edge_value / self.edge_limit)), 0, 1)
+        return (0.3 + 0.5 * strength) if many else (0.8 + 1.8 * strength)
+
+    def opacity(self) -> float:
+        """Of the lines."""
+        return 0.6 if self.edge_value is None or len(self.edges) > MANY_EDGES else 1.0
 
 
 @dataclass(frozen=True)

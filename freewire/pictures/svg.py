@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from freewire.graph.arguments import FloatArray
-from freewire.pictures.colours import DENSITY, DIVERGING, INK, NEUTRAL, hex_colours
+from freewire.pictures.colours import DENSITY, DIVERGING, INK, NEUTRAL, diverging, hex_colours
 from freewire.pictures.curves import bezier
 from freewire.pictures.drawing import KINDS, Matrix, Wiring, prepare
 from freewire.pictures.labels import label
@@ -28,7 +28,6 @@ BESIDE, ABOVE, BELOW = 70.0, 44.0, 24.0  # margins in pixels
 LINE = 14.0  # pixels from one line of text to the next
 LETTERS = 0.16  # of text per pixel
 SIDE = 480.0  # of a matrix
-MANY = 400  # edges, which are then thin lines
 TITLES = 500  # nodes whose names a pointer over them shows, at most
 KEY = 120.0  # length of a key of colours
 KEY_STEPS = 24
@@ -79,19 +78,16 @@ def _wiring(drawing: Wiring) -> str:
 
 def _edges(drawing: Wiring, curves: FloatArray) -> Iterator[str]:
     """A path per run of edges of one colour: in the order of the drawing, the strongest last."""
-    many = len(drawing.edges) > MANY
     if drawing.edge_value is None:
-        colours, widths = [NEUTRAL] * len(curves), [0.7 if many else 1.0] * len(curves)
+        colours = [NEUTRAL] * len(curves)
     else:
-        share = drawing.edge_value / drawing.edge_limit
-        colours = hex_colours((share + 1) / 2, DIVERGING, 32)
-        strength = np.clip(np.nan_to_num(np.abs(share)), 0, 1)
-        widths = np.round((0.3 + 0.5 * strength) if many else (0.8 + 1.8 * strength), 1).tolist()
+        colours = diverging(drawing.edge_value, drawing.edge_limit, 32)
+    widths = np.round(drawing.line_widths(), 1).tolist()
     lines = [
         "M{:.1f} {:.1f}C{:.1f} {:.1f} {:.1f} {:.1f} {:.1f} {:.1f}".format(*points)
         for points in curves.reshape(len(curves), 8).tolist()
     ]
-    yield f'<g fill="none" stroke-linecap="round" opacity="{0.6 if many else 1}">'
+    yield f'<g fill="none" stroke-linecap="round" opacity="{drawing.opacity():g}">'
     for (colour, width), run in groupby(zip(colours, widths, lines, strict=True), key=lambda edge: edge[:2]):
         yield f'<path stroke="{colour}" stroke-width="{width}" d="{"".join(line for _, _, line in run)}"/>'
     yield "</g>"
@@ -101,7 +97,7 @@ def _nodes(drawing: Wiring, position: FloatArray, radius: float) -> Iterator[str
     if drawing.node_value is None:
         colours = [NEUTRAL] * len(position)
     else:
-        colours = hex_colours((drawing.node_value / drawing.node_limit + 1) / 2, DIVERGING)
+        colours = diverging(drawing.node_value, drawing.node_limit)
     titled = len(position) <= TITLES
     yield f'<g stroke="{INK}" stroke-width="{0.3 if radius < 3 else 0.8}">'
     for i, ((x, y), colour, kind) in enumerate(zip(position.tolist(), colours, drawing.kind.tolist(), strict=True)):
@@ -157,7 +153,7 @@ def _matrix(drawing: Matrix) -> str:
     body = [f'<g transform="translate({BESIDE} {ABOVE}) scale({step:.4f})" shape-rendering="crispEdges">']
     body += [f'<path fill="{colour}" d="{"".join(cells)}"/>' for colour, cells in paths.items()]
     if drawing.node_value is not None:
-        for row, colour in enumerate(hex_colours((drawing.node_value / drawing.node_limit + 1) / 2, DIVERGING)):
+        for row, colour in enumerate(diverging(drawing.node_value, drawing.node_limit)):
             body.append(
                 f'<path fill="{colour}" d="M{-0.06 * size:.1f} {row}h{0.036 * size:.1f}v1h{-0.036 * size:.1f}z"/>'
             )
