@@ -62,8 +62,9 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         try:
             kernels = cuda_cache.find(library.CUDA_LIBRARY)
         except BuildError as error:
-            obstacles.append(str(error))
+            obstacles = list(dict.fromkeys((*obstacles, str(error))))
         if kernels:  # building takes a minute or two: at first use, not here
+            obstacles = []  # what building would need is not missed
             checks.append(_self_test("cuda"))
     record: dict[str, Any] = {
         "freewire": __version__,

@@ -59,8 +59,7 @@ class _Wanted(NamedTuple):
 
     @property
     def newest_cuda(self) -> int:
-        """The newest major version of CUDA whose programs run on this machine."""
-        return self.driver[0] if self.driver else sys.maxsize
+        return _newest_cuda(self.driver)
 
 
 def find_or_build(installed: Path) -> Path:
@@ -105,11 +104,10 @@ def obstacles() -> list[str]:
     """What keeps the kernels from running here, or from being built: one message with its remedy for each cause."""
     found = []
     driver = driver_version()
-    newest_cuda = driver[0] if driver else sys.maxsize
     for check in (
         lambda: _check_device(cuda_build.visible_gpus()),
         _check_allowed,
-        lambda: _find_nvcc(newest_cuda),
+        lambda: _find_nvcc(_newest_cuda(driver)),
         toolchain.check_compiler,
         toolchain.find_ninja,
     ):
@@ -156,6 +154,11 @@ def driver_version() -> tuple[int, int] | None:
     except OSError:
         return None
     return version.value // 1000, version.value % 1000 // 10
+
+
+def _newest_cuda(driver: tuple[int, int] | None) -> int:
+    """The newest major version of CUDA whose programs run with this driver."""
+    return driver[0] if driver else sys.maxsize
 
 
 def _check_device(gpus: list[tuple[int, int]]) -> None:

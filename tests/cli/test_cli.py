@@ -200,6 +200,28 @@ class TestDoctor:
         assert [line.partition(":")[0] for line in found["missing"]] == ["torch", "nvcc"]
         assert "missing: nvcc: expected CUDA's compiler, got none. Install it." in run(capsys, "doctor")[1]
 
+    @pytest.mark.parametrize("kernels", ["found", "none", "refused"])
+    def test_a_machine_with_a_gpu(self, capsys, monkeypatch, kernels):
+        """A stub of one: what is missing is listed once, and only where there are no kernels yet."""
+        refusal = "nvcc: expected CUDA's compiler, got none. Install it."
+
+        def find(_):
+            if kernels == "refused":
+                raise BuildError(refusal)
+            return Path("libfreewire_cuda.so") if kernels == "found" else None
+
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("freewire.ops.cuda_cache.obstacles", lambda: [refusal])
+        monkeypatch.setattr("freewire.ops.cuda_cache.find", find)
+        monkeypatch.setattr(doctor, "_cuda", lambda: {"torch": "13.0", "driver": "13.0", "gpus": ["GPU (9.0)"]})
+        tested = []
+        check = {"name": "self-test", "passed": True, "largest_error": {}, "problem": None}
+        monkeypatch.setattr(doctor, "_self_test", lambda device: tested.append(device) or check)
+        out = run(capsys, "doctor")[1]
+        assert tested == (["cpu", "cuda"] if kernels == "found" else ["cpu"])
+        assert out.count(refusal) == (0 if kernels == "found" else 1)
+        assert f"kernels: {'libfreewire_cuda.so' if kernels == 'found' else 'none yet'}" in out
+
     def test_packages_that_are_missing(self, capsys, monkeypatch):
         monkeypatch.setattr(doctor, "OPTIONAL", {"no_such_package": ("nothing", "viz"), "nor_this": ("nothing", None)})
         out = run(capsys, "doctor")[1]
