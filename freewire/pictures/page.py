@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """`to_html`: a network or a graph as one interactive web page, which holds all that it shows and fetches nothing.
 
-The page is put together from ``page.html``, ``page.css`` and the ``page_*.js`` beside this module, in the order of
-`SCRIPTS`, and from the data: one JSON object in a script element that browsers do not run. Numbers are in it as base64
-of little-endian arrays. A Content-Security-Policy permits this script and this style, by hash, and nothing else.
+The page is put together from the files in the folder ``web``, the scripts in the order of `SCRIPTS`, and from the data:
+one JSON object in a script element that browsers do not run. Numbers are in it as base64 of little-endian arrays. A
+Content-Security-Policy permits this script and this style, by hash, and nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["to_html"]
 MAX_NODES, MAX_EDGES = 50_000, 200_000  # with more, a browser takes seconds to draw the edges
 MAX_NAME = 200  # characters of a name that the page keeps
 SCRIPTS = tuple(
-    f"page_{part}.js" for part in ("data", "colours", "view", "pick", "draw", "search", "panel", "options", "main")
+    f"{part}.js" for part in ("data", "colours", "view", "pick", "draw", "search", "panel", "options", "main")
 )
 #: Bits of a node's role in the page.
 INPUT, OUTPUT, REACHES_NO_OUTPUT, UNREACHABLE = 1, 2, 4, 8
@@ -116,8 +116,8 @@ def render(drawn: Subject, title: str, stored: bool) -> str:
 
 
 def source(name: str) -> str:
-    """A file beside this module, without the licence line: the page belongs to whoever writes it."""
-    return files("freewire.pictures").joinpath(name).read_text("utf-8").partition("\n")[2]
+    """A file of the folder ``web``, without the licence line: the page belongs to whoever writes it."""
+    return files("freewire.pictures").joinpath("web", name).read_text("utf-8").partition("\n")[2]
 
 
 def csp_hash(text: str) -> str:
@@ -132,7 +132,7 @@ def embedded(data: Any) -> str:
 
 
 def page_data(drawn: Subject, stored: bool) -> dict[str, Any]:
-    """All that the page's script reads; ``page_data.js`` says what it makes of it."""
+    """All that the page's script reads; ``web/data.js`` says what it makes of it."""
     graph = drawn.graph
     place = layered(graph)
     role = np.zeros(graph.num_nodes, np.uint8)

@@ -208,7 +208,7 @@ class TestPage:
 
     def test_scripts_are_all_included(self, trained, tmp_path):
         page = written(tmp_path, trained)
-        sources = sorted((ROOT / "freewire" / "pictures").glob("page_*.js"))
+        sources = sorted((ROOT / "freewire" / "pictures" / "web").glob("*.js"))
         assert len(sources) > 5
         for path in sources:
             assert path.read_text().partition("\n")[2] in page, path.name
