@@ -8,7 +8,7 @@ Edges read. Errors name a Node by its place in the lists, such as hidden[3]. Tim
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -38,6 +38,7 @@ class NodeLists:
     Attributes:
         inputs, hidden, outputs: The lists.
         nodes: All of them, in this order.
+        starts: What each of them reads, which later changes of ``Node.inputs`` do not change.
         softmax: Which of the graph's outputs are softmax, bool, in their order.
         weight, weight_grad: What a Model has written, ``[E]`` in the order of `edges`; None before.
         bias, bias_grad: Likewise, ``[N]`` in the order of ``nodes``, 0 at inputs.
@@ -63,7 +64,11 @@ class NodeLists:
         self._check_kinds()
         self._output_order = self._order_of_outputs()
         self.softmax = np.array([self.outputs[i].activation == "softmax" for i in self._output_order], np.bool_)
-        self._degree = np.fromiter(map(len, self._starts()), np.int64, len(self.nodes))
+        self.starts = [
+            tuple(node.inputs if node._in_edges is None else (edge.start for edge in node._in_edges))
+            for node in self.nodes
+        ]
+        self._degree = np.fromiter(map(len, self.starts), np.int64, len(self.nodes))
         self._first_edge = np.cumsum(self._degree) - self._degree  # of each node, in `edges`
 
     @cached_property
@@ -74,12 +79,6 @@ class NodeLists:
     def edge_number(self, edge: Edge) -> int:
         """The place of an Edge in `edges`."""
         return int(self._first_edge[edge.end._index]) + edge._place
-
-    def _starts(self) -> Iterator[list[Node]]:
-        """What each Node reads."""
-        for node in self.nodes:
-            edges = node._in_edges
-            yield node.inputs if edges is None else [edge.start for edge in edges]
 
     # ------------------------------------------------------------------ places
 
@@ -178,7 +177,7 @@ class NodeLists:
             GraphError: A Node reads one that is in no list, or an output.
         """
         index = {node: i for i, node in enumerate(self.nodes)}
-        starts = list(chain.from_iterable(self._starts()))
+        starts = list(chain.from_iterable(self.starts))
         dst = np.repeat(np.arange(len(self.nodes)), self._degree)
         try:
             src = np.fromiter(map(index.__getitem__, starts), np.int64, len(starts))
@@ -264,8 +263,8 @@ class NodeLists:
         return {
             "counts": (len(self.inputs), len(self.hidden)),
             "nodes": [(node.activation, node.output_index, node.op_id, node._bias) for node in self.nodes],
-            "degrees": [len(node.inputs) for node in self.nodes],
-            "starts": np.array([start._index for node in self.nodes for start in node.inputs], np.int64),
+            "degrees": self._degree.tolist(),
+            "starts": np.array([start._index for start in chain.from_iterable(self.starts)], np.int64),
             "start_weights": self._stored_weights(int(self._degree.sum())),
             "written": {name: self.__dict__.get(name) for name in ("weight", "weight_grad", "bias", "bias_grad")},
         }

@@ -109,7 +109,8 @@ class Node:
     def in_edges(self) -> list[Edge]:
         """The Edges that end here, in the order of ``inputs``."""
         if self._in_edges is None:
-            self._in_edges = edges = [Edge(start, self) for start in self.inputs]
+            starts = self.inputs if self._lists is None else self._lists.starts[self._index]
+            self._in_edges = edges = [Edge(start, self) for start in starts]
             for place, edge in enumerate(edges):
                 edge._place = place
                 if edge.start._out_edges is None:
@@ -184,7 +185,7 @@ class Node:
 
 
 class Edge:
-    """From one Node to another, with a weight. Nodes make their Edges.
+    """From one Node to another, with a weight. Nodes make their Edges; one made by hand is in no graph.
 
     Args:
         start: The Node whose value is read.
@@ -211,7 +212,7 @@ class Edge:
 
         Set before a Graph is made, it is the value that every Model of that Graph starts from.
         """
-        lists = self.end._lists
+        lists = self._lists
         if lists is not None and lists.weight is not None:
             return float(lists.weight[lists.edge_number(self)])
         return 0.0 if self._weight is None else self._weight
@@ -223,8 +224,12 @@ class Edge:
     @property
     def grad(self) -> float:
         """The gradient of the weight, where that Model has one; else 0."""
-        lists = self.end._lists
+        lists = self._lists
         return 0.0 if lists is None or lists.weight_grad is None else float(lists.weight_grad[lists.edge_number(self)])
+
+    @property
+    def _lists(self) -> Any:
+        return None if self._place < 0 else self.end._lists
 
     def __copy__(self) -> Edge:
         return self
@@ -233,7 +238,7 @@ class Edge:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _edge, (_pickled_lists(self.end), self.end._index, self._place)
+        return _edge, (_pickled_lists(self), self.end._index, self._place)
 
     def __repr__(self) -> str:
         return f"<Edge: {shown(self.start)} -> {shown(self.end)}>"
@@ -273,12 +278,13 @@ def _start_value(name: str, value: Any, node: Node) -> float:
     return number
 
 
-def _pickled_lists(node: Node) -> Any:
-    if node._lists is None:
+def _pickled_lists(given: Node | Edge) -> Any:
+    if given._lists is None:
         raise GraphError(
-            "Node: expected one of a Graph, got one of none. Make a Graph first, and pickle that: it keeps its Nodes."
+            f"{type(given).__name__}: expected one of a Graph, got one of none. Make a Graph first, and pickle that: "
+            "it keeps its Nodes."
         )
-    return node._lists
+    return given._lists
 
 
 def _node(lists: Any, index: int) -> Any:

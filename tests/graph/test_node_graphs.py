@@ -235,6 +235,24 @@ class TestLife:
         assert not y[0].is_output
         Graph(x, h, y)
 
+    def test_inputs_changed_afterwards_change_nothing(self):
+        x, h, y = diamond()
+        g = Graph(x, h, y)
+        h[0].inputs.append(x[0])
+        y[0].inputs.reverse()
+        assert len(g.edges) == g.num_edges == 8
+        assert [edge.start for edge in y[0].in_edges] == h[1:]
+        assert_same_graph(pickle.loads(pickle.dumps(g)).with_names(), g.with_names())
+
+    def test_an_edge_made_by_hand_is_in_no_graph(self):
+        x, h, y = diamond()
+        g = Graph(x, h, y)
+        fw.Model(g)
+        edge = Edge(x[0], h[0])
+        assert (edge.weight, edge.grad) == (0.0, 0.0) != (h[0].in_edges[0].weight, 0.0)
+        with pytest.raises(fw.GraphError, match=r"^Edge: expected one of a Graph, got one of none"):
+            pickle.dumps(edge)
+
     def test_a_node_is_no_reader_of_a_graph_that_it_is_not_in(self):
         x, h, y = diamond()
         Node([*h, *y])
@@ -277,7 +295,7 @@ class TestCopies:
 
     def test_a_node_without_a_graph_is_not_pickled(self):
         for what in (Node(), Node(Node()).in_edges[0]):
-            with pytest.raises(fw.GraphError, match=r"^Node: expected one of a Graph, got one of none"):
+            with pytest.raises(fw.GraphError, match=r"^(Node|Edge): expected one of a Graph, got one of none"):
                 pickle.dumps(what)
 
 
