@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
 from freewire.errors import InputError, cut, shown
 from freewire.graph.arguments import check_number, check_ordered, check_whole
@@ -121,21 +122,19 @@ class _Monitor(Callback):
     """
 
     def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
-        if mode not in ("auto", "min", "max"):
+        if not (isinstance(mode, str) and mode in ("auto", "min", "max")):
             raise InputError(f"mode: expected 'auto', 'min' or 'max', got {shown(mode)}. Choose one of those.")
+        if not isinstance(monitor, str):
+            raise InputError(f"monitor: expected a name such as 'val_loss', got {shown(monitor)}. Pass one name.")
         self.monitor = monitor
         self.min_delta = abs(check_number("min_delta", min_delta, "a number", "0 counts any change.", InputError))
-        largest = mode == "max" or (mode == "auto" and str(monitor).endswith(("acc", "accuracy")))
+        largest = mode == "max" or (mode == "auto" and monitor.endswith(("acc", "accuracy")))
         self._sign = -1.0 if largest else 1.0
         self.best: float | None = None
 
-    def on_train_begin(self, logs: Logs) -> None:
-        """Forget earlier trainings."""
-        self.best = None
-
     def _is_better(self, logs: Logs) -> bool:
         if self.monitor not in logs:
-            needs = " Names with val_ need validation_data or validation_split." if "val_" in str(self.monitor) else ""
+            needs = " Names with val_ need validation_data or validation_split." if "val_" in self.monitor else ""
             raise InputError(
                 f"monitor: expected one of {', '.join(logs)}, got {shown(self.monitor)}. Choose one of those.{needs}"
             )
@@ -179,7 +178,7 @@ class EarlyStopping(_Monitor):
 
     def on_train_begin(self, logs: Logs) -> None:
         """Forget earlier trainings."""
-        super().on_train_begin(logs)
+        self.best = None
         self.stopped_epoch = self.best_epoch = -1
         self._best_weights = []
 
@@ -189,7 +188,7 @@ class EarlyStopping(_Monitor):
             self.best_epoch = epoch
             if self.restore_best_weights:
                 self._best_weights = [p.detach().clone() for p in self.model.parameters()]
-        elif epoch - self.best_epoch >= self.patience:
+        elif epoch and epoch - self.best_epoch >= self.patience:  # the first epoch ends nothing, even if it is NaN
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
@@ -207,7 +206,8 @@ class ModelCheckpoint(_Monitor):
         path: The file, which may hold fields such as ``"{epoch:03d}-{val_loss:.3f}.safetensors"``. The epoch is
             counted from 1 there, as in Keras.
         monitor: The value that says which epoch is best; not read without ``save_best_only``.
-        save_best_only: Whether to save only when the value has become better.
+        save_best_only: Whether to save only when the value has become better, than in earlier trainings with this
+            object too, so that a training which is continued does not replace a better file.
         mode: ``"min"``, ``"max"``, or ``"auto"``, which is max for accuracies.
 
     Raises:
@@ -232,8 +232,8 @@ class ModelCheckpoint(_Monitor):
         if self.save_best_only and not self._is_better(logs):
             return
         try:
-            path = self.path.format(epoch=epoch + 1, **logs)
-        except (KeyError, IndexError, ValueError) as error:
+            path = self.path.format_map({**logs, "epoch": epoch + 1})
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"path: expected fields of epoch, {', '.join(logs)}, got {shown(self.path)} ({cut(error)}). Correct it."
             ) from error
@@ -259,11 +259,12 @@ class Callbacks:
             listed = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
         for callback in listed:
             if not isinstance(callback, Callback):
-                made = " Call it: add ()." if isinstance(callback, type) else ""
-                raise InputError(
-                    f"callbacks: expected fw.keras.Callback objects, got {shown(callback)}. Derive from that "
-                    f"class.{made}"
-                )
+                remedy = "Derive from that class."
+                if isinstance(callback, type):
+                    remedy += " Call it: add ()."
+                elif isinstance(callback, LRScheduler):
+                    remedy = "For a scheduler: LambdaCallback(on_epoch_end=lambda epoch, logs: scheduler.step())."
+                raise InputError(f"callbacks: expected fw.keras.Callback objects, got {shown(callback)}. {remedy}")
             callback.model, callback.params = model, params
         called = [history, *listed]
         self._hooks = {name: [getattr(c, name) for c in called if _overrides(c, name)] for name in HOOKS}

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import StepLR
 
 import freewire as fw
 from freewire import Model
@@ -69,6 +71,7 @@ class TestHooks:
         [
             (3, r"callbacks: expected fw\.keras\.Callback objects, got 3"),
             ([EarlyStopping], r"callbacks: .*Call it: add \(\)"),
+            (StepLR(torch.optim.SGD([torch.zeros(1)]), 1), "callbacks: .* For a scheduler: LambdaCallback"),
             ({TerminateOnNaN(), TerminateOnNaN()}, "callbacks: expected a list or another collection with an order"),
         ],
     )
@@ -95,6 +98,8 @@ class TestEarlyStopping:
             (dict(min_delta=0.5), [3, 2.4, 2.0, 1.9], 2, 1),
             (dict(mode="max"), [3, 4, 4, 5], 2, 1),
             (dict(patience=2), [3, math.nan, math.nan, 1], 2, 0),
+            (dict(), [math.nan, 2, 1], -1, 2),
+            (dict(), [math.nan, math.nan, 1], 1, -1),
         ],
     )
     def test_stops(self, model, options, values, stopped, best):
@@ -130,6 +135,7 @@ class TestEarlyStopping:
         assert_refused(lambda: EarlyStopping(mode="least"), "mode: expected 'auto', 'min' or 'max'", fw.InputError)
         assert_refused(lambda: EarlyStopping(patience=-1), "patience: expected a whole number", fw.InputError)
         assert_refused(lambda: EarlyStopping(min_delta="0"), "min_delta: expected a number", fw.InputError)
+        assert_refused(lambda: EarlyStopping(["loss"]), r"monitor: expected a name .*, got \['loss'\]", fw.InputError)
 
 
 class TestModelCheckpoint:
@@ -151,9 +157,21 @@ class TestModelCheckpoint:
         assert torch.equal(model.weight, weights[1])
         assert checkpoint.best == 1
 
+    def test_a_continued_training_keeps_a_better_file(self, model, tmp_path):
+        checkpoint = ModelCheckpoint(tmp_path / "best.safetensors", monitor="value", save_best_only=True)
+        fit(model, [Scripted(value=[2, 1]), checkpoint], epochs=2)
+        best = model.weight.detach().clone()
+        fit(model, [Scripted(value=[3, 2]), checkpoint], epochs=2)
+        assert torch.equal(fw.load(tmp_path / "best.safetensors").weight, best)
+        fit(model, [Scripted(value=[3, 0.5]), checkpoint], epochs=2)
+        assert torch.equal(fw.load(tmp_path / "best.safetensors").weight, model.weight)
+
+    @pytest.mark.parametrize("fields", ["{acc}", "{}", "{", "{epoch:s}", "{epoch.a}", "{loss[0]}"])
+    def test_fields(self, model, tmp_path, fields):
+        match = rf"path: expected fields of epoch, loss, got '.*{re.escape(fields)}'"
+        assert_refused(lambda: fit(model, ModelCheckpoint(tmp_path / fields)), match, fw.InputError)
+
     def test_refused(self, model, tmp_path):
-        match = r"path: expected fields of epoch, loss, got '.*{acc}'"
-        assert_refused(lambda: fit(model, ModelCheckpoint(tmp_path / "{acc}")), match, fw.InputError)
         assert_refused(lambda: ModelCheckpoint(3), "path: expected the path of a file, got 3", fw.InputError)
         with pytest.raises(FileNotFoundError, match="folder"):
             fit(model, ModelCheckpoint(tmp_path / "no" / "such.safetensors"))
