@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from freewire.errors import InputError, cut, shown
 from freewire.graph.arguments import as_array, is_tensor
 
 __all__ = ["Data", "batches", "check_together", "read_sample", "read_samples", "read_tensor"]
+
+_LOOP = "To load batch by batch, write a loop of your own: a Model is an nn.Module."
 
 
 class Data(NamedTuple):
@@ -34,18 +37,23 @@ class Data(NamedTuple):
 def read_tensor(given: Any, what: str) -> Tensor:
     """The numbers of argument ``what``, a tensor or what numpy converts, as a tensor of any type and shape."""
     if is_tensor(given):
-        return given
+        if given.dtype.is_complex:
+            raise InputError(f"{what}: expected real numbers, got {cut(given.dtype)}. Pass their real parts.")
+        return given if given.layout == torch.strided else given.to_dense()
+    if isinstance(given, DataLoader | Dataset):
+        raise InputError(f"{what}: expected numbers, got a {type(given).__name__}. {_LOOP}")
     array = as_array(given, what, InputError)
     if array.dtype == object:
-        raise InputError(
-            f"{what}: expected numbers in a tensor, an array or lists, got {shown(given)}. For a DataLoader write a "
-            "loop of your own: a Model is an nn.Module."
-        )
+        remedy = "Convert it: numpy.array(values, dtype=float)." if array.ndim else _LOOP
+        raise InputError(f"{what}: expected numbers in a tensor, an array or lists, got {shown(given)}. {remedy}")
     if array.dtype.kind not in "biuf":
         raise InputError(f"{what}: expected numbers, got {cut(array.dtype)}. Convert it: values.astype(float).")
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes little with those
-        array = array.astype(np.int64)
-    return torch.from_numpy(np.array(array))  # a copy, as torch would warn about an array that is read-only
+    dtype: Any = array.dtype.newbyteorder("=")
+    if array.dtype.itemsize > 8:  # longdouble, which torch does not have
+        dtype = np.float64
+    elif array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes little with those
+        dtype = np.int64
+    return torch.from_numpy(np.array(array, dtype))  # a copy, as torch would warn about an array that is read-only
 
 
 def read_sample(given: Any, num_inputs: int, like: Tensor, what: str = "x") -> Tensor:

@@ -25,7 +25,7 @@ from freewire.keras.callbacks import Callback, Callbacks, History
 from freewire.keras.data import Data, check_together, read_sample, read_samples, read_tensor
 from freewire.keras.losses import Loss, Outputs, find_loss, known_losses, read_targets
 from freewire.keras.metrics import Metric, find_metrics
-from freewire.keras.optimizers import find_optimizer
+from freewire.keras.optimizers import find_optimizer, prepare_optimizer
 from freewire.keras.progress import Progress
 from freewire.keras.summary import describe
 from freewire.keras.training import Mode, Task, measure, train
@@ -51,7 +51,7 @@ class Model(nn.Module):
         network: The `freewire.Network`, whose nodes are numbered, so that ``fw.save(model.network, path)`` works. Its
             softmax outputs are before the softmax.
         optimizer: The torch optimizer, after `compile`.
-        history: What the last `fit` returned; None before.
+        history: What the last `fit` returned, or the present one is going to; None before.
         stop_training: A callback that sets it ends the training.
 
     Raises:
@@ -84,7 +84,8 @@ class Model(nn.Module):
                 f"graph: expected a freewire Graph, got {type(graph).__name__}. Make one: fw.Graph(inputs, hidden, "
                 "outputs)."
             )
-        if not callable(initialization) and initialization not in INITIALISERS:
+        named = isinstance(initialization, str) and initialization in INITIALISERS
+        if not (named or callable(initialization)):
             raise InputError(
                 f"initialization: expected one of {', '.join(INITIALISERS)}, or a function, got "
                 f"{shown(initialization)}. Choose one of those."
@@ -203,9 +204,9 @@ class Model(nn.Module):
             got = "none" if loss is None else "both loss and loss_function"
             raise InputError(f"loss: expected one loss, got {got}. Pass loss=, a function or one of {known_losses()}.")
         found = find_loss(loss if loss_function is None else loss_function, self._outputs)
-        self.metrics = find_metrics(metrics, found, self._outputs)
+        measured = find_metrics(metrics, found, self._outputs)
         self.optimizer = find_optimizer(optimizer, self.parameters())
-        self.loss_function = found
+        self.loss_function, self.metrics = found, measured  # all of them, or after an error none
 
     def fit(
         self,
@@ -217,7 +218,7 @@ class Model(nn.Module):
         validation_data: tuple[Any, Any] | None = None,
         validation_split: float = 0.0,
         callbacks: Callback | Iterable[Callback] | None = None,
-        verbose: int = 1,
+        verbose: int | str = 1,
     ) -> History:
         """Train, and then write weights, biases and gradients to the Nodes and Edges.
 
@@ -230,7 +231,7 @@ class Model(nn.Module):
             validation_data: ``(X, y)`` to measure loss and metrics on after each epoch.
             validation_split: Share of the samples, the last ones, that are set aside for that; 0 to 1.
             callbacks: `freewire.keras.Callback` objects.
-            verbose: 0: silent. 1: a progress bar on a terminal if tqdm is installed, else lines. 2: lines.
+            verbose: 0: silent. 1 or "auto": a progress bar on a terminal if tqdm is installed, else lines. 2: lines.
 
         Returns:
             The loss, the metrics and their ``val_`` twins of each epoch, as means over the samples.
@@ -242,6 +243,7 @@ class Model(nn.Module):
         rounds = check_whole("epochs", epochs, 0, "It is how often to train on each sample.", error=InputError)
         share = check_probability("validation_split", validation_split, InputError)
         task, optimizer = self._task()
+        prepare_optimizer(optimizer, self.parameters())
         data, validation = self._read(X, y, "X", "y"), None
         if validation_data is not None:
             if share:
@@ -264,7 +266,7 @@ class Model(nn.Module):
         history, steps = History(), -(-len(data.x) // size)
         hooks = Callbacks(callbacks, self, {"epochs": rounds, "steps": steps, "batch_size": size}, history)
         progress = Progress(verbose, rounds, steps)
-        self.stop_training = False
+        self.history, self.stop_training = history, False
         try:
             with Mode(self, training=True), torch.enable_grad():
                 train(
@@ -281,7 +283,6 @@ class Model(nn.Module):
                 )
         finally:  # after an interrupt too
             progress.close()
-            self.history = history
             self.update_graph()
         return history
 
@@ -320,6 +321,8 @@ class Model(nn.Module):
             raise InputError(
                 "model: expected one that has been compiled, got one that has not. Call model.compile(optimizer, loss)."
             )
+        if isinstance(self.loss_function.function, nn.Module):
+            self.loss_function.function.to(self.network.weight)  # class weights, say
         return Task(self.network, self._outputs, self.loss_function, self.metrics), self.optimizer
 
     def _read(self, samples: Any, targets: Any, name_x: str, name_y: str) -> Data:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from freewire.errors import InputError, cut, shown
 
-__all__ = ["find_optimizer", "known_optimizers"]
+__all__ = ["find_optimizer", "known_optimizers", "prepare_optimizer"]
 
 #: torch's optimizers that cannot train a vector of weights: one needs sparse gradients, the other matrices.
 _UNFIT = {"SparseAdam", "Muon"}
@@ -72,10 +72,37 @@ def find_optimizer(given: Any, parameters: Iterable[nn.Parameter]) -> Optimizer:
         raise InputError(
             f"optimizer: expected a torch.optim.Optimizer from the function, got {type(made).__name__}. Return one."
         )
-    trained = {id(parameter) for group in made.param_groups for parameter in group["params"]}
-    if not any(id(parameter) in trained for parameter in own):
+    check_parameters(made, own)
+    return made
+
+
+def check_parameters(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Raise `InputError` for an optimizer that has none of a Model's parameters."""
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not any(id(parameter) in trained for parameter in parameters):
         raise InputError(
             "optimizer: expected one of this Model's parameters, got one that has none of them. Make it with "
-            "model.parameters(), or pass its name."
+            "model.parameters(), or pass its name; where the parameters were replaced, compile the Model once more."
         )
-    return made
+
+
+def prepare_optimizer(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Check an optimizer before a training, as the parameters may be others than when the Model was compiled.
+
+    Where they have another type or device since, what the optimizer remembers is converted to that.
+
+    Raises:
+        InputError: The optimizer has none of the parameters any more, or nothing is trainable.
+    """
+    own = list(parameters)
+    check_parameters(optimizer, own)
+    if not any(parameter.requires_grad for parameter in own):
+        raise InputError(
+            "model: expected a parameter that requires a gradient, got none. Call model.requires_grad_() first."
+        )
+    for parameter, state in optimizer.state.items():
+        for value in state.values():
+            kept = isinstance(value, Tensor) and value.dim() and value.is_floating_point()
+            if kept and (value.dtype, value.device) != (parameter.dtype, parameter.device):
+                optimizer.load_state_dict(optimizer.state_dict())  # converts all of it
+                return

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from freewire.errors import InputError, shown
+from freewire.graph.arguments import whole
 
 __all__ = ["Progress"]
 
@@ -20,18 +21,19 @@ class Progress:
 
     Args:
         verbose: 0: nothing. 1: one bar for the whole training where stderr is a terminal, or in a notebook, and tqdm
-            is installed; else lines. 2: lines, one per epoch, or about 100 if there are more epochs than that.
+            is installed; else lines. "auto": as 1. 2: lines, one per epoch, or about 100 if there are more epochs.
         epochs: Their number.
         steps: Batches per epoch.
     """
 
-    def __init__(self, verbose: int, epochs: int, steps: int) -> None:
-        if verbose not in (0, 1, 2):
+    def __init__(self, verbose: int | str, epochs: int, steps: int) -> None:
+        level = int(verbose) if isinstance(verbose, bool) else whole(1 if str(verbose) == "auto" else verbose)
+        if level not in (0, 1, 2):
             raise InputError(f"verbose: expected 0, 1 or 2, got {shown(verbose)}. 0 is silent, 1 a bar, 2 lines.")
-        self._lines = bool(verbose)
+        self._lines = bool(level)
         self._epochs, self._every = epochs, max(1, epochs // _LINES)
         self._bar: Any = None
-        if verbose == 1 and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        if level == 1 and (sys.stderr.isatty() or "ipykernel" in sys.modules):
             try:
                 from tqdm import tqdm
             except ImportError:

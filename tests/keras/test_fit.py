@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 import freewire as fw
 from freewire import Model
@@ -93,11 +94,34 @@ class TestFit:
             other.fit(SAMPLES, TARGETS, epochs=2, shuffle=False, verbose=0)
         assert torch.equal(m.weight, other.weight)
 
-    def test_none_where_keras_has_it(self):
+    def test_none_and_auto_where_keras_has_them(self):
         m = Model(xor())
         m.compile("sgd", loss="mse", metrics=None)
-        history = m.fit(SAMPLES, TARGETS, callbacks=None, validation_data=None, verbose=False)
+        for verbose in (False, True, "auto"):
+            history = m.fit(SAMPLES, TARGETS, callbacks=None, validation_data=None, verbose=verbose)
         assert list(history.history) == ["loss"]
+
+    @pytest.mark.parametrize("optimizer", ["adam", functools.partial(torch.optim.LBFGS, lr=1e-3)])
+    def test_continues_in_another_type(self, optimizer):
+        """What the optimizer remembers is of the old type: torch fails, in words about `end`."""
+        m, other = compiled(optimizer, dtype=torch.float32), compiled(optimizer)
+        other.load_state_dict(m.state_dict())
+        for each in (m, other):
+            each.fit(SAMPLES, TARGETS, epochs=2, shuffle=False, verbose=0)
+            each.double().fit(SAMPLES, TARGETS, epochs=2, shuffle=False, verbose=0)
+        torch.testing.assert_close(m.weight, other.weight, rtol=1e-3, atol=1e-3)
+        assert m.weight.dtype == torch.float64
+
+    def test_any_type_of_numbers(self):
+        m = compiled()
+        loss = m.evaluate(SAMPLES, TARGETS)
+        for convert in (
+            *(functools.partial(np.array, dtype=t) for t in (">f4", ">i4", "u2", "f2", "?", np.longdouble)),
+            lambda values: torch.tensor(values).to_sparse(),
+            lambda values: torch.tensor(values, dtype=torch.bfloat16),
+        ):
+            assert m.evaluate(convert(SAMPLES), convert(TARGETS)) == loss
+            assert m(convert(SAMPLES)).shape == (4, 1)
 
     def test_no_epochs(self):
         m = compiled()
@@ -110,7 +134,7 @@ class TestFit:
     def test_modes_are_as_before(self):
         m = compiled().eval()
         seen: list[bool] = []
-        watch = LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(m.training))
+        watch = LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(m.training and m.history.epoch == [0]))
         with torch.no_grad():
             m.fit(SAMPLES, TARGETS, callbacks=watch, verbose=0)
         m.evaluate(SAMPLES, TARGETS)
@@ -232,6 +256,11 @@ class TestRefused:
             ([[0, float("nan")]], [0], {}, "X: expected finite numbers, got nan at sample 0, feature 1"),
             (SAMPLES, [0, 1, float("inf"), 0], {}, "y: expected finite numbers, got another at sample 2"),
             ([["a", "b"]], [0], {}, "X: expected numbers, got <U1"),
+            (torch.ones(4, 2) * 1j, TARGETS, {}, r"X: expected real numbers, got torch\.complex64"),
+            (SAMPLES, torch.ones(4) * 1j, {}, r"y: expected real numbers, got torch\.complex64"),
+            ([[0, None]], [0], {}, r"X: expected numbers in .*Convert it: numpy\.array\("),
+            (DataLoader(SAMPLES), None, {}, "X: expected numbers, got a DataLoader. .*write a loop of your own"),
+            (SAMPLES, TARGETS, dict(verbose=[1]), r"verbose: expected 0, 1 or 2, got \[1\]"),
             (iter(SAMPLES), TARGETS, {}, "X: expected numbers in a tensor, an array or lists, got <list_iterator"),
             (SAMPLES, TARGETS, dict(batch_size=0), "batch_size: expected a whole number of at least 1, got 0"),
             (SAMPLES, TARGETS, dict(epochs=-1), "epochs: expected a whole number of at least 0, got -1"),
@@ -255,6 +284,24 @@ class TestRefused:
         before = m.weight.clone()
         assert_refused(lambda: m.fit(x, y, **options), match, fw.InputError)
         assert torch.equal(m.weight, before)
+
+    def test_parameters_that_no_optimizer_has(self):
+        """Such a training would change nothing, and say nothing."""
+        m = compiled()
+        m.load_state_dict(m.state_dict(), assign=True)
+        match = "optimizer: expected one of this Model's parameters, .*replaced, compile the Model once more"
+        assert_refused(lambda: m.fit(SAMPLES, TARGETS), match, fw.InputError)
+        m = compiled().requires_grad_(False)
+        match = "model: expected a parameter that requires a gradient, got none"
+        assert_refused(lambda: m.fit(SAMPLES, TARGETS), match, fw.InputError)
+
+    @pytest.mark.parametrize("change", [dict(optimizer="adan"), dict(loss="mes"), dict(metrics="acuracy")])
+    def test_a_refused_compile_changes_nothing(self, change):
+        m = compiled(metrics=["mae"])
+        before = m.optimizer, m.loss_function, m.metrics
+        with pytest.raises(fw.InputError):
+            m.compile(**{"optimizer": "adam", "loss": "huber", "metrics": "mse", **change})
+        assert (m.optimizer, m.loss_function, m.metrics) == before
 
     def test_before_compile(self):
         for call in (Model(xor()).fit, Model(xor()).evaluate):

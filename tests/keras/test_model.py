@@ -206,6 +206,7 @@ class TestRefused:
     def test_initialization(self):
         match = r"initialization: expected one of he, .*self_normalized, or a function, got 'hee'"
         assert_refused(lambda: Model(xor(), "hee"), match, fw.InputError)
+        assert_refused(lambda: Model(xor(), ["he"]), r"initialization: expected one of he, .*'he'", fw.InputError)
 
     def test_a_refused_model_leaves_the_graph_free(self):
         g = xor()
