@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -116,7 +117,7 @@ def find_loss(given: Any, outputs: Outputs) -> Loss:
 
     Args:
         given: A name, in any case and with underscores or without; a loss of torch.nn (a module, its class, or a
-            function of torch.nn.functional); or any callable of outputs and targets.
+            function of torch.nn.functional, also as a `functools.partial`); or any callable of outputs and targets.
         outputs: The Model's.
 
     Raises:
@@ -155,21 +156,25 @@ def find_loss(given: Any, outputs: Outputs) -> Loss:
 
 
 def _callable_loss(given: Any) -> Loss:
-    if isinstance(given, type) and issubclass(given, nn.Module):
-        given = given()
+    function: Any = given.func if isinstance(given, partial) else given
+    if isinstance(function, type) and issubclass(function, nn.Module):
+        given = function = given()
     if not callable(given):
         raise InputError(
             f"loss: expected a name or a function of outputs and targets, got {shown(given)}. The names are "
             f"{known_losses()}."
         )
-    if isinstance(given, nn.NLLLoss) or given is F.nll_loss:
+    if isinstance(function, nn.NLLLoss) or function is F.nll_loss:
         raise InputError(
             "loss: expected a loss of probabilities or logits, got torch's nll_loss, which reads their logarithms. Use "
             "'crossentropy': it does that for softmax and for linear outputs."
         )
-    known = _MODULES.get(type(given)) or (_FUNCTIONS.get(given) if hasattr(given, "__code__") else None)
+    known = _FUNCTIONS.get(function) if hasattr(function, "__code__") else None
+    for kind, loss in _MODULES.items():
+        known = loss if isinstance(function, kind) else known
     if known is not None:
-        return replace(known, function=given, ignored=getattr(given, "ignore_index", None))
+        options = given.keywords if isinstance(given, partial) else vars(given)
+        return replace(known, function=given, ignored=options.get("ignore_index"))
     name = getattr(given, "__name__", type(given).__name__)
     return Loss(name, given, "any")
 

@@ -32,11 +32,14 @@ class Metric:
 
     def value(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Its value for a batch: outputs ``[B, O]`` of the Model, and the targets that its loss reads."""
-        found = torch.as_tensor(self.function(outputs, targets), device=outputs.device)
-        if found.numel() != 1:
-            raise InputError(
-                f"metrics: expected one number from {self.name}, got shape {list(found.shape)}. Return the mean."
-            )
+        given = self.function(outputs, targets)
+        try:
+            found = torch.as_tensor(given, device=outputs.device)
+        except (TypeError, ValueError, RuntimeError):
+            found = None
+        if found is None or found.numel() != 1:
+            got = shown(given) if found is None else f"shape {list(found.shape)}"
+            raise InputError(f"metrics: expected one number from {self.name}, got {got}. Return the mean.")
         return found.detach().reshape(())
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import pickle
 
@@ -176,7 +177,17 @@ class TestSoftmax:
         torch.testing.assert_close(out.sum(1), torch.ones(4))
         assert (out > 0).all()
 
-    @pytest.mark.parametrize("loss", ["crossentropy", F.cross_entropy, torch.nn.CrossEntropyLoss()])
+    @pytest.mark.parametrize(
+        "loss",
+        [
+            "crossentropy",
+            F.cross_entropy,
+            functools.partial(F.cross_entropy, reduction="mean"),
+            torch.nn.CrossEntropyLoss(),
+            functools.partial(torch.nn.CrossEntropyLoss, label_smoothing=0.0),
+            type("Derived", (torch.nn.CrossEntropyLoss,), {})(),
+        ],
+    )
     def test_crossentropy_is_minus_the_log_of_the_probability(self, loss):
         m = Model(classifier())
         m.compile("sgd", loss)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -54,6 +56,12 @@ class TestValues:
         m = Model(classifier())
         targets = torch.rand(4, 3).softmax(1)
         assert value(m, "crossentropy", targets) == pytest.approx(-(targets * m(SAMPLES).log()).sum(1).mean().item())
+
+    def test_class_weights_go_where_the_model_is(self):
+        m = Model(classifier(), dtype=torch.float64)
+        weight = torch.tensor([1.0, 2.0, 3.0])
+        expected = F.cross_entropy(m.network(torch.tensor(SAMPLES).double()), LABELS, weight.double()).item()
+        assert value(m, nn.CrossEntropyLoss(weight), LABELS) == pytest.approx(expected)
 
     def test_bce_of_linear_outputs_reads_logits(self):
         m = Model(xor(output_activation="linear"))
@@ -118,6 +126,7 @@ class TestMetrics:
         ("metrics", "match"),
         [
             (["mae"], r"metrics: expected targets of the outputs' shape \[4, 3\], got \[4\]"),
+            ([lambda out, y: None], r"metrics: expected one number from <lambda>, got None"),
             ([lambda out, y: out], r"metrics: expected one number from <lambda>, got shape \[4, 3\]"),
         ],
     )
@@ -135,6 +144,7 @@ class TestRefused:
             (xor, nn.CrossEntropyLoss(), r"loss: expected two outputs or more for crossentropy"),
             (classifier, "bce", r"loss: expected outputs that are all hard_sigmoid or sigmoid for bce, got softmax"),
             (xor, nn.BCEWithLogitsLoss(), r"loss: expected .* all linear for bce on logits, got sigmoid"),
+            (classifier, functools.partial(F.nll_loss, reduction="mean"), r"loss: expected a loss of probabilities"),
             (classifier, nn.NLLLoss(), r"loss: expected a loss of probabilities .*Use 'crossentropy'"),
         ],
     )
