@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """XOR in the style of the 2019 library: neurons declared one by one, a Model trained as in Keras.
 
-Two inputs, five sigmoid neurons, one sigmoid output; plain gradient descent, one sample at a time. That is slow by
-intention: it is the library's first example, with its settings. Of 400 random starts about two in three have learnt
+Two inputs, five sigmoid neurons, one sigmoid output; plain gradient descent, one sample at a time. That is slow, but
+it is the library's first example, with its settings. Of 400 random starts about two in three have learnt
 XOR after the 10,000 epochs, and the others are on the way. ``examples/xor.py`` solves it with two neurons.
 """
 
