@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,10 +84,15 @@ def _folder(text: str) -> Path:
 
 def read_idx(path: Path) -> np.ndarray:
     """Read a file of bytes in the IDX format, compressed or not."""
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: expected a whole gzip file, got another ({error}).") from error
+    dimensions = content[3] if len(content) > 3 else 0
+    if content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * dimensions:
         raise ValueError(f"{path}: expected an IDX file of bytes, got another format.")
-    dimensions = content[3]
     shape = np.frombuffer(content, ">u4", dimensions, 4)
     values = np.frombuffer(content, np.uint8, -1, 4 + 4 * dimensions)
     if values.size != shape.prod(dtype=np.int64):

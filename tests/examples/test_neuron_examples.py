@@ -99,9 +99,16 @@ class TestHandwritten:
             path.write_bytes(path.read_bytes()[:-1])
             with pytest.raises(ValueError, match=r"expected \[30, 28, 28\] bytes, got 23519\. It is cut short"):
                 handwritten.load(folder / "cut")
-            path.write_bytes(b"P5 28 28")
-            with pytest.raises(ValueError, match="expected an IDX file"):
-                handwritten.load(folder / "cut")
+            for content in (b"P5 28 28", b"\0\0", b"\0\0\x08\x03\0\0\0"):
+                path.write_bytes(content)
+                with pytest.raises(ValueError, match="expected an IDX file"):
+                    handwritten.load(folder / "cut")
+            path.unlink()
+            packed = path.with_name(f"{path.name}.gz")
+            for content in (b"", b"P5 28 28", gzip.compress(bytes(100))[:-9], gzip.compress(b"a")[:10] + bytes(20)):
+                packed.write_bytes(content)
+                with pytest.raises(ValueError, match=r"(expected a whole gzip|expected an IDX) file"):
+                    handwritten.load(folder / "cut")
         with pytest.raises(SystemExit):
             run("mnist", "--data", "nowhere")
         assert "--data: nowhere: expected MNIST's files" in capsys.readouterr().err
