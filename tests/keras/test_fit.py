@@ -137,8 +137,13 @@ class TestFit:
         watch = LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(m.training and m.history.epoch == [0]))
         with torch.no_grad():
             m.fit(SAMPLES, TARGETS, callbacks=watch, verbose=0)
+        assert (seen, m.training, m.network.training) == ([True], False, False)
+        m.train()
+        modes: list[bool] = []
+        m.network.register_forward_hook(lambda net, x, y: modes.append(net.training))
         m.evaluate(SAMPLES, TARGETS)
-        assert (seen, m.training) == ([True], False)
+        m.predict(SAMPLES)
+        assert (modes, m.training) == ([False, False], True)
 
     def test_an_interrupt_keeps_what_was_learnt(self):
         def interrupt(epoch: int, logs: object) -> None:

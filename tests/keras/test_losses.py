@@ -110,6 +110,11 @@ class TestMetrics:
         assert found["largest"] == pytest.approx(error.max().item())
         assert found["mae"] == pytest.approx(error.mean().item())
 
+    def test_metrics_read_probabilities(self):
+        m = Model(classifier())
+        expected = (m(SAMPLES) - ONE_HOT).abs().mean().item()
+        assert value(m, "crossentropy", ONE_HOT, ["mae"])[1] == pytest.approx(expected)
+
     @pytest.mark.parametrize(
         ("metrics", "match"),
         [
