@@ -124,7 +124,9 @@ def train(
                     break
         logs = means.logs()
         if validation is not None:
-            logs.update((f"val_{name}", value) for name, value in measure(task, validation, batch_size).items())
+            with Mode(model, training=False):
+                measured = measure(task, validation, batch_size)
+            logs.update((f"val_{name}", value) for name, value in measured.items())
         callbacks.call("on_epoch_end", epoch, logs)
         progress.epoch(epoch, logs)
         if model.stop_training:

@@ -123,6 +123,13 @@ class TestFit:
             assert m.evaluate(convert(SAMPLES), convert(TARGETS)) == loss
             assert m(convert(SAMPLES)).shape == (4, 1)
 
+    def test_no_gradient_reaches_the_data(self):
+        x, y = torch.tensor(SAMPLES, dtype=torch.float64), torch.tensor(TARGETS, dtype=torch.float64)
+        for values in (x, y):
+            values.requires_grad_()
+        compiled().fit(2 * x, 2 * y, epochs=2, batch_size=2, validation_data=(x, y), verbose=0)
+        assert x.grad is y.grad is None
+
     def test_no_epochs(self):
         m = compiled()
         before = m.weight.clone()
@@ -143,7 +150,8 @@ class TestFit:
         m.network.register_forward_hook(lambda net, x, y: modes.append(net.training))
         m.evaluate(SAMPLES, TARGETS)
         m.predict(SAMPLES)
-        assert (modes, m.training) == ([False, False], True)
+        m.fit(SAMPLES, TARGETS, validation_data=(SAMPLES, TARGETS), verbose=0)
+        assert (modes, m.training) == ([False, False, True, False], True)
 
     def test_an_interrupt_keeps_what_was_learnt(self):
         def interrupt(epoch: int, logs: object) -> None:
@@ -239,6 +247,16 @@ class TestProgress:
         assert "epoch 3/3: 100%" in err
         assert "12/12" in err
         assert "val_loss=" in err
+
+    def test_an_interrupt_ends_the_bar(self, capsys, monkeypatch):
+        def interrupt(epoch: int, logs: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            compiled().fit(SAMPLES, TARGETS, epochs=3, callbacks=LambdaCallback(on_epoch_end=interrupt))
+        assert capsys.readouterr().err.endswith("\n")  # while the traceback still refers to the bar
+        del caught
 
     def test_lines_without_tqdm(self, capsys, monkeypatch):
         monkeypatch.setattr("sys.stderr.isatty", lambda: True)

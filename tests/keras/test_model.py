@@ -89,6 +89,7 @@ class TestOutputGrad:
         for _ in range(2):  # it replaces what is there
             out = m([1, 0], output_grad=True)
         assert torch.equal(out, m([1, 0]))
+        assert not out.requires_grad
         columns = g.edge_position.tolist()
         assert [edge.grad for edge in g.edges] == expected[0][columns].tolist()
         assert [node.grad for node in g.nodes] == [0, 0, *expected[1].tolist()]
