@@ -105,8 +105,8 @@ def _activations(g: Graph, weighted: Graph, inputs: Any) -> dict[Hashable, float
     """The value of each node for one sample, by name."""
     if weighted.weight is None or bool(np.isnan(weighted.weight).any()):
         raise InputError(
-            "inputs: expected None for a graph without weights, got a sample. Make a Model of the graph first: "
-            "it draws them."
+            "inputs: expected None for a graph in which a weight is missing or NaN, got a sample. Make a Model of the "
+            "graph, which draws weights; they are NaN where a training has diverged."
         )
     network = Network(weighted, dtype=torch.float64)
     sample = read_sample(inputs, len(g.input_index), network.weight, "inputs")

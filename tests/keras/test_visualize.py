@@ -106,7 +106,7 @@ class TestRefused:
 
     def test_inputs(self):
         g = xor()
-        match = r"inputs: expected None for a graph without weights, .*Make a Model"
+        match = r"inputs: expected None for a graph in which a weight is missing or NaN, .*Make a Model"
         assert_refused(lambda: fw.visualize(g, inputs=[1, 2]), match, fw.InputError)
         Model(g)
         match = r"inputs: expected one sample of 2 numbers, got shape \[3, 2\]"
