@@ -80,7 +80,7 @@ test-sanitize: $(INSTALLED) ## the raw kernels (CUDA's on the CPU shim) and the 
 	$(PYTEST) -m sanitize tests/cuda/test_kernels.py tests/native/test_simt.py $(ARGS)
 
 test-browser: $(INSTALLED) ## the pages that fw.to_html writes, in a headless Chromium, which must be installed
-	$(BIN)/python -m pytest -m browser tests/pictures/test_page_in_browser.py $(ARGS)
+	$(BIN)/python -m pytest -m browser tests/pictures/browser $(ARGS)
 
 gpu-smoke: gpu ## on a GPU, with the Python that has torch: one small case of each kernel in each type
 	$(PYTHON) -m tests.support.gpu --smoke $(ARGS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""to_html: what is in the file, read back in Python. What the page does, a browser shows (test_page_in_browser.py)."""
+"""to_html: what is in the file, read back in Python. What the page does, a browser shows (browser/)."""
 
 from __future__ import annotations
 
