@@ -17,10 +17,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-import sklearn.datasets
 import torch
-from sklearn.model_selection import train_test_split
-from torch import Tensor, nn
+from handwritten import load_digits
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 import freewire as fw
@@ -55,17 +54,9 @@ def contestants(hidden: int) -> dict[str, Callable[[], nn.Module]]:
     }
 
 
-def split(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training images and labels, test images and labels."""
-    x, y = sklearn.datasets.load_digits(return_X_y=True)
-    parts = train_test_split(x / 16, y, test_size=0.2, stratify=y, random_state=seed)
-    train_x, test_x = (torch.tensor(part, dtype=torch.float32) for part in parts[:2])
-    return train_x, torch.tensor(parts[2]), test_x, torch.tensor(parts[3])
-
-
 def trial(make: Callable[[], nn.Module], seed: int, epochs: int) -> tuple[float, float, int]:
     """Train one network; return its test accuracy, the median time of a step in ms, and its number of parameters."""
-    train_x, train_y, test_x, test_y = split(seed)
+    train_x, train_y, test_x, test_y = load_digits(seed)
     torch.manual_seed(seed)
     net = make()
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Is the learning rate right? One network is trained with three, and diagnostics tell them apart.
+"""Is the learning rate right? One network is trained with three, and diagnostics distinguish them.
 
 The data are scikit-learn's 1,797 scanned digits, 8x8 pixels. A random network of 300 tanh neurons learns to read them
 by gradient descent with a learning rate that is too small, one that is right, and one that is too large. A few lines in
@@ -21,10 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import sklearn.datasets
 import torch
-from sklearn.model_selection import train_test_split
-from torch import Tensor
+from handwritten import Digits, load_digits
 from torch.nn.functional import cross_entropy
 
 import freewire as fw
@@ -41,28 +39,11 @@ COLOURS = {"too small": "#8d9bb0", "right": "#2e86ab", "too large": "#e4572e"}
 SHOWN = (-1.5, 3.0)  # step lengths that the picture shows; longer ones are at its edge
 
 
-class Digits(NamedTuple):
-    """Images ``[n, 64]`` float32 from 0 (paper) to 1 (ink), and the digits they show, ``[n]`` int64."""
-
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-
-
 class Run(NamedTuple):
     """A training: its measurements, and the share of the test digits that it reads."""
 
     diagnostics: fw.studies.Diagnostics
     accuracy: float
-
-
-def load_digits(seed: int) -> Digits:
-    """Split the digits 80 to 20, with the same share of each class."""
-    x, y = sklearn.datasets.load_digits(return_X_y=True)
-    train, test = train_test_split(range(len(y)), test_size=0.2, stratify=y, random_state=seed)
-    images, digits = torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y)
-    return Digits(images[train], digits[train], images[test], digits[test])
 
 
 def train(data: Digits, rate: float, epochs: int, seed: int, log: Path) -> Run:

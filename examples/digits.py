@@ -22,12 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import sklearn.datasets
 import torch
+from handwritten import Digits, load_digits
 from other_ways import compare, table
 from pictures import draw_curves, draw_wiring
 from progress import Progress
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -40,30 +39,12 @@ SMOOTHING = 0.1  # label smoothing: the share of each label that is spread over 
 NOISE = 0.1  # standard deviation of the noise on each training pixel, where full ink is 1
 
 
-class Digits(NamedTuple):
-    """Images ``[n, 64]`` float32 from 0 (paper) to 1 (ink), and the digits they show, ``[n]`` int64."""
-
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-
-
 class History(NamedTuple):
     """A training run: the loss and the test accuracy of each epoch, and the median time of a step in ms."""
 
     loss: list[float]
     accuracy: list[float]
     step_ms: float
-
-
-def load_digits(seed: int) -> Digits:
-    """Split the digits 80 to 20, with the same share of each class."""
-    x, y = sklearn.datasets.load_digits(return_X_y=True)
-    train_x, test_x, train_y, test_y = train_test_split(
-        torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y), test_size=0.2, stratify=y, random_state=seed
-    )
-    return Digits(train_x, train_y, test_x, test_y)
 
 
 def build(seed: int) -> fw.Network:

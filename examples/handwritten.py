@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Handwritten digits for the examples: MNIST where its files are on the disk, scikit-learn's small digits otherwise.
+"""Handwritten digits for the examples: scikit-learn's small ones, or MNIST where its files are on the disk.
 
 MNIST (LeCun et al. 1998) is four files in the IDX format: a header of big-endian 32-bit numbers, then a byte per pixel
 or label. They are read where torchvision puts them (``FOLDER/MNIST/raw``) or in the folder itself, compressed or not.
@@ -23,14 +23,13 @@ FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 USUAL = Path("data")  # where torchvision's own examples put MNIST
 
 
-class Handwritten(NamedTuple):
-    """Images ``[n, pixels]`` float32 from 0 (paper) to 1 (ink), the digits that they show ``[n]`` int64, and a name."""
+class Digits(NamedTuple):
+    """Images ``[n, pixels]`` float32 from 0 (paper) to 1 (ink), and the digits they show, ``[n]`` int64."""
 
     train_x: Tensor
     train_y: Tensor
     test_x: Tensor
     test_y: Tensor
-    name: str
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +42,20 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(folder: Path | None = None) -> Handwritten:
-    """Read MNIST from a folder; None: from the usual one if it is there, else read scikit-learn's digits.
+def load_digits(seed: int) -> Digits:
+    """scikit-learn's digits, split 80 to 20 with the same share of each class."""
+    x, y = sklearn.datasets.load_digits(return_X_y=True)
+    train_x, test_x, train_y, test_y = train_test_split(
+        torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y), test_size=0.2, stratify=y, random_state=seed
+    )
+    return Digits(train_x, train_y, test_x, test_y)
+
+
+def load(folder: Path | None = None) -> tuple[Digits, str]:
+    """Read MNIST from a folder; None: from the usual one if it is there, else scikit-learn's digits.
+
+    Returns:
+        The images, and which they are.
 
     Raises:
         FileNotFoundError: The folder does not have MNIST's files.
@@ -53,18 +64,10 @@ def load(folder: Path | None = None) -> Handwritten:
     files = find(USUAL if folder is None else folder)
     if files:
         train_x, train_y, test_x, test_y = map(read_idx, files)
-        return Handwritten(_pixels(train_x), _labels(train_y), _pixels(test_x), _labels(test_y), "MNIST")
+        return Digits(_pixels(train_x), _labels(train_y), _pixels(test_x), _labels(test_y)), "MNIST"
     if folder is not None:
         raise FileNotFoundError(f"{folder}: expected MNIST's files, {', '.join(FILES)} (or .gz), got others.")
-    x, y = sklearn.datasets.load_digits(return_X_y=True)
-    train_x, test_x, train_y, test_y = train_test_split(x / 16, y, test_size=0.2, stratify=y, random_state=0)
-    return Handwritten(
-        torch.tensor(train_x, dtype=torch.float32),
-        torch.tensor(train_y),
-        torch.tensor(test_x, dtype=torch.float32),
-        torch.tensor(test_y),
-        "scikit-learn's digits",
-    )
+    return load_digits(0), "scikit-learn's digits"
 
 
 def find(folder: Path) -> list[Path]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Handwritten digits with a random wiring and Keras's comforts: validation, early stopping, checkpoints.
+"""Handwritten digits with a random wiring and what Keras users expect: validation, early stopping, checkpoints.
 
 No neuron is declared by hand here: a generator draws the wiring, in which each hidden neuron reads a few earlier ones
 wherever they are, and `fw.Model` trains it. A share of the training images is set aside to notice when the network
@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
 
-    data = handwritten.load(options.data)
+    data, name = handwritten.load(options.data)
     model = build(data.train_x.shape[1], options.hidden, options.fan_in, options.seed)
-    print(f"{data.name}: {len(data.train_x):,} images to train on, {len(data.test_x):,} to test. The wiring:")
+    print(f"{name}: {len(data.train_x):,} images to train on, {len(data.test_x):,} to test. The wiring:")
     print(f"{model.graph}, {model.count_params():,} parameters")
     model.compile("adam", "crossentropy", metrics=["accuracy"])  # of linear outputs: torch's cross_entropy
     best = options.out / "best.safetensors"

@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     random.seed(options.seed)
     torch.manual_seed(options.seed)
 
-    data = handwritten.load(options.data)
-    print(f"{data.name}: {len(data.train_x):,} images to train on, {len(data.test_x):,} to test")
+    data, name = handwritten.load(options.data)
+    print(f"{name}: {len(data.train_x):,} images to train on, {len(data.test_x):,} to test")
     m = Model(build(data.train_x.shape[1]), initialization="he")
     m.compile("adam", "crossentropy", metrics=["accuracy"])
     m.fit(data.train_x, data.train_y, epochs=options.epochs, batch_size=128)

@@ -84,7 +84,8 @@ class TestHandwritten:
     def test_reads_what_is_in_the_files(self, folder, compressed):
         arrays = list(write_mnist(folder / "here", compressed).values())
         with imported("handwritten") as handwritten:
-            data = handwritten.load(folder / "here")
+            data, name = handwritten.load(folder / "here")
+        assert name == "MNIST"
         np.testing.assert_allclose(data.train_x.numpy(), arrays[0].reshape(30, 784) / 255, rtol=1e-6)
         assert data.train_y.tolist() == arrays[1].tolist()
         assert data.test_x.shape == (10, 784)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Moving the view of a page: mouse, keyboard and touch; how fluid that is with 50,000 edges. Run by `make test-browser`."""
+"""Moving the view of a page, and how fluid that is with 50,000 edges. Run by `make test-browser`."""
 
 from __future__ import annotations
 
