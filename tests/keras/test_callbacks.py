@@ -129,6 +129,14 @@ class TestEarlyStopping:
             fit(model, [Scripted(value=[2, 1, 1, 0]), stopping], epochs=4)
             assert stopping.stopped_epoch == 2
 
+    def test_restores_no_weights_of_an_earlier_training(self, model):
+        stopping = EarlyStopping("value", restore_best_weights=True)
+        fit(model, [Scripted(value=[2, 1]), stopping], epochs=2)
+        weights: list[torch.Tensor] = []
+        keep = LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.weight.detach().clone()))
+        fit(model, [keep, Scripted(value=[math.nan, math.nan]), stopping], epochs=2)
+        assert torch.equal(model.weight, weights[1])
+
     def test_refused(self, model):
         match = r"monitor: expected one of loss, got 'val_loss'\. .*need validation_data or validation_split"
         assert_refused(lambda: fit(model, EarlyStopping()), match, fw.InputError)

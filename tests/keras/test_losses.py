@@ -84,8 +84,10 @@ class TestMetrics:
             expected = ((m(SAMPLES).flatten() > 0.5) == torch.tensor(TARGETS)).float().mean().item()
             assert value(m, loss, TARGETS, ["accuracy"])[1] == expected
         m = Model(xor(output_activation="linear"))
-        expected = ((m(SAMPLES).flatten() > 0) == torch.tensor(TARGETS)).float().mean().item()
-        assert value(m, "bce", TARGETS, ["acc"])[1] == expected  # logits
+        with torch.no_grad():
+            m.weight.zero_()
+            m.bias.fill_(0.25)
+        assert value(m, "bce", [1, 1, 1, 0], ["acc"])[1] == 0.75  # logits: above 0 is a 1
 
     def test_accuracy_of_classes(self):
         m = Model(classifier())
