@@ -276,11 +276,22 @@ class TestCopies:
         assert again.nodes[3] is node
         assert node.inputs == [again.input_nodes[0], again.hidden_nodes[0]]
         assert again.hidden_nodes[0].in_edges[1] is edge
-        assert again.edges[0].weight == 0.25
+        assert [edge.weight for edge in again.edges] == [0.25] + 7 * [0]
         assert [n.activation for n in again.nodes] == [n.activation for n in g.nodes]
         assert not set(again.nodes) & set(g.nodes)
         with pytest.raises(fw.GraphError, match="of no other Graph"):
             Graph(again.input_nodes, again.hidden_nodes, again.output_nodes)
+
+    def test_pickle_keeps_what_was_learnt(self):
+        g = Graph(*diamond())
+        fw.Model(g)([1, 2], output_grad=True)
+        again = pickle.loads(pickle.dumps(g))
+        assert [edge.end for edge in again.input_nodes[0].out_edges] == [again.nodes[2], again.nodes[3]]
+        for kind in ("edges", "nodes"):
+            for mine, other in zip(getattr(g, kind), getattr(again, kind), strict=True):
+                assert mine.grad == other.grad
+        assert [edge.weight for edge in again.edges] == [edge.weight for edge in g.edges]
+        assert np.isnan(g.written_values()[1]).tolist() == [True, True, False, False, False, False]
 
     def test_deep_graphs(self):
         deep = 10 * sys.getrecursionlimit()

@@ -96,6 +96,7 @@ class TestEarlyStopping:
             (dict(patience=2), [3, 2, 2, 1, 1, 1], 5, 3),
             (dict(patience=3), [3, 2, 2, 1], -1, 3),
             (dict(min_delta=0.5), [3, 2.4, 2.0, 1.9], 2, 1),
+            (dict(min_delta=-0.5), [3, 2.4, 2.0, 1.9], 2, 1),
             (dict(mode="max"), [3, 4, 4, 5], 2, 1),
             (dict(patience=2), [3, math.nan, math.nan, 1], 2, 0),
             (dict(), [math.nan, 2, 1], -1, 2),
