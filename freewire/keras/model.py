@@ -346,11 +346,11 @@ class Model(nn.Module):
         if lists is None:
             return self._graph if weight is None else self._graph.with_values(weight, bias)
         position = self._graph.edge_position
-        grad = _array(network.weight.grad)
+        grad = _array(_gradient(network.weight))
         lists.weight = None if weight is None else weight[position]
         lists.weight_grad = None if grad is None else grad[position]
         lists.bias = bias
-        lists.bias_grad = self._of_nodes(None if network.bias is None else network.bias.grad)
+        lists.bias_grad = self._of_nodes(_gradient(network.bias))
         return self._graph
 
     def _of_nodes(self, values: Tensor | None) -> Any:
@@ -386,6 +386,11 @@ class Model(nn.Module):
 
 def _check_batch_size(given: Any) -> int:
     return check_whole("batch_size", given, 1, "It is the number of samples per step.", error=InputError)
+
+
+def _gradient(values: Tensor | None) -> Tensor | None:
+    """That of a parameter; None for what a parametrization computes, which keeps no gradient."""
+    return values.grad if values is not None and values.is_leaf else None
 
 
 def _array(values: Tensor | None) -> Any:

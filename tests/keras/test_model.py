@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import parametrize
 
 import freewire as fw
 from freewire import Graph, Model, Node
@@ -93,6 +95,15 @@ class TestOutputGrad:
         columns = g.edge_position.tolist()
         assert [edge.grad for edge in g.edges] == expected[0][columns].tolist()
         assert [node.grad for node in g.nodes] == [0, 0, *expected[1].tolist()]
+
+    def test_a_parametrized_weight_has_none(self):
+        m = Model(xor())
+        parametrize.register_parametrization(m.network, "weight", torch.nn.Softplus())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # the suite ignores torch's about the gradient of a computed tensor
+            m([1, 0], output_grad=True)
+        assert (m.graph.edges[0].grad, m.graph.output_nodes[0].grad != 0) == (0, True)
+        assert all(edge.weight > 0 for edge in m.graph.edges)
 
     def test_where_gradients_are_off(self):
         m = Model(xor())
