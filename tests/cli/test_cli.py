@@ -147,6 +147,16 @@ class TestBench:
         out = run(capsys, "bench", "net.safetensors", "--batch", "7", "--seconds", "0.01")[1]
         assert "7 samples per call, float32" in out
 
+    def test_what_is_timed(self):
+        net, x = fw.Network(fw.generators.mlp([2, 3, 1]), dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+        assert torch.equal(y := bench._forward(net, x)(), net(x))
+        assert not y.requires_grad
+        wanted = torch.autograd.grad(net(x).sum(), net.weight)[0]
+        train = bench._training(net, x)
+        for _ in range(2):  # gradients are not summed over calls
+            train()
+            torch.testing.assert_close(net.weight.grad, wanted)
+
     @pytest.mark.parametrize("sizes", [(784, 1990, 10, 32), (3, 40, 1, 3), (5, 1, 1, 1)])
     def test_the_dense_network_has_as_many_parameters(self, sizes):
         net = fw.Network(fw.generators.random_graph(*sizes, seed=0))
@@ -167,8 +177,13 @@ class TestDoctor:
         assert "self-test on cpu: passed" in out
         assert str(Path.home()) not in out
 
-    def test_a_kernel_that_is_wrong(self, capsys, monkeypatch):
-        monkeypatch.setattr(doctor, "reference", lambda net, x: fw.reference(net, x) * 1.00001)
+    @pytest.mark.parametrize(
+        "change",
+        [lambda y: y * 1.00001, lambda y: y + 0.01 * (y - y.detach())],
+        ids=["output", "gradient"],
+    )
+    def test_a_kernel_that_is_wrong(self, capsys, monkeypatch, change):
+        monkeypatch.setattr(doctor, "reference", lambda net, x: change(fw.reference(net, x)))
         code, out, _ = run(capsys, "doctor")
         assert code == 1
         assert "self-test on cpu: FAILED: results differ from the reference" in out
@@ -343,6 +358,13 @@ class TestPlot:
         code, text, _ = run(capsys, "plot", "net.safetensors", *options)
         assert (code, text) == (0, f"{out}: drawn from net.safetensors\n")
         assert Path(out).read_bytes().lower().startswith(head.lower())
+
+    def test_pixels_per_inch(self, capsys, folder):
+        width = {}
+        for dpi in (50, 100):
+            run(capsys, "plot", "wires.json", "-o", "a.png", "--dpi", str(dpi))
+            width[dpi] = int.from_bytes(Path("a.png").read_bytes()[16:20])
+        assert width[100] == 2 * width[50]
 
 
 def test_a_process_of_its_own(folder):

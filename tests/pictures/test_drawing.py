@@ -200,6 +200,23 @@ class TestColours:
         assert limit(None if values is None else np.array(values, float)) == pytest.approx(end)
 
 
+def test_lines_are_wider_and_opaque_where_few_edges_have_weights():
+    graph = fw.Graph.from_edges([0, 1, 1], [2, 2, 2])
+    plain, weighted = prepare(Subject(graph)), prepare(Subject(graph, np.array([np.nan, -1.0, 2.0])))
+    assert (plain.line_widths().tolist(), plain.opacity()) == ([1.0, 1.0, 1.0], 0.6)
+    assert (weighted.line_widths().tolist(), weighted.opacity()) == (pytest.approx([0.8, 1.7, 2.6]), 1.0)
+    many = prepare(random_weights(fw.generators.mlp([30, 30])))
+    assert many.opacity() == 0.6
+    assert many.line_widths().max() <= 0.8
+
+
+def test_thinning_does_not_change_the_colours():
+    drawn = random_weights(fw.generators.mlp([100, 100]))
+    thinned = prepare(drawn)
+    assert len(thinned.edges) < 10_000
+    assert thinned.edge_limit == limit(drawn.weight)
+
+
 def test_labels_are_one_line_of_what_prints():
     assert {name: label(name, 200) for name in ODD_NAMES} == ODD_NAMES
     assert label("x" * 1000) == "x" * 10 + "…" + "x" * 9

@@ -57,6 +57,15 @@ def test_a_network_with_values():
     assert ax.yaxis_inverted()
 
 
+def test_infinite_weights_have_the_colours_of_the_ends():
+    graph = fw.Graph.from_edges([0, 1, 2], [3, 3, 3]).with_values([-np.inf, 1.0, 2.0])
+    ax = fw.plot(graph)
+    (lines,) = artists(ax, LineCollection)
+    ax.figure.draw_without_rendering()
+    assert [to_hex(colour) for colour in lines.get_color()][1:] == [DIVERGING[-1], DIVERGING[0]]
+    assert lines.get_clim() == (-2, 2)
+
+
 def test_a_plain_graph_is_grey_and_has_no_colour_bar():
     ax = fw.plot(fw.generators.mlp([2, 3, 1]))
     (lines,) = artists(ax, LineCollection)
