@@ -206,11 +206,13 @@ class Diagnostics:
         return record
 
     def _check_batch(self, x: Any, y: Any, loss_fn: Any, loss: Any, start: Start) -> None:
-        check_features(x, len(self._net.graph.inputs))
+        check_features(x, len(self._net.graph.input_index))
         if not x.numel():
             raise InputError(f"x: expected at least one sample, got shape {list(x.shape)}. Skip empty batches.")
-        if x.dim() == 2 and isinstance(y, Tensor) and y.dim() and len(y) != len(x):
-            raise InputError(f"y: expected {len(x)} targets, one per sample of x, got {len(y)}. Pass the same batch.")
+        if x.dim() == 2 and isinstance(y, Tensor) and y.dim() and y.shape[0] != x.shape[0]:  # len() takes 2 us
+            raise InputError(
+                f"y: expected {x.shape[0]} targets, one per sample of x, got {y.shape[0]}. Pass the same batch."
+            )
         if not callable(loss_fn):
             raise InputError(
                 f"loss_fn: expected a function, got {shown(loss_fn)}. It is called as loss_fn(outputs, y)."

@@ -7,7 +7,6 @@ tables of nodes and edges need until the next one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -117,7 +116,7 @@ class Measurement:
 
     def __call__(self, start: Start, x: Tensor, y: Any, loss_fn: LossFunction, loss: Any) -> Record:
         """Measure; the arguments are those of `Diagnostics.step`."""
-        samples = len(x) if x.dim() > 1 else 1
+        samples = x.shape[0] if x.dim() > 1 else 1
         batch = Batch(x, y, loss_fn, (samples // 2, samples - samples // 2) if samples > 1 else (1,))
         with torch.no_grad():
             at = _detached(self._net)
@@ -135,10 +134,11 @@ class Measurement:
             squares, products = self._levels.sums([each.weight for each in of_all], biases, _UPDATE, combine)
             flat = self._units.count(after.values).cpu().numpy()
             now = at.copy()
-        verdict = self._units.verdict(flat, len(after.values))
-        self._kept = _Kept(start.at, now, gradient, verdict, flat, len(after.values))
+        rows = after.values.shape[0]
+        verdict = self._units.verdict(flat, rows)
+        self._kept = _Kept(start.at, now, gradient, verdict, flat, rows)
         losses = float(loss.detach() if isinstance(loss, Tensor) else loss), float(after.loss)
-        return self._record(start.step, batch.sizes, losses, products.tolist(), squares.tolist(), verdict)
+        return self._record(start.step, batch.sizes, losses, products.tolist(), squares, verdict)
 
     def _trained(self, gradient: Parameters) -> Parameters:
         """The gradient with zeros for parameters that are not trained."""
@@ -155,20 +155,20 @@ class Measurement:
         sizes: tuple[int, ...],
         losses: tuple[float, float],
         products: list[float],
-        squares: list[list[float]],
+        squares: NDArray[np.float64],
         verdict: Verdict,
     ) -> Record:
         (loss, loss_after), (_, slope, update_square, slope_after, _) = losses, products
         parabola = fit_parabola(loss, slope, loss_after, slope_after) if update_square else NO_STEP
-        weight, gradient, update = ([math.sqrt(square) for square in row] for row in squares[:3])
-        totals = [math.sqrt(sum(row)) for row in squares[:3]]
+        norms = np.sqrt(squares[:3])
+        weight, gradient, update = norms.tolist()
+        totals: list[float] = np.sqrt(squares[:3].sum(1)).tolist()
         dead, saturated = (self._levels.count(self._units.node[each]) for each in verdict)
         variance = signal = scale = None
         scales: list[float | None] = [None] * len(weight)
         if len(sizes) == 2:
             scale_of_noise = (sum(sizes) / sizes[0]) ** 2  # see `_update_mean_and_noise`
-            noise = [scale_of_noise * square for square in squares[4]]
-            variance, signal = self._noise.add(squares[3], noise, (sizes[0], sizes[1]))
+            variance, signal = self._noise.add(squares[3], scale_of_noise * squares[4], (sizes[0], sizes[1]))
             scale, scales = self._noise.scales(len(weight))
         return {
             "step": step,
@@ -240,12 +240,17 @@ class Measurement:
     # ------------------------------------------------------------------ state
 
     def noise_state(self) -> dict[str, list[float]]:
-        """The averages of the noise."""
-        return {"variance": list(self._noise.variance), "signal": list(self._noise.signal)}
+        """The averages of the noise; empty before the first measurement."""
+        variance, signal = self._noise.variance, self._noise.signal
+        if variance is None or signal is None:
+            return {}
+        return {"variance": variance.tolist(), "signal": signal.tolist()}
 
     def load_noise_state(self, state: dict[str, list[float]]) -> None:
         """Continue from `noise_state`."""
-        self._noise.variance, self._noise.signal = list(state["variance"]), list(state["signal"])
+        self._noise.variance, self._noise.signal = (
+            np.array(state[name]) if name in state else None for name in ("variance", "signal")
+        )
 
 
 def _columns(kept: _Kept) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64] | None]]:

@@ -10,8 +10,12 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from freewire.graph.arguments import FloatArray
 
 __all__ = ["NO_STEP", "Noise", "Parabola", "fit_parabola", "noise_scale"]
 
@@ -80,17 +84,17 @@ class Noise:
     Only the ratio of averages is useful, so these are kept, and lowered by the same factor while they start.
 
     Attributes:
-        variance: Average variance of a sample's gradient, summed over a level's parameters, per level; empty before
-            the first measurement.
+        variance: Average variance of a sample's gradient, summed over a level's parameters, per level; None before the
+            first measurement.
         signal: Average squared norm of the true gradient, per level; negative where the noise is large.
     """
 
     def __init__(self) -> None:
-        self.variance: list[float] = []
-        self.signal: list[float] = []
+        self.variance: FloatArray | None = None
+        self.signal: FloatArray | None = None
 
     def add(
-        self, mean_squares: Sequence[float], difference_squares: Sequence[float], sizes: tuple[int, int]
+        self, mean_squares: ArrayLike, difference_squares: ArrayLike, sizes: tuple[int, int]
     ) -> tuple[float, float]:
         """Add a measurement; one with a NaN or an infinity leaves the averages alone.
 
@@ -102,20 +106,21 @@ class Noise:
         Returns:
             This measurement's unbiased estimates, over all levels: variance and squared norm.
         """
-        scale, samples = 1 / (1 / sizes[0] + 1 / sizes[1]), sum(sizes)
-        variance = [scale * square for square in difference_squares]
-        signal = [square - each / samples for square, each in zip(mean_squares, variance, strict=True)]
-        totals = sum(variance), sum(signal)
+        variance = np.asarray(difference_squares) / (1 / sizes[0] + 1 / sizes[1])
+        signal = np.asarray(mean_squares) - variance / sum(sizes)
+        totals = float(variance.sum()), float(signal.sum())
         if math.isfinite(totals[0] + totals[1]):
             new = 1 - _SMOOTHING
-            if not self.variance:
-                self.variance, self.signal = [0.0] * len(variance), [0.0] * len(variance)
-            self.variance = [_SMOOTHING * a + new * b for a, b in zip(self.variance, variance, strict=True)]
-            self.signal = [_SMOOTHING * a + new * b for a, b in zip(self.signal, signal, strict=True)]
+            if self.variance is None or self.signal is None:
+                self.variance, self.signal = new * variance, new * signal
+            else:
+                self.variance = _SMOOTHING * self.variance + new * variance
+                self.signal = _SMOOTHING * self.signal + new * signal
         return totals
 
     def scales(self, levels: int) -> tuple[float | None, list[float | None]]:
         """The noise scale of all parameters, and that of each level, from the averages; None where there is none."""
-        if not self.variance:
+        if self.variance is None or self.signal is None:
             return None, [None] * levels
-        return noise_scale(sum(self.variance), sum(self.signal)), list(map(noise_scale, self.variance, self.signal))
+        of_levels = map(noise_scale, self.variance.tolist(), self.signal.tolist())
+        return noise_scale(float(self.variance.sum()), float(self.signal.sum())), list(of_levels)
