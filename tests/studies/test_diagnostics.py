@@ -37,7 +37,7 @@ class TestQuadratic:
         ("rate", "expected"),
         [(1e-3, -0.999), (0.2, -0.8), (0.5, -0.5), (1.0, 0.0), (1.5, 0.5), (2.0, 1.0), (2.5, 1.5), (10.0, 9.0)],
     )
-    def test_learning_rates_are_told_apart(self, rate, expected):
+    def test_learning_rates_are_distinguished(self, rate, expected):
         """Gradient descent on curvature h multiplies the distance to the minimum by 1 - rate h."""
         curvature = 3.0
         net, x, y = self.quadratic([curvature] * 4)
@@ -124,8 +124,9 @@ class TestAgainstReference:
 
     @pytest.mark.parametrize(("bias", "recompute"), [(True, False), (False, False), (True, True)])
     @pytest.mark.parametrize("samples", [7, 1])
-    def test_record(self, bias, recompute, samples):
-        net = network(bias=bias)
+    @pytest.mark.parametrize("outputs", [("y", "z"), ("z", "g")])  # neighbours in the plan, and not
+    def test_record(self, bias, recompute, samples, outputs):
+        net = network(bias=bias, outputs=outputs)
         x, y = batch(samples, net)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
         diagnostics = Diagnostics(net, optimizer, every=1, recompute=recompute)

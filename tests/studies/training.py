@@ -21,9 +21,9 @@ for name, activation in {"g": "tanh", "h": "sigmoid", "y": "linear", "z": "softp
     WIRES.nodes[name]["activation"] = activation
 
 
-def network(dtype: torch.dtype = torch.float64, bias: bool = True) -> fw.Network:
+def network(dtype: torch.dtype = torch.float64, bias: bool = True, outputs: tuple[str, ...] = ("y", "z")) -> fw.Network:
     torch.manual_seed(1)
-    graph = fw.Graph.from_networkx(WIRES, inputs=["a", "b"], outputs=["y", "z"])
+    graph = fw.Graph.from_networkx(WIRES, inputs=["a", "b"], outputs=outputs)
     net = fw.Network(graph, bias=bias, init="uniform", dtype=dtype)
     if bias:
         with torch.no_grad():
