@@ -31,6 +31,7 @@ from freewire.keras.summary import describe
 from freewire.keras.training import Mode, Task, measure, train
 from freewire.nn import Network, load, save
 from freewire.nn.initialisers import INITIALISERS, Initialiser, fill_stored
+from freewire.nn.wired import Wired
 
 __all__ = ["Model"]
 
@@ -70,6 +71,7 @@ class Model(nn.Module):
     """
 
     optimizer: Optimizer | None
+    _repr_svg_ = Wired._repr_svg_  # what a notebook shows
 
     def __init__(
         self,

@@ -31,7 +31,6 @@ from freewire.ops.dtypes import DTYPES, autocast, check_dtype
 from freewire.ops.eager import eager
 from freewire.ops.network import run_packed_plan
 from freewire.pictures.subject import subject
-from freewire.pictures.svg import svg
 from freewire.plan import Plan, make_plan
 
 __all__ = ["Network"]
@@ -320,10 +319,6 @@ class Network(Wired):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._set_plan(make_plan(self._graph))
-
-    def _repr_svg_(self) -> str | None:
-        """What a notebook shows; None, on the meta device, for the usual text."""
-        return None if self.weight.is_meta else svg(self)
 
     def extra_repr(self) -> str:
         """The line that ``print(net)`` shows."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from freewire.errors import InputError, shown
 from freewire.graph import Graph
 from freewire.ops.fake import is_abstract
+from freewire.pictures.svg import svg
 
 __all__ = ["Wired"]
 
@@ -39,6 +40,10 @@ class Wired(nn.Module):
     def graph(self) -> Graph:
         """The graph that the module was built from."""
         return self._graph
+
+    def _repr_svg_(self) -> str | None:
+        """What a notebook shows; None, on the meta device, for the usual text."""
+        return None if any(parameter.is_meta for parameter in self.parameters()) else svg(self)
 
     def get_extra_state(self) -> Tensor:
         """The hash of the wiring: its bits as float32, in a shape of 16 dimensions that depends on it too."""

@@ -74,5 +74,12 @@ def test_names_of_any_length_do_not_make_it_long():
     parsed(fw.Graph.from_networkx(wires))
 
 
+@pytest.mark.parametrize("make", [fw.Model, lambda graph: fw.models.GraphStage(graph.to_networkx(), 2, 2)])
+def test_other_modules_of_a_graph(make):
+    module = make(fw.generators.mlp([2, 3, 1]))
+    assert "6 nodes, 9 edges" in texts(parsed(module))
+    assert module.to("meta")._repr_svg_() is None
+
+
 def test_a_network_without_values_shows_its_text():
     assert fw.Network(fw.generators.mlp([2, 1]), device="meta")._repr_svg_() is None
