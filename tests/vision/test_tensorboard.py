@@ -90,3 +90,25 @@ def test_all_networks_of_a_model(tmp_path):
     found = read(tmp_path)
     assert sorted(found.Tags()["histograms"]) == ["0/bias", "0/weight", "2/bias", "2/weight"]
     assert [node.op for node in found.Graph().node].count("freewire::network") == 2
+
+
+def test_scalars_of_diagnostics(net, tmp_path):
+    net = fw.Network(net.graph)
+    x, y, mse = torch.randn(16, 4), torch.randn(16, 2), torch.nn.functional.mse_loss
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with (
+        SummaryWriter(str(tmp_path)) as writer,
+        fw.studies.Diagnostics(net, optimizer, every=2, writer=writer) as diagnostics,
+    ):
+        for _ in range(5):
+            loss = mse(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            diagnostics.step(x, y, mse, loss)
+    found = read(tmp_path)
+    for name in ("loss", "step_length", "gradient_norm", "update_ratio"):
+        scalars = found.Scalars(f"diagnostics/{name}")
+        assert [each.step for each in scalars] == [0, 2, 4]
+        wanted = [record[name] for record in diagnostics.records]
+        np.testing.assert_allclose([each.value for each in scalars], wanted, rtol=1e-6)
