@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 import torch
 
 from freewire.cli.subjects import NETWORK_SUFFIX, add_reading_options, check_option, read, wiring
+from freewire.errors import InputError, shown
 from freewire.files import write_graph
 from freewire.graph import Graph
 from freewire.nn import Network, save
@@ -39,6 +41,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Read FILE, write OUT; return the text to print and the same for ``--json``."""
     check_option(options, "seed", 0, 2**63 - 1)
+    if os.path.realpath(options.file) == os.path.realpath(options.out):
+        raise InputError(f"OUT: expected another file than FILE, got {shown(options.out)} twice. Choose another name.")
     found = read(options)
     if options.out.lower().endswith(NETWORK_SUFFIX):
         if isinstance(found, Graph):

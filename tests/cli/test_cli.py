@@ -267,6 +267,7 @@ class TestMistakes:
             (("info", "net.safetensors", "--inputs", "0"), "--inputs: expected a graph file with it, got the network"),
             (("convert", "wires.json", "out.xyz"), "path: expected a name that ends in .graphml"),
             (("convert", "wires.json", "gone/out.json"), "gone"),
+            (("convert", "wires.csv", "./wires.csv"), "OUT: expected another file than FILE"),  # its other columns
             (("plot", "wires.json", "-o", "out.bmp"), "--out: expected a name that ends in .png"),
             (("plot", "wires.json", "-o", ""), "--out: expected a name that ends in .png"),
             (("plot", "wires.json", "--dpi", "19"), "--dpi: expected a number from 20 to 1,200, got 19."),
