@@ -155,7 +155,7 @@ def _text(record: dict[str, Any]) -> str:
         "",
         "training: forward and backward, without an optimizer; samples/s are of it. The dense network has "
         f"{record['dense_parameters']:,} parameters.",
-        f"freewire's forward computes {rate:,.2f} billion edges a second.",
+        f"freewire's forward computes {rate:,.3g} billion edges a second.",
     ]
     return "\n".join(lines)
 
