@@ -261,7 +261,7 @@ class Callbacks:
             if not isinstance(callback, Callback):
                 remedy = "Derive from that class."
                 if isinstance(callback, type):
-                    remedy += " Call it: add ()."
+                    remedy += " Make an object of it: add ()."
                 elif isinstance(callback, LRScheduler):
                     remedy = "For a scheduler: LambdaCallback(on_epoch_end=lambda epoch, logs: scheduler.step())."
                 raise InputError(f"callbacks: expected fw.keras.Callback objects, got {shown(callback)}. {remedy}")

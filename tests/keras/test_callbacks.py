@@ -70,7 +70,7 @@ class TestHooks:
         ("callbacks", "match"),
         [
             (3, r"callbacks: expected fw\.keras\.Callback objects, got 3"),
-            ([EarlyStopping], r"callbacks: .*Call it: add \(\)"),
+            ([EarlyStopping], r"callbacks: .*Make an object of it: add \(\)"),
             (StepLR(torch.optim.SGD([torch.zeros(1)]), 1), "callbacks: .* For a scheduler: LambdaCallback"),
             ({TerminateOnNaN(), TerminateOnNaN()}, "callbacks: expected a list or another collection with an order"),
         ],
