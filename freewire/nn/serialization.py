@@ -75,6 +75,8 @@ def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
             remedy = "Use fw.write_graph for a graph."
         elif isinstance(path, Network):
             remedy = "The network comes first: fw.save(net, path)."
+        elif isinstance(getattr(net, "network", None), Network):  # a fw.Model
+            remedy = "Pass its network: fw.save(model.network, path)."
         raise InputError(f"net: expected a freewire Network, got {type(net).__name__}. {remedy}")
     check_dtype(net.weight.dtype, "network")
     check_values(net.weight)

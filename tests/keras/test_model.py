@@ -210,8 +210,18 @@ class TestText:
     def test_repr(self):
         assert "softmax outputs: 3" in repr(Model(classifier()))
 
+    def test_a_notebook_shows_a_picture_with_the_names(self):
+        text = Model(xor())._repr_svg_()
+        assert text.startswith("<svg")
+        assert "hidden[0]" in text
+        assert Model(xor(), device="meta")._repr_svg_() is None
+
 
 class TestRefused:
+    def test_saving(self, tmp_path):
+        match = r"net: expected a freewire Network, got Model\. Pass its network: fw\.save\(model\.network, path\)"
+        assert_refused(lambda: fw.save(Model(xor()), tmp_path / "net.safetensors"), match, fw.InputError)
+
     def test_graph(self):
         assert_refused(lambda: Model([Node()]), r"graph: expected a freewire Graph, got list\. Make one: fw\.Graph")
 
