@@ -11,7 +11,7 @@ import numpy as np
 from freewire.graph.arguments import FloatArray
 from freewire.pictures.colours import DENSITY, DIVERGING, NEUTRAL
 from freewire.pictures.curves import bezier
-from freewire.pictures.drawing import KINDS, MANY_EDGES, Matrix, Wiring
+from freewire.pictures.drawing import KINDS, LEGEND_ORDER, MANY_EDGES, Matrix, Wiring
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -168,7 +168,8 @@ def _legend(axes: Axes, drawing: Wiring, ink: Any) -> None:
 
     handles = [
         Line2D([], [], marker=SHAPES[kind], linestyle="", color="white", markeredgecolor=ink, label=KINDS[kind])
-        for kind in np.unique(drawing.kind).tolist()
+        for kind in LEGEND_ORDER
+        if (drawing.kind == kind).any()
     ]
     if handles:
         axes.legend(

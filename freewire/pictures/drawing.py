@@ -22,7 +22,7 @@ from freewire.pictures.subject import Subject
 from freewire.pictures.thinning import binned, strongest
 from freewire.pictures.values import read_values
 
-__all__ = ["KINDS", "MANY_EDGES", "Matrix", "Wiring", "prepare"]
+__all__ = ["KINDS", "LEGEND_ORDER", "MANY_EDGES", "Matrix", "Wiring", "prepare"]
 
 MOST_NODES = 2_000  # more are drawn as a matrix
 MOST_EDGES = 1_500  # more are thinned, but every node keeps its strongest
@@ -34,6 +34,7 @@ LEVELS_MARKED, LEVELS_LABELLED = 50, 14  # in a matrix, at most
 WIDE_RANGE = 30.0  # between the largest and the smallest number of a matrix: its colours are then logarithmic
 SMALLEST = 1e-30  # below, an axis has no ticks
 KINDS = ("hidden", "input", "output", "input and output")
+LEGEND_ORDER = (1, 0, 2, 3)  # from left to right, as in the picture
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from freewire.graph.arguments import FloatArray
 from freewire.pictures.colours import DENSITY, DIVERGING, INK, NEUTRAL, diverging, hex_colours
 from freewire.pictures.curves import bezier
-from freewire.pictures.drawing import KINDS, Matrix, Wiring, prepare
+from freewire.pictures.drawing import KINDS, LEGEND_ORDER, Matrix, Wiring, prepare
 from freewire.pictures.labels import label
 from freewire.pictures.subject import subject
 
@@ -71,7 +71,7 @@ def _wiring(drawing: Wiring) -> str:
     body = [
         *_edges(drawing, drawing.curves * scale + offset),
         *_nodes(drawing, drawing.position * scale + offset, radius),
-        *_legend(np.unique(drawing.kind).tolist()),
+        *_legend([kind for kind in LEGEND_ORDER if (drawing.kind == kind).any()]),
     ]
     return _page(body, float(inner[0] + 2 * BESIDE), float(inner[1] + ABOVE + BELOW), drawing.note, keys)
 

@@ -47,7 +47,7 @@ def test_a_network_with_values():
         assert lines.get_clim() == (-2, 2)
         marks = artists(ax, PathCollection)
         assert [len(mark.get_offsets()) for mark in marks] == [1, 1, 1]  # hidden, input, output
-        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["hidden", "input", "output"]
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["input", "hidden", "output"]
         if colours is not None:
             assert to_hex(marks[1].get_facecolor()[0]) == colours[0]  # the input has no bias
             assert to_hex(marks[2].get_facecolor()[0]) == colours[2]
