@@ -43,6 +43,9 @@ def draw_wiring(axes: Axes, drawing: Wiring) -> None:
         _bar(axes, drawing.edge_value, drawing.edge_limit, "weight")
     axes.add_collection(lines, autolim=False)
 
+    if drawing.node_value is not None:
+        _bar(axes, drawing.node_value, drawing.node_limit, drawing.node_what)
+    _limits(axes, drawing, points)  # with the room that the colour bars leave, and before what depends on it
     size = _node_size(axes, drawing.position)
     for kind in np.unique(drawing.kind).tolist():
         members = drawing.kind == kind
@@ -59,13 +62,10 @@ def draw_wiring(axes: Axes, drawing: Wiring) -> None:
         )
         if drawing.node_value is not None:
             _colour(marks, drawing.node_value[members], drawing.node_limit)
-    if drawing.node_value is not None:
-        _bar(axes, drawing.node_value, drawing.node_limit, drawing.node_what)
     _write_labels(axes, drawing, size)
     _legend(axes, drawing, ink)
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
-    _limits(axes, drawing, points)
 
 
 def _colour(collection: Any, values: FloatArray, limit: float) -> None:
@@ -116,25 +116,41 @@ def _node_size(axes: Axes, position: FloatArray) -> float:
         return 0.0
     columns = np.unique(np.round(position[:, 0], 6))
     nearest = np.array([np.diff(columns).min(initial=1.0), 1.0])
-    span = np.ptp(position, axis=0) + 1
-    return float(np.clip(0.75 * (nearest / span * _inches(axes)).min() * POINTS_PER_INCH, 2.2, 13))
+    return float(np.clip(0.75 * (nearest * _points_per_unit(axes)).min(), 2.2, 13))
+
+
+def _points_per_unit(axes: Axes) -> FloatArray:
+    """How long a unit of x and a unit of y are."""
+    units = np.abs([np.diff(axes.get_xlim())[0], np.diff(axes.get_ylim())[0]])
+    return np.array(_inches(axes)) * POINTS_PER_INCH / units
+
+
+def _pitch(axes: Axes, position: FloatArray) -> float:
+    """Points from the centre of a node to that of the one above it; infinite where no column has two."""
+    if len(np.unique(np.round(position[:, 0], 6))) == len(position):
+        return float("inf")
+    return float(_points_per_unit(axes)[1])
 
 
 def _write_labels(axes: Axes, drawing: Wiring, size: float) -> None:
-    """Names: of inputs to the left, of outputs to the right, of others above."""
+    """Names: of inputs to the left, of outputs to the right, of others above, unless the next node is there."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2, foreground=axes.get_facecolor())]
     drawable = _Drawable(drawing.labels)
+    crowded = _pitch(axes, drawing.position) < size + 2 + 0.75 * SMALL  # 0.75: of the text's size, capitals
     places = {0: (0, 1, "center", "bottom"), 1: (-1, 0, "right", "center"), 2: (1, 0, "left", "center")}
     for text, place, kind in zip(drawing.labels, drawing.position.tolist(), drawing.kind.tolist(), strict=True):
         if text is None:
             continue
         right, up, horizontal, vertical = places.get(kind, places[0])
+        if up and crowded:
+            continue
+        corner = size * (0.5**0.5 if kind == 2 else 0.5)  # a diamond is a square on its corner
         axes.annotate(
             drawable(text),
             place,
-            (right * (size / 2 + 3), up * (size / 2 + 2)),
+            (right * (corner + 3), up * (size / 2 + 2)),
             textcoords="offset points",
             ha=horizontal,
             va=vertical,

@@ -127,6 +127,20 @@ def test_everything_is_within_the_axes():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1", "2"]
 
 
+def test_small_axes():
+    """Nodes do not overlap, and no name is on the node above its own."""
+    graph = fw.generators.mlp([4, 6, 3])
+    for size, named in (((6, 5), True), ((2.4, 1.9), False)):
+        figure = Figure(figsize=size)
+        ax = fw.plot(graph, np.arange(13.0), ax=figure.subplots())
+        (first, *_) = artists(ax, PathCollection)
+        (_, below), (_, above) = ax.transData.transform([(0, 1), (0, 0)])
+        assert first.get_sizes()[0] ** 0.5 < 0.8 * (above - below) * 72 / figure.dpi
+        hidden = {"4", "5", "6", "7", "8", "9"}
+        assert {text.get_text() for text in ax.texts} & hidden == (hidden if named else set())
+    assert {"0", "12"} <= {text.get_text() for text in ax.texts}
+
+
 class TestWhere:
     def test_axes_of_a_figure_that_pyplot_does_not_know(self):
         """No display, no pyplot, no state; and the figure that a notebook shows."""
