@@ -11,6 +11,7 @@ from collections.abc import Hashable
 import numpy as np
 
 from freewire.errors import shown
+from freewire.graph import Node
 
 __all__ = ["label"]
 
@@ -30,6 +31,8 @@ def label(name: Hashable, length: int = 20) -> str:
     if isinstance(name, np.generic):
         name = name.item()
     text = name if isinstance(name, str) else shown(name)
+    if isinstance(name, Node):
+        text = text.removeprefix("<Node ").removesuffix(">")  # its place: hidden[0]
     if len(text) > length:
         text = f"{text[: length // 2]}…{text[len(text) - (length - 1) // 2 :]}"
     return "".join(c if c.isprintable() or c in JOINERS else ascii(c)[1:-1] for c in text)

@@ -213,7 +213,8 @@ class TestText:
     def test_a_notebook_shows_a_picture_with_the_names(self):
         text = Model(xor())._repr_svg_()
         assert text.startswith("<svg")
-        assert "hidden[0]" in text
+        assert ">inputs[0]</text>" in text
+        assert "hidden hidden[0], bias 0<" in text
         assert Model(xor(), device="meta")._repr_svg_() is None
 
 
