@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo/mnist"), help="folder of the network (demo/mnist)")
     handwritten.add_argument(parser)
     options = parser.parse_args(argv)
+    if min(options.hidden, options.fan_in, options.epochs, options.patience) < 1:
+        parser.error("--hidden, --fan-in, --epochs, --patience: expected at least 1.")
     options.out.mkdir(parents=True, exist_ok=True)
 
     data, name = handwritten.load(options.data)

@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights (0)")
     parser.add_argument("--out", type=Path, default=Path("demo/xor"), help="folder of the picture (demo/xor)")
     options = parser.parse_args(argv)
+    if options.epochs < 1:
+        parser.error(f"--epochs: expected at least 1, got {options.epochs}.")
     torch.manual_seed(options.seed)
     torch.set_num_threads(1)  # four samples are too few to divide among threads
     options.out.mkdir(parents=True, exist_ok=True)

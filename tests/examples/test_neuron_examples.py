@@ -135,6 +135,11 @@ class TestMnist:
         assert float(accuracy) > 25  # of a tenth by chance; it is a small network, and three epochs
         assert fw.load("made/best.safetensors").graph.num_edges == 60 * 20 + 10 * 20
 
+    def test_refused(self, capsys):
+        with pytest.raises(SystemExit):
+            run("mnist", "--fan-in", "0")
+        assert "expected at least 1" in capsys.readouterr().err
+
 
 class TestDensenetVsMlp:
     def test_table(self, capsys):
