@@ -58,6 +58,8 @@ _REMEDIES = {
         (".gml", ".gexf", ".edgelist", ".adjlist", ".net", ".dot", ".pkl", ".pickle", ".gpickle"),
         "Let networkx read or write it, with Graph.from_networkx and Graph.to_networkx.",
     ),
+    **dict.fromkeys((".safetensors", ".pt", ".pth"), "Networks are in .safetensors, which fw.save and fw.load use."),
+    **dict.fromkeys((".png", ".svg", ".pdf", ".html"), "Pictures are made by fw.plot and `python -m freewire plot`."),
 }
 
 

@@ -41,6 +41,8 @@ class TestBorder:
             (".tsv", "Rename it to .csv, whose cells tabs may separate too."),
             (".gml", "Let networkx read or write it, with Graph.from_networkx and Graph.to_networkx."),
             (".pkl", "Let networkx read or write it, with Graph.from_networkx and Graph.to_networkx."),
+            (".pt", "Networks are in .safetensors, which fw.save and fw.load use."),
+            (".svg", "Pictures are made by fw.plot and `python -m freewire plot`."),
             (".txt", "Rename it."),
         ],
     )
