@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One trial of the wiring search: a small network with a random wiring, trained and tested on handwritten digits.
 
-`run_trial` takes the settings of a search and the number of a trial, and returns a dictionary of plain values, which is
+`run_trial` reads the settings of a search and the number of a trial, and returns a dictionary of plain values, which is
 one line of the log. A trial depends on nothing else, neither on other trials nor on the worker, so a search can be
 interrupted and divided among workers at any point.
 

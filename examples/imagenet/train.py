@@ -4,10 +4,11 @@
     python examples/imagenet/train.py DATA --preset small --out runs/small
     torchrun --nproc-per-node 8 examples/imagenet/train.py DATA --preset regular --out runs/regular
 
-DATA has train/ and val/ in it, each of class folders or of WebDataset shards. `--model` takes the name of any model of
-freewire or timm: `--model resnet50` is the comparison that the paper makes. Weights, metrics and pictures are written
-to `--out`. A run that was stopped or killed continues when the same command is given again, from its last checkpoint,
-also in the middle of an epoch, and ends with the weights that it would have had anyway. docs/imagenet.md has the rest.
+DATA has train/ and val/ in it, each of class folders or of WebDataset shards. `--model` accepts the name of any model
+of freewire or timm: `--model resnet50` is the comparison that the paper makes. Weights, metrics and pictures are
+written to `--out`. A run that was stopped or killed continues when the same command is given again, from its last
+checkpoint, also in the middle of an epoch, and ends with the weights that it would have had anyway.
+docs/imagenet.md has the rest.
 
 Reference:
     Xie, Kirillov, Girshick, He: Exploring randomly wired neural networks for image recognition, ICCV 2019.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Checking a graph and putting its edges into canonical order, which every constructor of `Graph` ends with.
 
-`canonical` takes a `GraphData` in the caller's order and returns it in canonical order with all defaults filled in, or
+`canonical` reads a `GraphData` in the caller's order and returns it in canonical order with all defaults filled in, or
 raises a `GraphError` that names what is wrong. The compiled planner computes the order. Also here: which nodes paths
 reach, and the hash of a wiring.
 """

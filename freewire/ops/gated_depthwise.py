@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A gated sum and the depthwise convolution that reads it, as one differentiable call on the CPU.
 
-`gated_depthwise` takes feature maps of one shape in channels_last and returns one more; `can_fuse` returns whether it
+`gated_depthwise` reads feature maps of one shape in channels_last and returns one more; `can_fuse` returns whether it
 may replace the two calls. The schemas are in csrc/library.cpp. The kernel computes the sum row by row, where the
 convolution reads it, forward and backward, so neither the sum nor its gradient is ever written to memory.
 """

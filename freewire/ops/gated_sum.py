@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The sum in front of a node of blocks: feature maps, each times a gate, added up in one differentiable call.
 
-`gated_sum` takes tensors of one shape and returns one more of it. The schemas are in csrc/library.cpp. Forward mode,
+`gated_sum` reads tensors of one shape and returns one more of it. The schemas are in csrc/library.cpp. Forward mode,
 transforms of ``torch.func`` and derivatives of the backward run in plain torch operations. ``freewire::gated_sum``,
 which programs of ``torch.export`` and ``torch.jit.trace`` call, is differentiable by itself.
 """

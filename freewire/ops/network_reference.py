@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A network in plain torch operations, level by level: what the kernels must compute.
 
-It takes a wiring (of a graph, or of a packed plan), x and parameters of any floating type on any device, and returns
+It reads a wiring (of a graph, or of a packed plan), x and parameters of any floating type on any device, and returns
 node values that are differentiable in every way torch knows. Tests compare the kernels with it, and the operators run
 it where torch asks for what they do not have: forward-mode derivatives and derivatives of the backward.
 """

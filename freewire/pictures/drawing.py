@@ -2,7 +2,7 @@
 """What a picture of a wiring consists of, before it is drawn by matplotlib or written as SVG, which thus agree.
 
 In: a `Subject`, perhaps with values of its nodes. Out: a `Wiring`, nodes and curves, where few enough nodes can be
-told apart; else a `Matrix`, in which groups of nodes are rows and columns. Both have a note that says what is shown.
+distinguished; else a `Matrix`, in which groups of nodes are rows and columns. Both have a note that says what is shown.
 """
 
 from __future__ import annotations
