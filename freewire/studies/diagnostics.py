@@ -23,13 +23,12 @@ from torch import Tensor
 
 from freewire.errors import InputError, shown
 from freewire.files import replacing
-from freewire.files.paths import path_name
 from freewire.nn import Network
 from freewire.nn.checks import check_features, check_values, check_whole
 from freewire.studies.diagnostics_log import Log, Record
 from freewire.studies.diagnostics_measurement import Measurement, Start, grads_of
 from freewire.studies.diagnostics_pass import LossFunction
-from freewire.studies.diagnostics_plot import plot_diagnostics
+from freewire.studies.diagnostics_plot import picture_path, plot_diagnostics
 from freewire.studies.diagnostics_report import findings, summary
 
 if TYPE_CHECKING:
@@ -49,8 +48,6 @@ SCALARS = (
     "dead",
     "saturated",
 )
-#: Kinds of picture files, which matplotlib writes without other packages.
-PICTURES = (".png", ".svg", ".pdf")
 _DRAWING_SHARE = 0.05  # of the time, at most, that the live picture takes
 
 
@@ -140,8 +137,8 @@ class Diagnostics:
         net = getattr(net, "_orig_mod", net)  # of a compiled network
         if not isinstance(net, Network):
             raise InputError(
-                f"net: expected a freewire Network, got {type(net).__name__}. Pass the Network itself, and to step() "
-                "the tensor that enters it."
+                f"net: expected a freewire Network, got {type(net).__name__}. Pass the Network in it (model.network of "
+                "a fw.Model), and to step() the tensor that enters that."
             )
         check_values(net.weight)
         _check_optimizer(optimizer, net)
@@ -157,7 +154,7 @@ class Diagnostics:
         self._measurement: Measurement | None = None  # made at the first one, on the device where the network then is
         self._start: Start | None = None
         self._closed = False
-        self._figure_path, self._next_drawing = None if figure is None else _picture(figure), 0.0
+        self._figure_path, self._next_drawing = None if figure is None else picture_path(figure), 0.0
         self._log = None if log is None else Log(log)
         if self._log is not None:
             weakref.finalize(self, self._log.close)
@@ -292,8 +289,16 @@ class Diagnostics:
         """What the last 20 measurements say about the training, in sentences; empty if nothing stands out."""
         return findings(list(self.records))
 
+    def __repr__(self) -> str:
+        return f"Diagnostics({self.steps:,} steps, every={self.every}, {len(self.records):,} records)"
+
     def __str__(self) -> str:
         records = list(self.records)
+        if self.steps and not records:
+            return (
+                f"Diagnostics: nothing measured in {self.steps:,} steps. Call step(x, y, loss_fn, loss) after each "
+                "optimizer.step()."
+            )
         return "\n".join([summary(records), *(f"- {finding}" for finding in findings(records))])
 
     def plot(self, figure: Figure | None = None) -> Figure:
@@ -328,7 +333,13 @@ class Diagnostics:
         return {"steps": self.steps, "noise": None if self._measurement is None else self._measurement.noise_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was called, in diagnostics of the same wiring."""
+        """Continue where `state_dict` was called, in diagnostics of the same wiring.
+
+        Raises:
+            InputError: ``state`` is something else.
+        """
+        if not isinstance(state, dict) or state.keys() != {"steps", "noise"}:
+            raise InputError(f"state: expected what state_dict() returned, got {shown(state)}. Pass that.")
         self.steps = state["steps"]
         if state["noise"] is not None:
             self._measurement = self._measurement or Measurement(self._net, self._net.weight.device, None)
@@ -355,24 +366,9 @@ def _check_optimizer(optimizer: Any, net: Network) -> None:
         )
     if len(held - own.keys()):
         raise InputError(
-            f"optimizer: expected one of the network's parameters alone, got one with {len(held - own.keys())} other "
-            "parameter(s), along which slopes are unknown. Train those with an optimizer of their own."
+            f"optimizer: expected one of this network's parameters only, got one with {len(held - own.keys())} more, "
+            "along which slopes are unknown. Use a second optimizer for those."
         )
-
-
-def _picture(figure: str | Path) -> Path:
-    path = Path(path_name(figure))
-    if not path.parent.is_dir():
-        raise InputError(
-            f"figure: expected a file in an existing folder, got {shown(str(figure))}. Create the folder: "
-            "os.makedirs(...)."
-        )
-    if path.suffix not in PICTURES:
-        raise InputError(
-            f"figure: expected a picture's name, such as 'diagnostics.png', got {shown(str(figure))}. End it with one "
-            f"of {', '.join(PICTURES)}."
-        )
-    return path
 
 
 def _hook(optimizer: torch.optim.Optimizer, diagnostics: Diagnostics) -> Callable[[], None]:

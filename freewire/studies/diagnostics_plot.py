@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from freewire.errors import BuildError, InputError
+from freewire.errors import BuildError, InputError, shown
+from freewire.files.paths import path_name
 from freewire.studies.diagnostics_log import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_diagnostics"]
+__all__ = ["picture_path", "plot_diagnostics"]
+
+#: Kinds of picture files, which matplotlib writes without other packages.
+PICTURES = (".png", ".svg", ".pdf")
 
 _DARK, _MUTED, _BLUE, _ORANGE = "#3b4656", "#8d9bb0", "#2e86ab", "#e4572e"
 _SIZE = (17.0, 7.6)  # inches
@@ -126,7 +131,7 @@ def _units(axes: Axes, records: Sequence[Record], steps: NDArray[np.float64]) ->
     units = np.maximum(_column(records, "units"), 1)
     for name, colour in (("dead", _DARK), ("saturated", _ORANGE)):
         axes.plot(steps, 100 * _column(records, name) / units, color=colour, marker=".", label=name)
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))  # all at 0 must not look like a change
     axes.set(title=f"units ({records[-1]['units']:,} in all)", ylabel="%")
     axes.legend(frameon=False, fontsize="small")
 
@@ -168,3 +173,19 @@ def _map(
         at = np.linspace(0, len(levels) - 1, 6).round().astype(int).tolist()
         axes.set_yticks(at, [levels[i] for i in at])
     axes.set(title=title, xlabel="step", ylabel="level")
+
+
+def picture_path(figure: str | Path) -> Path:
+    """The path of a live picture, checked before the training begins."""
+    path = Path(path_name(figure))
+    if not path.parent.is_dir():
+        raise InputError(
+            f"figure: expected a file in an existing folder, got {shown(str(figure))}. Create the folder: "
+            "os.makedirs(...)."
+        )
+    if path.suffix not in PICTURES:
+        raise InputError(
+            f"figure: expected a picture's name, such as 'diagnostics.png', got {shown(str(figure))}. End it with one "
+            f"of {', '.join(PICTURES)}."
+        )
+    return path

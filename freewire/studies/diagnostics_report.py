@@ -45,12 +45,13 @@ def summary(records: Sequence[Record]) -> str:
             ("step length", median(recent, "step_length")),
             ("gradient norm", median(recent, "gradient_norm")),
             ("update ratio", median(recent, "update_ratio")),
-            ("noise scale", last["noise_scale"]),
         )
         if value is not None
     ]
-    units = f"{last['dead']:,} dead and {last['saturated']:,} saturated of {last['units']:,} units"
-    return f"Step {last['step']:,}: {', '.join([*shown, units])}"
+    units = "" if last["noise_scale"] is None else f"noise scale {last['noise_scale']:.3g} samples, "
+    units += f"{last['dead']:,} dead and {last['saturated']:,} saturated of {last['units']:,} units"
+    medians = f" (medians of {len(recent)} measurements)" if len(recent) > 1 else ""
+    return f"Step {last['step']:,}: {', '.join(shown)}{medians}; {units}"
 
 
 def findings(records: Sequence[Record]) -> list[str]:

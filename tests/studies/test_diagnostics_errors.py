@@ -22,7 +22,7 @@ class TestConstruction:
     @pytest.mark.parametrize(
         ("changed", "said"),
         [
-            ({"net": nn.Linear(5, 3)}, "net: expected a freewire Network, got Linear. Pass the Network itself"),
+            ({"net": nn.Linear(5, 3)}, "net: expected a freewire Network, got Linear. Pass the Network in it"),
             ({"net": nn.Sequential(nn.Flatten(), classes()[0])}, "net: expected a freewire Network, got Sequential."),
             ({"every": 0}, "every: expected a whole number of at least 1, got 0."),
             ({"every": 2.0}, "every: expected a whole number of at least 1, got 2.0."),
@@ -62,7 +62,7 @@ class TestConstruction:
             ([net.weight], "optimizer: expected one that trains the network, got one without its bias."),
             (
                 [*net.parameters(), *other.parameters()],
-                "optimizer: expected one of the network's parameters alone, got",
+                "optimizer: expected one of this network's parameters only, got one with 2 more",
             ),
         ):
             optimizer = torch.optim.SGD(parameters, lr=0.1)
@@ -148,12 +148,17 @@ class TestStep:
 
     def test_closed_and_empty(self):
         net, x, y = classes()
-        diagnostics = Diagnostics(net, torch.optim.SGD(net.parameters(), lr=0.1))
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        diagnostics = Diagnostics(net, optimizer)
         said = "diagnostics: expected a measurement, got none yet."
         for results in (diagnostics.nodes, diagnostics.edges, diagnostics.plot):
             assert_refused(results, said, fw.InputError)
         assert str(diagnostics) == "Diagnostics: nothing measured yet."
         assert diagnostics.report() == []
+        assert_refused(lambda: diagnostics.load_state_dict({}), "state: expected what state_dict", fw.InputError)
+        train(net, optimizer, None, x, y, 2)
+        assert str(diagnostics).startswith("Diagnostics: nothing measured in 2 steps. Call step(x, y, loss_fn, loss)")
+        assert repr(diagnostics) == "Diagnostics(2 steps, every=10, 0 records)"
         diagnostics.close()
         diagnostics.close()
         assert_refused(lambda: diagnostics.step(x, y, cross_entropy), "step: expected open diagnostics", fw.InputError)

@@ -136,6 +136,7 @@ class TestFindings:
         numbers, *found = str(diagnostics).splitlines()
         assert numbers.startswith("Step 1: loss ")
         assert "step length -1," in numbers
+        assert " (medians of 2 measurements); noise scale " in numbers
         assert numbers.endswith("of 27 units")
         assert [line.removeprefix("- ") for line in found] == diagnostics.report()
 
