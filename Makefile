@@ -38,8 +38,8 @@ VISION_PIP := $(VISION)/bin/python -m pip --disable-pip-version-check --require-
 # Tools that understand make's job server (ninja does) must not take our flags for theirs.
 unexport MAKEFLAGS MFLAGS
 
-.PHONY: setup demo test test-core test-nightly test-cuda-all test-sanitize test-browser test-vision gpu-smoke test-gpu check format \
-    bench bench-gpu gpu clean distclean help FORCE
+.PHONY: setup demo test test-core test-nightly test-cuda-all test-sanitize test-browser test-vision gpu-smoke test-gpu \
+    check format bench bench-gpu gpu clean distclean help FORCE
 
 setup: $(INSTALLED) ## make .venv/, install the pinned packages, build the extension
 
@@ -75,7 +75,7 @@ test-vision: ## the tests of training on images and of timm; downloads 5.6 GB, r
 	rm -rf $(VISION)/tree/freewire; \
 	(cd $(VISION)/tree; ../bin/python -m pytest $(PARALLEL) -p no:cacheprovider $(LONGEST) tests/vision $(ARGS))
 
-test-sanitize: $(INSTALLED) ## the raw kernels (CUDA's on the CPU shim) and the planner under ASan, UBSan and TSan
+test-sanitize: $(INSTALLED) ## all cases of raw kernels (CUDA's on the CPU shim) and planner, under ASan, UBSan, TSan
 	$(BIN)/python -m tests.support.sanitize
 	$(PYTEST) -m sanitize tests/cuda/test_kernels.py tests/native/test_simt.py $(ARGS)
 

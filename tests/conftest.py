@@ -29,7 +29,6 @@ LONG = (
     "cuda/test_library.py",
     "ops/test_ops.py",
     "native/test_large.py",
-    "cuda/test_kernels.py",
     "native/test_wheel.py",
     "native/test_cuda_cache.py",
     "benchmarks/test_randwire_suite.py",

@@ -2,8 +2,9 @@
 """The CUDA kernels without a GPU: their unedited sources on the CPU shim over the sanitizers' cases.
 
 Every type and width of tile, resident and streamed, all activations and aggregations, against the float64 reference;
-bitwise the same in any order of blocks and threads. ``make test-sanitize`` also runs two widths under AddressSanitizer,
-UndefinedBehaviorSanitizer and ThreadSanitizer.
+bitwise the same in any order of blocks and threads; two widths under AddressSanitizer, UndefinedBehaviorSanitizer and
+ThreadSanitizer. It takes minutes, so ``make test-sanitize`` runs it; ``make test`` runs the kernels through their
+operators (tests/ops).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests.support import native, sanitize, simt
 from tests.support.graphs import CASES
 from tests.support.simt_torch import KERNELS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sanitize]
 
 SOURCES = ["csrc/testing/cuda_main.cpp", *(str(path.relative_to(native.ROOT)) for path in KERNELS)]
 
@@ -61,9 +62,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Callabl
     return paths
 
 
-@pytest.mark.parametrize(
-    "kind", ["plain", *(pytest.param(kind, marks=pytest.mark.sanitize) for kind in native.SANITIZERS)]
-)
+@pytest.mark.parametrize("kind", ["plain", *native.SANITIZERS])
 def test_kernels(kind: str, cases: Callable[[str], list[str]]) -> None:
     """Right, orderless and clean; and no kernel of csrc/cuda/ went unchecked."""
     simt.build({"cuda": SOURCES}, [kind])
