@@ -122,7 +122,9 @@ def compare(runs: dict[str, Run]) -> Figure:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train with each learning rate, print the table, write pictures and measurements."""
-    parser = argparse.ArgumentParser(description="Tell learning rates apart that are too small, right and too large.")
+    parser = argparse.ArgumentParser(
+        description="Show how diagnostics distinguish a learning rate that is too small, right or too large."
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the split, the wiring, the weights, the batches (0)"
     )

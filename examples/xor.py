@@ -2,7 +2,7 @@
 """XOR with two neurons: what wiring freely is good for, in forty lines of ordinary PyTorch.
 
 A layered network needs two hidden neurons for XOR, and nine numbers. Here the output also reads the inputs themselves,
-past the one hidden neuron, and seven numbers are enough: the hidden neuron learns to tell apart the one case that the
+past the one hidden neuron, and seven numbers are enough: the hidden neuron learns to recognise the one case that the
 output would get wrong, and the output corrects itself by it. The command trains the network, prints what each neuron
 has learnt to compute, and draws it.
 """

@@ -102,7 +102,9 @@ def find_metrics(given: Any, loss: Loss, outputs: Outputs) -> tuple[Metric, ...]
     names = ["loss", *(metric.name for metric in found)]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"metrics: expected different names, got {shown(name)} twice. Name the functions apart.")
+            raise InputError(
+                f"metrics: expected different names, got {shown(name)} twice. Rename one of the functions."
+            )
     return found
 
 

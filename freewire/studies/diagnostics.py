@@ -65,8 +65,8 @@ class Diagnostics:
       the step, whose length is the unit.
     - ``step_length``: where the step ends on a parabola through these four (Schneider et al. 2021). -1: it did not
       move; 0: at the minimum; 1: as high as at the start, on the other side. Its magnitude is the ratio of the
-      distances to the minimum after and before the step; below -1 the step started uphill. A convex parabola is not
-      always to be had: where the loss still falls, ever faster, it is -1; where it rises, ever slower, None.
+      distances to the minimum after and before the step; below -1 the step started uphill. The parabola may have no
+      minimum: where the loss still falls at the end it is then -1, else None.
       ``misfit``: how far the four are from one parabola, relative to the larger slope.
     - ``gradient_norm``, ``weight_norm`` (at the start), ``update_norm``, and ``update_ratio``, update over weight norm;
       None where weights are 0.

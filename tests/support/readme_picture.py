@@ -47,7 +47,7 @@ def main() -> None:
     path = ROOT / "docs" / "img" / "plot.png"
     with replacing(path) as file:
         figure.savefig(file, dpi=90, pil_kwargs={"optimize": True})
-    print(f"{path}: {path.stat().st_size / 1000:.0f} kB; {accuracy:.1%} of the irises are told apart")
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB; {accuracy:.1%} of the irises are classified correctly")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Colours of edges and nodes. Each has a bin, and a bin a colour, so that drawing sets a colour once per bin.
 
-const STEPS = 6; // magnitudes that are told apart, per sign
+const STEPS = 6; // magnitudes that are distinguished, per sign
 const BROKEN = 2 * STEPS, NONE = 2 * STEPS + 1, BINS = 2 * STEPS + 2;
 const CATEGORIES = ["#4c78a8", "#e0812c", "#54a24b", "#c8467a", "#8d6fc0", "#b08a1e", "#3f9c9c", "#9a6b50", "#6d7f96"];
 
