@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from freewire.cli.subjects import add_reading_options, read
+from freewire.cli.subjects import add_reading_options, read, wiring
 from freewire.graph import Graph, metrics
 from freewire.nn import Network
 from freewire.plan import Plan, make_plan
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     found = read(options)
     graph = found if isinstance(found, Graph) else found.graph
     plan = found.plan if isinstance(found, Network) else make_plan(graph)
-    summary = metrics.summary(graph)
+    summary = metrics.summary(wiring(found))  # whose weights, if it is a network's, are stored
     record: dict[str, Any] = {
         "file": options.file,
         "kind": "network" if isinstance(found, Network) else "graph",

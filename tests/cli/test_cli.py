@@ -63,6 +63,7 @@ class TestInfo:
         assert record["kind"] == "network"
         assert record["wiring_hash"] == net.graph.wiring_hash
         assert record["summary"]["edges"] == net.graph.num_edges
+        assert record["summary"]["stored_weights"] == 1.0
         assert record["plan"]["flops_per_sample"] == net.plan.flops
         assert record["parameters"]["count"] == net.weight.numel() + net.bias.numel()
         assert record["parameters"]["weight"]["std"] == pytest.approx(net.weight.std(correction=0).item())
