@@ -95,16 +95,19 @@ def _count(module: nn.Module) -> int:
 
 
 def _device(name: str) -> torch.device:
+    problem = None
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
         if device.type == "meta":
-            raise ValueError("a meta tensor has no values, so nothing is computed")
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+            problem = "a meta tensor has no values, so nothing is computed"
+    except (RuntimeError, AssertionError, ImportError) as error:  # what torch raises depends on the kind of device
+        problem = str(error)
+    if problem is not None:
         raise InputError(
-            f"--device: expected one that this torch can use, got {shown(name)} ({shown(str(error))}). "
+            f"--device: expected one that this torch can use, got {shown(name)} ({shown(problem)}). "
             "`python -m freewire doctor` says what is missing."
-        ) from None
+        )
     return device
 
 

@@ -259,8 +259,9 @@ class NodeLists:
 
     # ------------------------------------------------------------------ pickling
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As arrays and plain lists: nothing follows edges from Node to Node."""
+        state = {
             "counts": (len(self.inputs), len(self.hidden)),
             "nodes": [(node.activation, node.output_index, node.op_id, node._bias) for node in self.nodes],
             "degrees": self._degree.tolist(),
@@ -268,22 +269,26 @@ class NodeLists:
             "start_weights": self._stored_weights(int(self._degree.sum())),
             "written": {name: self.__dict__.get(name) for name in ("weight", "weight_grad", "bias", "bias_grad")},
         }
+        return _unpickled, (state,)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        nodes = [Node() for _ in state["nodes"]]
-        starts = iter(state["starts"].tolist())
-        for node, degree, values in zip(nodes, state["degrees"], state["nodes"], strict=True):
-            node.activation, node.output_index, node.op_id, node._bias = values
-            node.inputs = [nodes[next(starts)] for _ in range(degree)]
-            for start in node.inputs:
-                start._readers.append(node)
-        a, b = np.cumsum(state["counts"]).tolist()
-        self.__init__(nodes[:a], nodes[a:b], nodes[b:])  # type: ignore[misc]
-        if state["start_weights"] is not None:
-            for edge, weight in zip(self.edges, state["start_weights"].tolist(), strict=True):
-                edge._weight = None if weight != weight else weight
-        self.adopt()
-        self.__dict__.update(state["written"])
+
+def _unpickled(state: dict[str, Any]) -> NodeLists:
+    """New Nodes in new lists; see `NodeLists.__reduce__`."""
+    nodes = [Node() for _ in state["nodes"]]
+    starts = iter(state["starts"].tolist())
+    for node, degree, values in zip(nodes, state["degrees"], state["nodes"], strict=True):
+        node.activation, node.output_index, node.op_id, node._bias = values
+        node.inputs = [nodes[next(starts)] for _ in range(degree)]
+        for start in node.inputs:
+            start._readers.append(node)
+    a, b = np.cumsum(state["counts"]).tolist()
+    lists = NodeLists(nodes[:a], nodes[a:b], nodes[b:])
+    if state["start_weights"] is not None:
+        for edge, weight in zip(lists.edges, state["start_weights"].tolist(), strict=True):
+            edge._weight = None if weight != weight else weight
+    lists.adopt()
+    lists.__dict__.update(state["written"])
+    return lists
 
 
 class Claim:

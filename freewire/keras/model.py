@@ -164,7 +164,7 @@ class Model(nn.Module):
         self.update_graph()
         return results.detach()
 
-    def predict(self, X: Any, batch_size: int = 256) -> Tensor:  # noqa: N803 (Keras's name, as in all methods below)
+    def predict(self, X: Any, batch_size: int = 256) -> Tensor:
         """The results for samples ``[B, I]``, ``[B, O]``, batch by batch and without gradients.
 
         Args:
@@ -212,7 +212,7 @@ class Model(nn.Module):
 
     def fit(
         self,
-        X: Any,  # noqa: N803
+        X: Any,
         y: Any,
         epochs: int = 1,
         batch_size: int = 32,
@@ -290,7 +290,7 @@ class Model(nn.Module):
 
     def evaluate(
         self,
-        X: Any,  # noqa: N803
+        X: Any,
         y: Any,
         batch_size: int = 256,
         return_dict: bool = False,

@@ -39,7 +39,7 @@ class Contents(NamedTuple):
 
 
 def by_networkx(contents: Contents, _: Path) -> fw.Graph:
-    G = nx.DiGraph()  # noqa: N806
+    G = nx.DiGraph()
     G.add_nodes_from(contents.all_nodes().items())
     G.add_edges_from(contents.edges)
     return fw.Graph.from_networkx(G, **contents.options)

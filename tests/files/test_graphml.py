@@ -33,7 +33,7 @@ class TestGraphml:
 
     @pytest.mark.parametrize("multi", [False, True])
     def test_networkxs(self, multi, tmp_path):
-        G = (nx.MultiDiGraph if multi else nx.DiGraph)()  # noqa: N806
+        G = (nx.MultiDiGraph if multi else nx.DiGraph)()
         G.add_edge("a", "b", weight=1, colour="red")
         G.add_edge("b", "c", weight=0.5, frozen=True, sign=-1)
         if multi:
@@ -266,5 +266,5 @@ def test_tags_that_a_reader_would_refuse_are_not_written(odd, tmp_path, monkeypa
 def test_networkx_reads_our_graphml(tmp_path):
     for name in ("diamond", "parallel_edges", "mixed_aggregations"):
         g = CASES[name]
-        G = nx.read_graphml(io.BytesIO(text_of(g, tmp_path / "g.graphml").encode()), node_type=int)  # noqa: N806
+        G = nx.read_graphml(io.BytesIO(text_of(g, tmp_path / "g.graphml").encode()), node_type=int)
         assert_same_graph(fw.Graph.from_networkx(G), g)

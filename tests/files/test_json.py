@@ -32,7 +32,7 @@ class TestJson:
     @pytest.mark.parametrize("key", ["edges", "links"])
     @pytest.mark.parametrize("multi", [False, True])
     def test_networkxs(self, key, multi, tmp_path):
-        G = (nx.MultiDiGraph if multi else nx.DiGraph)()  # noqa: N806
+        G = (nx.MultiDiGraph if multi else nx.DiGraph)()
         G.add_edge(("a", 1), "b", weight=1, colour=[1, 2])
         G.add_edge("b", 2.5, weight=0.5, frozen=True)
         if multi:
@@ -47,7 +47,7 @@ class TestJson:
     def test_networkx_reads_ours(self, name, tmp_path):
         document = json.loads(text_of(CASES[name], tmp_path / "g.json"))
         assert list(document) == ["directed", "multigraph", "graph", "nodes", "edges"]
-        G = nx.node_link_graph(document, **({"edges": "edges"} if nx.__version__ >= "3.4" else {"link": "edges"}))  # noqa: N806
+        G = nx.node_link_graph(document, **({"edges": "edges"} if nx.__version__ >= "3.4" else {"link": "edges"}))
         assert nx.utils.graphs_equal(G, CASES[name].to_networkx())
 
     def test_null_is_no_value(self, tmp_path):

@@ -73,7 +73,7 @@ class TestTensors:
         assert g.with_values(weight * 2).weight.tolist() == [1.0, -4.0]
 
     def test_names_in_a_tensor(self):
-        G = nx.DiGraph([(5, 7), (6, 7)])  # noqa: N806
+        G = nx.DiGraph([(5, 7), (6, 7)])
         assert fw.Graph.from_networkx(G, inputs=torch.tensor([6, 5])).inputs == (6, 5)
 
     @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: N806 (G is networkx's own name for a graph)
 """from_networkx, from_edges, from_adjacency and union agree with one another."""
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def test_a_new_line_is_carried_everywhere(field, values, monkeypatch, tmp_path):
             if hasattr(module, table):
                 monkeypatch.setattr(module, table, (*getattr(module, table), line))
 
-    G = nx.DiGraph([("a", "c"), ("b", "c"), ("a", "b")])  # noqa: N806
+    G = nx.DiGraph([("a", "c"), ("b", "c"), ("a", "b")])
     elements = [G.edges[edge] for edge in G.edges] if field.element == "edge" else [G.nodes[node] for node in G]
     for data, value in zip(elements, values, strict=True):
         if value is not None:

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: N806 (G is networkx's own name for a graph)
 """Graphs do not change; copies, pickles and the hash of the wiring."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: N806 (G is networkx's own name for a graph)
 """The attributes that mark inputs, outputs and hidden nodes, after a graph was changed in networkx."""
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def chain() -> nx.DiGraph:
     return fw.Graph.from_networkx(G, inputs=["x2", "x1"], outputs=["y"]).to_networkx()
 
 
-def early(G: nx.DiGraph) -> nx.DiGraph:  # noqa: N803
+def early(G: nx.DiGraph) -> nx.DiGraph:
     """As the first versions exported it: hidden nodes have no mark."""
     for data in dict(G.nodes(data=True)).values():
         del data[HIDDEN_MARK]

@@ -31,7 +31,7 @@ def spread(counts):
 
 def counted(g: fw.Graph) -> metrics.Summary:
     """The summary by networkx and plain Python, one definition after the other."""
-    G = nx.MultiDiGraph()  # noqa: N806
+    G = nx.MultiDiGraph()
     G.add_nodes_from(range(g.num_nodes))
     edges = g.edge_index.T.tolist()
     G.add_edges_from(edges)

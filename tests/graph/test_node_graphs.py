@@ -165,7 +165,7 @@ class TestGraph:
         net = fw.Network(Graph(x, h, y))
         at = torch.tensor([0.5, -1.0])
         assert net.activations(at)[y[0]] == net(at)
-        G = net.to_networkx()  # noqa: N806 (networkx's own name for a graph)
+        G = net.to_networkx()
         assert G.nodes[h[1]]["activation"] == "tanh"
         assert torch.equal(fw.Network(Graph.from_networkx(G))(at), net(at))
 

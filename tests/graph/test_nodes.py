@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: N806 (G is networkx's own name for a graph)
 """Names, inputs, outputs, functions of nodes, and which nodes paths reach."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: N806 (G is networkx's own name for a graph)
 """Levels, canonical edge order, and where the caller's edges are in it."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: N806 (G is networkx's own name for a graph)
 """Every message about an argument that does not describe a graph."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: N806 (G is networkx's own name for a graph)
 """Weights, biases and reserved fields that a graph stores."""
 
 from __future__ import annotations

@@ -56,11 +56,11 @@ def test_mnist():
 
     random.seed(0)
     draw = np.random.default_rng(0)
-    X_tr, y_tr = draw.integers(0, 128, (300, 49)), draw.integers(0, 10, 300)  # noqa: N806 (its name)
+    X_tr, y_tr = draw.integers(0, 128, (300, 49)), draw.integers(0, 10, 300)
     X_tr[np.arange(300), y_tr] = 255  # one bright pixel says which class it is
     y_tr = torch.tensor(y_tr, dtype=torch.long)
-    X_tr = torch.tensor(X_tr, dtype=torch.float)  # noqa: N806
-    X_tr = X_tr / X_tr.max()  # noqa: N806
+    X_tr = torch.tensor(X_tr, dtype=torch.float)
+    X_tr = X_tr / X_tr.max()
     inputs = [Node() for _ in range(0, 49)]
     hidden = [Node(inputs, activation="selu") for _ in range(0, 40)]
     hidden2 = [Node(random.choices(hidden, k=20), activation="selu") for _ in range(0, 10)]

@@ -118,7 +118,7 @@ class TestData:
         found = read(written(tmp_path, net))["arrays"]["weight"]
         assert np.isnan(found[0])
         assert found[1] == -np.inf
-        G = nx.DiGraph()  # noqa: N806 (networkx's own name for it)
+        G = nx.DiGraph()
         G.add_edge("a", "c", weight=2.0)
         G.add_edge("b", "c")
         np.testing.assert_array_equal(
@@ -131,7 +131,7 @@ class TestData:
 
     def test_names_that_are_not_text(self, tmp_path):
         names = [("layer", 3), 7, np.int64(8), 2.5, True, b"x", frozenset({1})]
-        G = nx.DiGraph()  # noqa: N806 (networkx's own name for it)
+        G = nx.DiGraph()
         G.add_edges_from((name, "out") for name in names)
         expected = ["('layer', 3)", "7", "8", "2.5", "True", "b'x'", "frozenset({1})", "out"]
         assert sorted(read(written(tmp_path, fw.Graph.from_networkx(G)))["names"]) == sorted(expected)
@@ -139,7 +139,7 @@ class TestData:
 
 class TestHostileNames:
     def test_nothing_breaks_out(self, tmp_path):
-        G = nx.DiGraph([(name, "out") for name in ODD_NAMES])  # noqa: N806 (networkx's own name for it)
+        G = nx.DiGraph([(name, "out") for name in ODD_NAMES])
         page = written(tmp_path, fw.Graph.from_networkx(G))
         plain = written(tmp_path, fw.Graph.from_networkx(nx.DiGraph([("a", "out")])))
         assert [tag for tag, _ in Parts(page).tags] == [tag for tag, _ in Parts(plain).tags]

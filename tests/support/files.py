@@ -62,7 +62,7 @@ def stored_graphs(draw: st.DrawFn) -> fw.Graph:
     g = draw(graphs())
     fields = {name: _values(draw, name, g.num_edges) for name in ("weight", "sign", "frozen")}
     bias = _values(draw, "bias", g.num_nodes)
-    G = g.with_values().to_networkx()  # noqa: N806
+    G = g.with_values().to_networkx()
     for e, (_, _, data) in enumerate(G.edges(data=True)):
         data |= {name: values[e] for name, values in fields.items() if values and values[e] == values[e]}
     for i, (node, data) in enumerate(G.nodes(data=True)):

@@ -56,7 +56,7 @@ class Wiring:
 def multigraph(wiring: Wiring, names: list[Hashable] | None = None) -> nx.MultiDiGraph:
     """The wiring as a networkx user would have built it, with nodes of these names."""
     name = list(range(wiring.num_nodes)) if names is None else names
-    G = nx.MultiDiGraph()  # noqa: N806 (networkx's own name for it)
+    G = nx.MultiDiGraph()
     for i in range(wiring.num_nodes):
         G.add_node(name[i], activation=wiring.activation[i], aggregation=wiring.aggregation[i])
         if wiring.bias is not None:

@@ -47,7 +47,7 @@ EDGES = {
 
 def small_network() -> fw.Network:
     """Six nodes and eight edges with chosen weights and gradients, one of each not finite."""
-    G = nx.DiGraph()  # noqa: N806 (networkx's own name for it)
+    G = nx.DiGraph()
     G.add_nodes_from(NAMES)
     G.add_edges_from(EDGES)
     g = fw.Graph.from_networkx(G, activation="tanh")

@@ -97,7 +97,7 @@ class TestOptions:
 
 class TestSafety:
     def test_hostile_names_are_text(self, opened):
-        G = nx.DiGraph([(name, "out") for name in ODD_NAMES])  # noqa: N806 (networkx's own name for it)
+        G = nx.DiGraph([(name, "out") for name in ODD_NAMES])
         page = opened(fw.Graph.from_networkx(G), "<script>window.hacked = 9</script>")
         assert page.text("h1") == "<script>window.hacked = 9</script>"
         page.click_on("#search")
