@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`eager`: keep a function out of what ``torch.compile`` traces, without importing its tracer.
 
-``torch.compiler.disable`` imports Dynamo where it decorates, which takes a second and 90 MB at ``import freewire``,
+``torch.compiler.disable`` imports Dynamo where it decorates, which takes a second and 75 MB at ``import freewire``,
 whether or not the program ever compiles anything.
 """
 
