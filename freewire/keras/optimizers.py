@@ -15,7 +15,7 @@ from freewire.errors import InputError, cut, shown
 __all__ = ["find_optimizer", "known_optimizers", "prepare_optimizer"]
 
 #: torch's optimizers that cannot train a vector of weights: one needs sparse gradients, the other matrices.
-_UNFIT = {"SparseAdam", "Muon"}
+_UNFIT = {"SparseAdam", "Muon"}  # for sparse gradients, and for matrices: a Model has neither
 
 
 def _by_name() -> dict[str, type[Optimizer]]:
