@@ -49,17 +49,13 @@ class _Wanted(NamedTuple):
         stamp = cuda_build.read_stamp(library)
         if stamp is None or self.sources not in (None, stamp.sources):
             return "one built from other sources"
-        if stamp.cuda[0] > self.newest_cuda:
+        if stamp.cuda[0] > _newest_cuda(self.driver):
             return f"one for CUDA {stamp.cuda[0]}, which is too new for this driver"
         missing = [gpu for gpu in self.gpus if not cuda_build.covers(stamp.architectures, gpu)]
         if missing:
             names = ", ".join(map(cuda_build.capability, missing))
             return f"one for {', '.join(stamp.architectures)}, not for this GPU's compute capability {names}"
         return None
-
-    @property
-    def newest_cuda(self) -> int:
-        return _newest_cuda(self.driver)
 
 
 def find_or_build(installed: Path) -> Path:
@@ -235,7 +231,7 @@ def _check_own(*paths: Path) -> None:
 def _build(folder: Path, csrc: Path, wanted: _Wanted) -> Path:
     """Build in the cache, unless another process has just done so."""
     _check_allowed()
-    nvcc = _find_nvcc(wanted.newest_cuda)
+    nvcc = _find_nvcc(_newest_cuda(wanted.driver))
     toolchain.check_compiler()
     toolchain.find_ninja()
     built_for = cuda_build.architectures(nvcc, wanted.gpus)
