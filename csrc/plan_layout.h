@@ -12,32 +12,51 @@
 // name of freewire/plan/plan.py's Plan; a DERIVED one is computed by the function of that name in planner/pack.cpp.
 //
 // S slots (rows of the tape), of which the first I are the inputs; C = S - I computed nodes; E edges of the graph;
-// M <= E live edges, those between nodes that reach an output; O outputs; L levels; P presets; G groups.
+// M <= E live edges, those between nodes that reach an output; O outputs; L levels; P presets; G groups; D dense
+// blocks.
 #pragma once
 
 #include <cstdint>
 
-#define FREEWIRE_PLAN_SIZES(SIZE)                                                              \
-  SIZE(num_inputs)     /* I */                                                                 \
-  SIZE(num_slots)      /* S */                                                                 \
-  SIZE(num_outputs)    /* O */                                                                 \
-  SIZE(num_edges)      /* E */                                                                 \
-  SIZE(num_live_edges) /* M */                                                                 \
-  SIZE(num_biases)     /* computed nodes of the graph, including those that reach no output */ \
-  SIZE(tape_rows)      /* S, plus one row for each pre-activation kept for the backward */     \
-  SIZE(gather_edges)   /* live edges into nodes whose aggregation is not linear */             \
-  SIZE(product_fan_in) /* the largest fan-in of a product */                                   \
-  SIZE(row_bytes)      /* maximum bytes of a tape row: 64, 128 or 256 */                       \
-  SIZE(num_levels)     /* L */                                                                 \
-  SIZE(level_width)    /* the most computed nodes on one level */                              \
-  SIZE(num_presets)    /* P */                                                                 \
-  SIZE(num_groups)     /* G */                                                                 \
-  SIZE(scratch_rows)   /* rows that inference works in: S, or fewer where a row serves several slots */
+#define FREEWIRE_PLAN_SIZES(SIZE)                                                                        \
+  SIZE(num_inputs)      /* I */                                                                          \
+  SIZE(num_slots)       /* S */                                                                          \
+  SIZE(num_outputs)     /* O */                                                                          \
+  SIZE(num_edges)       /* E */                                                                          \
+  SIZE(num_live_edges)  /* M */                                                                          \
+  SIZE(num_biases)      /* computed nodes of the graph, including those that reach no output */          \
+  SIZE(tape_rows)       /* S, plus one row for each pre-activation kept for the backward */              \
+  SIZE(gather_edges)    /* live edges into nodes whose aggregation is not linear */                      \
+  SIZE(product_fan_in)  /* the largest fan-in of a product */                                            \
+  SIZE(row_bytes)       /* maximum bytes of a tape row: 64, 128 or 256 */                                \
+  SIZE(num_levels)      /* L */                                                                          \
+  SIZE(level_width)     /* the most computed nodes on one level */                                       \
+  SIZE(num_presets)     /* P */                                                                          \
+  SIZE(num_groups)      /* G */                                                                          \
+  SIZE(scratch_rows)    /* rows that inference works in: S, or fewer where a row serves several slots */ \
+  SIZE(num_stages)      /* stages of the run order, or 0 where it does not go level by level */          \
+  SIZE(num_blocks)      /* D */                                                                          \
+  SIZE(num_block_src)   /* sources of all dense blocks */                                                \
+  SIZE(num_block_edges) /* live edges in dense blocks */                                                 \
+  SIZE(num_panel)       /* entries of the padded weight matrices of all padded blocks */
 
 // Element type, name, and length in terms of the sizes (and of PlanSizes' members).
 //
-// out_split: the edges of a slot up to there lead into nodes of linear aggregation, the others follow.
-// preset_slot: slots whose gradient does not start from zero, which are outputs and sources of non-linear nodes.
+// out_sparse, out_split: the edges of a slot lead, up to out_sparse, into nodes of linear aggregation outside of dense
+//   blocks; up to out_split, into dense blocks; from there on, into nodes of other aggregations.
+// preset_slot: slots whose gradient does not start from zero: outputs, and sources of dense blocks and of nodes that
+// are
+//   not linear.
+// run_node: an order in which every node follows its sources; the nodes of a stage need nothing from one another,
+// except
+//   those of one dense block. The order goes level by level, and then has stages, or one component of the graph after
+//   the other.
+// Dense block: nodes of linear aggregation, one after the other in run_node, all of which read the block's sources;
+// their
+//   in-edges in the block come first, up to in_split, and read its sources in block_src's order. Further in-edges of a
+//   node may come from earlier nodes of the same block. The weights of the block are those in-edges, one row per node;
+//   in a padded block (block_panel >= 0), where a node may lack some of the sources, the row is that of a copy
+//   [nodes, sources] with zeros for what it lacks.
 // group_node, group_edge: each node's in-edges in groups of at most kGroupEdges, at least one group per node.
 // inference_row, row_src: where rows are reused, an input's row is its slot's number, an output shares its row with no
 //   later slot, and a row that level l reads last is written again on a later level only.
@@ -62,7 +81,18 @@
   DERIVED(int32_t, group_node, num_groups)                  /* node of each group */                             \
   DERIVED(int64_t, group_edge, num_groups)                  /* first in-edge of each group */                    \
   DERIVED(int32_t, inference_row, if_reuses(num_slots))     /* row of each slot in inference */                  \
-  DERIVED(int32_t, row_src, if_reuses(num_edges))           /* inference_row of each edge's source */
+  DERIVED(int32_t, row_src, if_reuses(num_edges))           /* inference_row of each edge's source */            \
+  GIVEN(int32_t, run_node, num_computed())                  /* the nodes in the order of the CPU */              \
+  DERIVED(int64_t, run_edges, num_computed() + 1)           /* in-edges of the nodes before each position */     \
+  GIVEN(int64_t, stage_ptr, num_stages + 1)                 /* first position of each stage */                   \
+  GIVEN(int32_t, block_begin, num_blocks)                   /* first position of each dense block, ascending */  \
+  GIVEN(int32_t, block_end, num_blocks)                     /* one past its last position */                     \
+  GIVEN(int64_t, block_src_ptr, num_blocks + 1)             /* where its sources begin in block_src */           \
+  GIVEN(int32_t, block_src, num_block_src)                  /* slots of the sources, in canonical order */       \
+  GIVEN(int64_t, block_panel, num_blocks)                   /* where its padded weights begin, or -1 */          \
+  GIVEN(int32_t, panel_column, if_padded(num_edges))        /* which source of its block an edge reads */        \
+  GIVEN(int64_t, in_split, num_computed())                  /* first in-edge outside the node's block */         \
+  GIVEN(int64_t, out_sparse, num_slots)                     /* where a slot's edges in blocks begin */
 
 namespace freewire {
 

@@ -18,9 +18,11 @@ struct PlanSizes {
 
   constexpr int64_t num_computed() const { return num_slots - num_inputs; }
   constexpr bool reuses_rows() const { return scratch_rows < num_slots; }
-  // Lengths of sections that exist only where some aggregation is not linear, or where inference reuses rows.
+  // Lengths of sections that exist only where some aggregation is not linear, where inference reuses rows, or where a
+  // dense block is padded.
   constexpr int64_t if_gathers(int64_t length) const { return gather_edges ? length : 0; }
   constexpr int64_t if_reuses(int64_t length) const { return reuses_rows() ? length : 0; }
+  constexpr int64_t if_padded(int64_t length) const { return num_panel ? length : 0; }
 
   // The length of each section, for example level_ptr_length().
 #define FREEWIRE_SECTION(type, name, length) \

@@ -39,7 +39,7 @@ std::vector<bool> outputs_of(const PlanArrays& plan) {
 
 // Whether a slot's gradient starts from something other than zero.
 bool is_preset(const PlanArrays& plan, const std::vector<bool>& is_output, int64_t slot) {
-  return is_output[slot] || plan.out_split[slot] < plan.out_ptr[slot + 1];
+  return is_output[slot] || plan.out_sparse[slot] < plan.out_ptr[slot + 1];
 }
 
 // Entries of a derived section, one after the other.
@@ -123,7 +123,61 @@ void row_src(const PlanArrays& plan, std::span<int32_t> to) {
   }
 }
 
+void run_edges(const PlanArrays& plan, std::span<int64_t> to) {
+  int64_t edges = to[0] = 0;
+  for (size_t position = 0; position < plan.run_node.size(); ++position) {
+    edges += fan_in(plan, plan.run_node[position]);
+    to[position + 1] = edges;
+  }
+}
+
 }  // namespace derived
+
+// Checks the run order and the dense blocks, and adds up their sizes.
+void check_blocks(const PlanArrays& plan, PlanSizes& sizes) {
+  const int64_t count = sizes.num_computed();
+  for (const size_t length : {plan.run_node.size(), plan.in_split.size(), plan.in_begin.size(), plan.in_end.size()}) {
+    require(static_cast<int64_t>(length) == count,
+            "run_node, in_split, in_begin, in_end: expected one entry per computed slot, got another number.");
+  }
+  require(sizes.num_stages >= 0, "stage_ptr: expected one entry or more, got none.");
+  for (const int32_t node : plan.run_node) {
+    require(node >= 0 && node < count, "run_node: expected computed nodes, got others.");
+  }
+  for (const int64_t position : plan.stage_ptr) {
+    require(position >= 0 && position <= count, "stage_ptr: expected positions, got others.");
+  }
+  require(static_cast<int64_t>(plan.block_end.size()) == sizes.num_blocks &&
+              static_cast<int64_t>(plan.block_panel.size()) == sizes.num_blocks &&
+              static_cast<int64_t>(plan.block_src_ptr.size()) == sizes.num_blocks + 1,
+          "block_end, block_panel, block_src_ptr: expected one entry per block, got another number.");
+  int64_t last = 0;
+  for (int64_t b = 0; b < sizes.num_blocks; ++b) {
+    const int64_t begin = plan.block_begin[b], end = plan.block_end[b];
+    const int64_t first = plan.block_src_ptr[b], sources = plan.block_src_ptr[b + 1] - first;
+    require(last <= begin && begin < end && end <= count, "block_begin: expected ascending positions, got others.");
+    require(first >= 0 && sources > 0 && first + sources <= sizes.num_block_src,
+            "block_src_ptr: expected ascending numbers, got others.");
+    last = end;
+    if (plan.block_panel[b] >= 0) {
+      require(plan.block_panel[b] == sizes.num_panel, "block_panel: expected one block after the other, got others.");
+      sizes.num_panel += (end - begin) * sources;
+    }
+    for (int64_t position = begin; position < end; ++position) {
+      const int64_t node = plan.run_node[position], edges = plan.in_split[node] - plan.in_begin[node];
+      require(plan.block_panel[b] >= 0 ? edges <= sources : edges == sources,
+              "in_split: expected the block's sources, got others.");
+      sizes.num_block_edges += edges;
+    }
+  }
+  for (const int32_t slot : plan.block_src) {
+    require(slot >= 0 && slot < sizes.num_slots, "block_src: expected slots, got others.");
+  }
+  for (int64_t node = 0; node < count; ++node) {
+    require(plan.in_begin[node] <= plan.in_split[node] && plan.in_split[node] <= plan.in_end[node],
+            "in_split: expected an in-edge of each node, got others.");
+  }
+}
 
 int64_t words_of(int64_t entries, size_t bytes) { return (entries * static_cast<int64_t>(bytes) + 7) / 8; }
 
@@ -138,6 +192,9 @@ PlanSizes checked_sizes(const PlanArrays& plan) {
   sizes.num_biases = plan.num_biases;
   sizes.row_bytes = plan.row_bytes;
   sizes.num_levels = static_cast<int64_t>(plan.level_ptr.size()) - 1;
+  sizes.num_stages = static_cast<int64_t>(plan.stage_ptr.size()) - 1;
+  sizes.num_blocks = static_cast<int64_t>(plan.block_begin.size());
+  sizes.num_block_src = static_cast<int64_t>(plan.block_src.size());
   require(plan.num_inputs >= 0 && plan.num_inputs <= sizes.num_slots,
           "num_inputs: expected at most one per slot, got another number.");
   require(plan.num_biases >= sizes.num_computed(), "num_biases: expected at least one per computed slot, got fewer.");
@@ -145,6 +202,7 @@ PlanSizes checked_sizes(const PlanArrays& plan) {
           "row_bytes: expected 64, 128 or 256, got another number.");
   require(static_cast<int64_t>(plan.inference_row.size()) == sizes.num_slots,
           "inference_row: expected num_slots entries, got another number.");
+  check_blocks(plan, sizes);
 #define FREEWIRE_GIVEN(type, name, length)                                 \
   require(static_cast<int64_t>(plan.name.size()) == sizes.name##_length(), \
           #name ": expected " #length " entries, got another number.");

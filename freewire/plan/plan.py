@@ -77,6 +77,24 @@ class Plan:
     inference_row: SlotArray
     #: Slot of each output, int32 [O].
     output_slot: SlotArray
+    #: Computed nodes in the order in which the CPU runs them, int32 [C]: level by level, or component by component.
+    run_node: SlotArray
+    #: First position in `run_node` of each stage, int64 [stages + 1]; [0] if the order is not by level.
+    stage_ptr: IntArray
+    #: First and one past the last position of each dense block, int32 [D].
+    block_begin: SlotArray
+    block_end: SlotArray
+    #: Row pointers into `block_src`, int64 [D + 1], and the slots of the blocks' sources, int32.
+    block_src_ptr: IntArray
+    block_src: SlotArray
+    #: Where the padded weights of each block begin, or -1 for a block without padding, int64 [D].
+    block_panel: IntArray
+    #: Which source of its block an edge reads, int32 [E]; empty if no block is padded.
+    panel_column: SlotArray
+    #: First in-edge of each computed slot outside its dense block, int64 [C].
+    in_split: IntArray
+    #: Where the out-edges into dense blocks begin, int64 [S]; they end at `out_split`.
+    out_sparse: IntArray
     #: Maximum bytes of a tape row: 64, 128 or 256.
     row_bytes: int
     #: Number of nodes that no input reaches.
@@ -277,6 +295,16 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
         kept_row=kept_row,
         inference_row=inference_row,
         output_slot=output_slot,
+        run_node=np.arange(len(kept), dtype=np.int32),
+        stage_ptr=np.maximum(edges["level_ptr"] - len(inputs), 0),
+        block_begin=np.zeros(0, np.int32),
+        block_end=np.zeros(0, np.int32),
+        block_src_ptr=np.zeros(1, np.int64),
+        block_src=np.zeros(0, np.int32),
+        block_panel=np.zeros(0, np.int64),
+        panel_column=np.zeros(0, np.int32),
+        in_split=edges["in_begin"],
+        out_sparse=edges["out_split"],
         row_bytes=width,
         num_unreachable=int(np.count_nonzero(~graph.reachable_from_input)),
     )
