@@ -123,8 +123,13 @@ def _peers(content: dict[str, Any]) -> str:
         for label in labels:
             own = {row["workload"]: row for row in timed if (row["measure"], row["candidate"]) == (what, label)}
             lines.append(f"| {label} | " + " | ".join(cell(own.get(name, {})) for name in names) + " |")
+            if any("roofline" in row for row in own.values()):
+                limits = [_limit(own.get(name, {})) for name in names]
+                lines.append(f"| limit of {label} | " + " | ".join(limits) + " |")
         lines.append("")
     lines += [f"- {name}: `{about}`, batch {batch}" for name, about, batch in workloads]
+    if any("roofline" in row for row in rows):
+        lines += ["", _about_limits(content["machine"]["peaks"])]
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if "refusal" in row:
@@ -138,6 +143,21 @@ def _peers(content: dict[str, Any]) -> str:
         "Each peer uses the best of several layouts, listed at the head of its file in `benchmarks/peers/`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _limit(row: dict[str, Any]) -> str:
+    if "roofline" not in row:
+        return "-"
+    return f"{row['roofline']['seconds'] * 1e3:.3g} ({row['roofline']['reached']:.0%})"
+
+
+def _about_limits(peaks: dict[str, Any]) -> str:
+    rates = ", ".join(f"{level['name']} {level['random'] / 1e9:.0f}" for level in peaks["levels"])
+    return (
+        "The limit is the shortest time that the network's arithmetic and reads can take, in brackets the share of it "
+        "that is reached ([how it is counted](performance.md)). Peaks of this machine, measured in the same run: "
+        f"{peaks['flops'] / 1e9:.0f} GFLOP/s; random rows of 256 bytes in GB/s: {rates}."
+    )
 
 
 def _scaling(content: dict[str, Any]) -> str:

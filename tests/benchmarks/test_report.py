@@ -25,6 +25,7 @@ MACHINE = {
     "python": "3.11.7",
     "torch": "2.13.0",
     "commit": "abc",
+    "peaks": {"flops": 2.34e11, "levels": [{"name": "L1", "random": 3.9e11}, {"name": "memory", "random": 2.8e10}]},
     "probe": {"best": 0.01, "median": 0.0105, "worst": 0.03, "runs": 9, "sick": 1, "share": 0.25, "unit": "s"},
 }
 
@@ -36,8 +37,9 @@ def timing(median: float, sick: int = 0, **more: Any) -> dict[str, Any]:
 def results() -> report.Results:
     """Invented figures of every kind."""
     about = {"workload": "W1", "about": "random_graph(1)", "batch": 256}
+    limit = {"seconds": 0.0015, "reached": 0.75}
     cpu = [
-        {**about, "candidate": "freewire", "measure": "forward", **timing(0.002, ratio=1.0)},
+        {**about, "candidate": "freewire", "measure": "forward", **timing(0.002, ratio=1.0), "roofline": limit},
         {**about, "candidate": "peer", "measure": "forward", **timing(0.01, sick=2, ratio=5.0)},
         {**about, "candidate": "peer", "measure": "step", "refusal": "no gradients"},
         {**about, "candidate": "freewire", "measure": "step", **timing(0.004, ratio=1.0)},
@@ -107,6 +109,9 @@ class TestPage:
     def test_every_figure_is_on_the_page(self) -> None:
         page = report.page(results())
         assert "| freewire | 2 ± 5 % (1x) |" in page
+        assert "| limit of freewire | 1.5 (75%) |" in page
+        assert "limit of peer" not in page
+        assert "in the same run: 234 GFLOP/s; random rows of 256 bytes in GB/s: L1 390, memory 28." in page
         assert "| peer | 10 ± 5 % (5x) ! |" in page
         assert "- peer, W1 (step): no gradients" in page
         assert "- other, W1: not installed" in page
