@@ -13,6 +13,7 @@ from benchmarks.peers.base import Peer
 from benchmarks.peers.checkouts import CHECKOUTS
 from benchmarks.peers.csr import CsrAutogradPeer, CsrPeer
 from benchmarks.peers.deepstruct_layers import DeepstructPeer
+from benchmarks.peers.embedding_bag import EmbeddingBagAutogradPeer, EmbeddingBagPeer
 from benchmarks.peers.freewire2019 import Freewire2019Peer
 from benchmarks.peers.jax_levels import JaxPeer
 from benchmarks.peers.loop import LoopPeer
@@ -27,6 +28,8 @@ __all__ = ["CHECKOUTS", "PEERS", "Peer"]
 PEERS: tuple[type[Peer], ...] = (
     CsrPeer,
     CsrAutogradPeer,
+    EmbeddingBagPeer,
+    EmbeddingBagAutogradPeer,
     MaskedPeer,
     LoopPeer,
     JaxPeer,

@@ -28,7 +28,7 @@ from torch import Tensor
 
 import freewire as fw
 from benchmarks.peers.base import FlatPeer, indices
-from benchmarks.peers.layout import Layout, activate, scale_by_derivative
+from benchmarks.peers.layout import Layout, activate, activated, scale_by_derivative
 
 __all__ = ["CsrAutogradPeer", "CsrPeer"]
 
@@ -180,11 +180,6 @@ class CsrAutogradPeer(CsrPeer):
             )
             own = slice(level.begin - layout.num_inputs, level.end - layout.num_inputs)
             z = torch.sparse.mm(sparse, values) + self.bias[own, None]
-            parts = [_activated(z[begin:end], code) for begin, end, code in level.stretches]
+            parts = [activated(z[begin:end], code) for begin, end, code in level.stretches]
             values = torch.cat((values, *parts))
         return values[self.matrices.outputs].T
-
-
-def _activated(z: Tensor, code: int) -> Tensor:
-    name = fw.graph.ACTIVATIONS[code]
-    return z if name == "linear" else getattr(torch, name)(z)

@@ -2,8 +2,8 @@
 """A graph as every peer needs it: its live nodes in rows, its levels, and its edges by row.
 
 `Layout.of` turns a freewire `Graph` into numpy arrays. Like freewire, the peers skip nodes that reach no output, so
-that all of them do the same arithmetic. `activate` and `scale_by_derivative` are the node functions that the peers
-written in torch share.
+that all of them do the same arithmetic. `activate`, `activated` and `scale_by_derivative` are the node functions that
+the peers written in torch share.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 import freewire as fw
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
 
-__all__ = ["LINEAR", "RELU", "TANH", "IntArray", "Layout", "Level", "activate", "scale_by_derivative"]
+__all__ = ["LINEAR", "RELU", "TANH", "IntArray", "Layout", "Level", "activate", "activated", "scale_by_derivative"]
 
 LINEAR, RELU, TANH = (ACTIVATIONS.index(name) for name in ("linear", "relu", "tanh"))
 
@@ -133,6 +134,12 @@ def activate(values: Tensor, level: Level) -> None:
             values[begin:end].relu_()
         elif code == TANH:
             values[begin:end].tanh_()
+
+
+def activated(z: Tensor, code: int) -> Tensor:
+    """The values of nodes of one activation, not in place."""
+    name = ACTIVATIONS[code]
+    return z if name == "linear" else getattr(torch, name)(z)
 
 
 def scale_by_derivative(grad: Tensor, values: Tensor, level: Level) -> None:
