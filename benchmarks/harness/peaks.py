@@ -7,6 +7,7 @@ multiplied and added once, as along an edge of a network; rows are read at rando
 order, as it reads its weights and indices. Both are done plainly and with rows fetched into the second cache some time
 ahead, which doubles random reads from memory on some processors; the faster way counts. So does the best of several
 rounds, and `Peaks.best` keeps the best of several measurements, since disturbances only ever slow a machine down.
+``python -m benchmarks.harness.peaks`` prints those of all cores.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.harness.machine import cores
 
 __all__ = ["Cache", "Level", "Peaks", "PeaksError", "caches", "measure_peaks"]
 
@@ -146,7 +149,7 @@ def caches(threads: int, system: Path = _SYSTEM) -> list[Cache]:
     Raises:
         PeaksError: The system does not report its caches.
     """
-    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     sizes: dict[int, int] = {}
     instances: dict[int, set[str]] = {}
     for cpu in cpus:
@@ -231,3 +234,7 @@ def _aligned(count: int) -> FloatArray:
     memory = np.ones((count + 1) * floats, np.float32)
     first = -memory.ctypes.data % _ROW // 4
     return memory[first : first + count * floats]
+
+
+if __name__ == "__main__":
+    print(measure_peaks(cores()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Predict the time of a resident forward on a GPU by the model of docs/performance.md.
+"""Predict the time of a resident forward on a GPU by the model of docs/gpu-performance.md.
 
 ``python -m benchmarks.suites.predict`` prints that page's table: microseconds computed from plans and from counts of
 machine instructions, which no GPU has confirmed. The number of lanes per node is chosen here as

@@ -215,4 +215,4 @@ def task_of(what: str) -> Task:
 
 
 def test_predictions_in_the_docs_are_printed_by_the_command() -> None:
-    assert predict.table() in (ROOT / "docs" / "performance.md").read_text()
+    assert predict.table() in (ROOT / "docs" / "gpu-performance.md").read_text()
