@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +81,20 @@ class TestWorker:
         assert "ImportError: no library" in capfd.readouterr().err
 
 
-def test_slower_case_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [Difference("W1", "step", 1.0, 0.9, 0.9, 0.0), Difference("W2", "step", 1.0, 1.1, 1.1, 0.0)]
-    monkeypatch.setattr(compare, "compare", lambda old, cases, **settings: iter(found))
-    with pytest.raises(SystemExit, match=r"slower by more than 3%: W1 step$"):
-        compare.main([str(ROOT)])
+@pytest.mark.parametrize("again", [0.9, 1.0])
+def test_case_that_is_slower_twice_fails_the_command(again: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def simulated(old: Path, cases: list[str], this_first: bool = False, **settings: Any) -> Iterator[Difference]:
+        asked.append((cases, this_first))
+        ratios = {"W1": again if this_first else 0.9, "W2": 1.1}
+        return (Difference(case, "step", 1.0, ratios[case], ratios[case], 0.0) for case in cases)
+
+    monkeypatch.setattr(compare, "compare", simulated)
+    expected = pytest.raises(SystemExit, match=r"slower by more than 3%: W1 step$") if again < 1 else nullcontext()
+    with expected:
+        compare.main([str(ROOT), "--cases", "W1", "W2"])
+    assert asked == [(["W1", "W2"], False), (["W1"], True)]
 
 
 def test_cases_are_those_that_must_not_get_slower() -> None:
