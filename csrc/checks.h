@@ -19,15 +19,17 @@
 
 namespace freewire {
 
-// header: the first words of the packed plan; it may be empty where the host can read those.
-inline PlanView checked_plan(const torch::stable::Tensor& plan, const std::vector<int64_t>& header) {
+// The first words of a packed plan, where the host cannot read them from the plan itself.
+using Header = std::optional<std::vector<int64_t>>;
+
+inline PlanView checked_plan(const torch::stable::Tensor& plan, const Header& header) {
   STD_TORCH_CHECK(plan.scalar_type() == torch::headeronly::ScalarType::Long && plan.dim() == 1 && plan.is_contiguous(),
                   "plan: expected a contiguous int64 vector, the packed plan, got another tensor.");
-  STD_TORCH_CHECK(header.size() == kPlanHeader || (header.empty() && plan.is_cpu()), "header: expected the first ",
-                  kPlanHeader, " words of the packed plan, or none for a plan on the CPU, got ", header.size(), ".");
+  STD_TORCH_CHECK(header ? header->size() == kPlanHeader : plan.is_cpu(), "header: expected the first ", kPlanHeader,
+                  " words of the packed plan, or None for a plan on the CPU, got ", header ? header->size() : 0, ".");
   const int64_t* words = plan.const_data_ptr<int64_t>();
   PlanView view;
-  STD_TORCH_CHECK(read_plan(header.empty() ? words : header.data(), words, plan.numel(), &view),
+  STD_TORCH_CHECK(read_plan(header ? header->data() : words, words, plan.numel(), &view),
                   "plan: expected a plan that Plan.pack() of this version of freewire made, got other numbers.");
   return view;
 }
@@ -48,8 +50,8 @@ inline void check_matrix(const torch::stable::Tensor& tensor, int64_t width, con
 // Checks the arguments of freewire::forward; csrc/library.cpp describes them.
 inline PlanView checked_forward(const torch::stable::Tensor& x, const torch::stable::Tensor& weight,
                                 const std::optional<torch::stable::Tensor>& bias,
-                                const torch::stable::Tensor& plan_words, const std::vector<int64_t>& header,
-                                int64_t num_outputs, int64_t tape_rows) {
+                                const torch::stable::Tensor& plan_words, const Header& header, int64_t num_outputs,
+                                int64_t tape_rows) {
   const PlanView plan = checked_plan(plan_words, header);
   STD_TORCH_CHECK(plan_words.device() == x.device(), "plan: expected the device of x, got another.");
   check_matrix(x, plan.num_inputs, "x");
@@ -65,7 +67,7 @@ inline PlanView checked_forward(const torch::stable::Tensor& x, const torch::sta
 // Checks the arguments of freewire::backward.
 inline PlanView checked_backward(const torch::stable::Tensor& grad_y, const torch::stable::Tensor& tape,
                                  const torch::stable::Tensor& weight, const torch::stable::Tensor& plan_words,
-                                 const std::vector<int64_t>& header, int64_t num_inputs, int64_t num_biases) {
+                                 const Header& header, int64_t num_inputs, int64_t num_biases) {
   const PlanView plan = checked_plan(plan_words, header);
   STD_TORCH_CHECK(plan_words.device() == grad_y.device(), "plan: expected the device of grad_y, got another.");
   check_matrix(grad_y, plan.num_outputs, "grad_y");

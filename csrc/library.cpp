@@ -8,23 +8,25 @@
 //
 // Networks of neurons: B samples, I inputs, O outputs, E edges, N computed nodes (biases), R tape rows; T is the type
 // of x, one of number.h's. plan is Plan.pack(), int64, on the device of x; header is its first kPlanHeader words on a
-// GPU, since launches are sized on the host, and empty on the CPU.
+// GPU, since launches are sized on the host, and None on the CPU.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(freewire, m) {
   // x [B, I], weight [E], bias [N] or None -> y [B, O] and the tape, [tape_rows x B rounded up to whole tiles].
-  // tape_rows is R, or 0 to keep nothing (inference).
+  // tape_rows is R, or 0 to keep nothing until the backward runs the forward once more.
   m.def(
-      "forward(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int[] header, int num_outputs, int tape_rows) -> "
+      "forward(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int[]? header, int num_outputs, int tape_rows) -> "
       "(Tensor, Tensor)");
+  // y alone, where no backward follows: an empty tape and a list of no words would take longer than a small network.
+  m.def("inference(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int[]? header, int num_outputs) -> Tensor");
   // grad_y [B, O], tape from forward -> grad_x [B, I], grad_weight [E], grad_bias [num_biases]; gradients that are not
   // needed are empty.
   m.def(
-      "backward(Tensor grad_y, Tensor tape, Tensor weight, Tensor plan, int[] header, int num_inputs, int num_biases, "
+      "backward(Tensor grad_y, Tensor tape, Tensor weight, Tensor plan, int[]? header, int num_inputs, int num_biases, "
       "bool need_x, bool need_parameters) -> (Tensor, Tensor, Tensor)");
 
   // The outputs y [B, O] of forward. A backward keeps the tape of R rows, or with checkpoint runs the forward once
-  // more; without one nothing is kept. The arguments are complete wherever the call runs later: header is never empty.
+  // more; without one nothing is kept. The arguments are complete wherever the call runs later: header is never None.
   m.def(
       "network(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int[] header, int num_outputs, int tape_rows, "
       "bool checkpoint) -> Tensor");

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from freewire._native.planner import planner
 from freewire.errors import OutOfMemoryError
+from freewire.nn.checks import DEVICES
 from freewire.ops import library
 from freewire.ops.fake import is_abstract
 from freewire.plan import Plan, memory
@@ -29,6 +30,7 @@ class PlacedPlan(NamedTuple):
     tape_rows: int
     plan: Plan
     max_unchecked_batch: int  # a call with more samples checks the available memory
+    device: torch.device | None  # of the words; None where there are no kernels for it
 
 
 def pack(plan: Plan) -> PlacedPlan:
@@ -37,7 +39,9 @@ def pack(plan: Plan) -> PlacedPlan:
         packed = plan.pack()
         words = torch.from_numpy(packed.words)
     max_batch = (_LARGE - planner.MAX_GROUPS * plan.num_edges) // max(plan.tape_rows, 1)
-    return PlacedPlan(words, packed.header, plan.num_inputs, plan.num_outputs, plan.tape_rows, plan, max_batch)
+    return PlacedPlan(
+        words, packed.header, plan.num_inputs, plan.num_outputs, plan.tape_rows, plan, max_batch, words.device
+    )
 
 
 def place(packed: PlacedPlan, device: torch.device) -> PlacedPlan:
@@ -46,7 +50,7 @@ def place(packed: PlacedPlan, device: torch.device) -> PlacedPlan:
         library.load_cuda()
     with torch.inference_mode(False):
         words = packed.words.to(device)
-    return packed._replace(words=words)
+    return packed._replace(words=words, device=words.device if device.type in DEVICES else None)
 
 
 def call_bytes(plan: Plan, batch: int, like: Tensor, training: bool, **needed: bool) -> int:

@@ -21,6 +21,7 @@ import freewire.ops.library  # noqa: F401 (loading it registers the operators)
 from freewire._native.planner import planner
 from freewire.ops.autograd import (
     below_autograd,
+    called_plainly,
     forward_mode_active,
     gradients,
     per_sample,
@@ -33,10 +34,11 @@ from freewire.ops.dtypes import autocast
 from freewire.ops.fake import check_devices, empty_gradient
 from freewire.ops.network_reference import reference_of_packed_plan
 
-__all__ = ["run_packed_plan"]
+__all__ = ["run_packed_plan", "run_plainly"]
 
 _TAPE_PADDING = planner.padded_batch(1)  # samples; a number, since the fake kernels see symbolic batches
 
+_inference = torch.ops.freewire.inference.default
 _forward = torch.ops.freewire.forward.default
 _backward = torch.ops.freewire.backward.default
 _recorded = torch.ops.freewire.network.default
@@ -48,7 +50,7 @@ def _forward_fake(
     weight: Tensor,
     bias: Tensor | None,
     plan: Tensor,
-    header: Sequence[int],
+    header: Sequence[int] | None,
     num_outputs: int,
     tape_rows: int,
 ) -> tuple[Tensor, Tensor]:
@@ -57,13 +59,26 @@ def _forward_fake(
     return x.new_empty(x.shape[0], num_outputs), x.new_empty(tape_rows * padded)
 
 
+@torch.library.register_fake("freewire::inference")
+def _inference_fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    plan: Tensor,
+    header: Sequence[int] | None,
+    num_outputs: int,
+) -> Tensor:
+    check_devices(x=x, weight=weight, bias=bias, plan=plan)
+    return x.new_empty(x.shape[0], num_outputs)
+
+
 @torch.library.register_fake("freewire::backward")
 def _backward_fake(
     grad_y: Tensor,
     tape: Tensor,
     weight: Tensor,
     plan: Tensor,
-    header: Sequence[int],
+    header: Sequence[int] | None,
     num_inputs: int,
     num_biases: int,
     need_x: bool,
@@ -79,10 +94,10 @@ def _backward_fake(
 
 @torch.library.register_fake("freewire::network")
 def _network_fake(*arguments: Any) -> Tensor:
-    return _forward_fake(*arguments[:-2], tape_rows=0)[0]
+    return _inference_fake(*arguments[:-2])
 
 
-@register_flop_formula([torch.ops.freewire.forward, torch.ops.freewire.network])
+@register_flop_formula([torch.ops.freewire.inference, torch.ops.freewire.forward, torch.ops.freewire.network])
 def _forward_flops(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
     """A multiplication and an addition per edge and sample; biases and activations count for nothing, as in torch."""
     return 2 * x[0] * weight[0]
@@ -93,8 +108,8 @@ def _backward_flops(grad_y: Sequence[int], tape: Any, weight: Sequence[int], *_:
     return 4 * grad_y[0] * weight[0]
 
 
-class _Network(torch.autograd.Function):
-    """(x, weight, bias) -> (y, tape); the tape is for the backward and not differentiable."""
+class _TransformableNetwork(torch.autograd.Function):
+    """(x, weight, bias) -> (y, tape), under torch.func and Dynamo; the tape is for the backward, not differentiable."""
 
     @staticmethod
     def forward(
@@ -102,7 +117,7 @@ class _Network(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         packed_plan: Tensor,
-        header: Sequence[int],
+        header: Sequence[int] | None,
         num_outputs: int,
         tape_rows: int,
         keep_tape: bool,
@@ -119,16 +134,7 @@ class _Network(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor | None, _: Any) -> tuple[Any, ...]:
-        if grad_y is None:
-            return (None,) * 8
-        x, weight, bias, packed_plan, tape = ctx.saved_tensors
-        primals = (x, weight) if bias is None else (x, weight, bias)
-        need = list(ctx.needs_input_grad[: len(primals)])
-        need[1] = need[1] and weight.shape[0] > 0  # FSDP cannot divide an empty gradient; None it passes over
-        backward = partial(_run_backward, need[0], any(need[1:]), *ctx.sizes)
-        reference = partial(_reference, ctx.sizes[1])
-        found = gradients(backward, reference, need, grad_y, (*primals, packed_plan), (tape,))
-        return *found, *(None,) * (8 - len(found))
+        return _found_gradients(ctx, grad_y)
 
     @staticmethod
     def vmap(
@@ -139,19 +145,65 @@ class _Network(torch.autograd.Function):
         if in_dims[1] is None and in_dims[2] is None:  # one network, many batches: one longer batch
             batches = x.movedim(in_dims[0], 0)
             flat = batches.flatten(0, 1)
-            y, tape = _Network.apply(flat, weight, bias, packed_plan, header, num_outputs, tape_rows, False)
+            y, tape = _TransformableNetwork.apply(
+                flat, weight, bias, packed_plan, header, num_outputs, tape_rows, False
+            )
             return (y.reshape(*batches.shape[:2], num_outputs), tape), (0, None)
         ys = []
         for sample in per_sample(info.batch_size, in_dims[:3], (x, weight, bias)):
-            y, tape = _Network.apply(*sample, packed_plan, header, num_outputs, tape_rows, False)
+            y, tape = _TransformableNetwork.apply(*sample, packed_plan, header, num_outputs, tape_rows, False)
             ys.append(y)
         return (torch.stack(ys), tape), (0, None)
+
+
+class _Network(torch.autograd.Function):
+    """(x, weight, bias) -> y, in a plain call: `_TransformableNetwork` without ``setup_context``.
+
+    For a Function that has one, torch inspects its signature and binds the arguments to it at each call, which takes
+    ten times as long as the rest.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        packed_plan: Tensor,
+        header: Sequence[int] | None,
+        num_outputs: int,
+        tape_rows: int,
+        keep_tape: bool,
+    ) -> Tensor:
+        y, tape = _forward(x, weight, bias, packed_plan, header, num_outputs, tape_rows if keep_tape else 0)
+        ctx.sizes = header, num_outputs, tape_rows
+        ctx.save_for_backward(x, weight, bias, packed_plan, tape)
+        ctx.set_materialize_grads(False)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor | None) -> tuple[Any, ...]:
+        return _found_gradients(ctx, grad_y)
+
+
+def _found_gradients(ctx: Any, grad_y: Tensor | None) -> tuple[Any, ...]:
+    """What the backward of both Functions returns, one value for each argument."""
+    if grad_y is None:
+        return (None,) * 8
+    x, weight, bias, packed_plan, tape = ctx.saved_tensors
+    primals = (x, weight) if bias is None else (x, weight, bias)
+    need = list(ctx.needs_input_grad[: len(primals)])
+    need[1] = need[1] and weight.shape[0] > 0  # FSDP cannot divide an empty gradient; None it passes over
+    backward = partial(_run_backward, need[0], any(need[1:]), *ctx.sizes)
+    reference = partial(_reference, ctx.sizes[1])
+    found = gradients(backward, reference, need, grad_y, (*primals, packed_plan), (tape,))
+    return *found, *(None,) * (8 - len(found))
 
 
 def _run_backward(
     need_x: bool,
     need_parameters: bool,
-    header: Sequence[int],
+    header: Sequence[int] | None,
     num_outputs: int,
     tape_rows: int,
     grad_y: Tensor,
@@ -197,6 +249,8 @@ def run_packed_plan(
         tape_rows: ``Plan.tape_rows``.
         checkpoint: Keep no tape; the backward runs the forward once more.
     """
+    if called_plainly():
+        return run_plainly(x, weight, bias, packed_plan, header, num_outputs, tape_rows, checkpoint)
     if program_is_recorded():
         return _recorded(x, weight, bias, packed_plan, header, num_outputs, tape_rows, checkpoint)
     transformed = transforms_active()
@@ -210,16 +264,32 @@ def run_packed_plan(
             )
     elif forward_mode_active(x, weight, bias):
         return reference_of_packed_plan(packed_plan, num_outputs)(x, weight, bias)
-    header = _launch_header(x, header)
-    # A Function costs more than a small network, and keeps a tape.
+    words = _launch_header(x, header)
     if not transformed and not requires_gradient(x, weight, bias):
-        return _forward(x, weight, bias, packed_plan, header, num_outputs, 0)[0]
-    return _Network.apply(x, weight, bias, packed_plan, header, num_outputs, tape_rows, not checkpoint)[0]
+        return _inference(x, weight, bias, packed_plan, words, num_outputs)
+    return _TransformableNetwork.apply(x, weight, bias, packed_plan, words, num_outputs, tape_rows, not checkpoint)[0]
 
 
-def _launch_header(x: Tensor, header: Sequence[int]) -> Sequence[int]:
+def run_plainly(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    packed_plan: Tensor,
+    header: Sequence[int],
+    num_outputs: int,
+    tape_rows: int,
+    checkpoint: bool,
+) -> Tensor:
+    """`run_packed_plan` for a caller that knows that it is `called_plainly`."""
+    words = _launch_header(x, header)
+    if requires_gradient(x, weight, bias):
+        return _Network.apply(x, weight, bias, packed_plan, words, num_outputs, tape_rows, not checkpoint)
+    return _inference(x, weight, bias, packed_plan, words, num_outputs)
+
+
+def _launch_header(x: Tensor, header: Sequence[int]) -> Sequence[int] | None:
     """The header, where a launch needs it. On the CPU kernels read it from the plan; a list would slow small calls."""
-    return header if x.is_cuda else ()
+    return header if x.is_cuda else None
 
 
 def _run_recorded(
@@ -238,8 +308,8 @@ def _run_recorded(
     if not transforms_active() and not requires_gradient(x, weight, bias):
         with below_autograd():
             return _recorded(x, weight, bias, packed_plan, header, num_outputs, tape_rows, checkpoint)
-    header = _launch_header(x, header)
-    return _Network.apply(x, weight, bias, packed_plan, header, num_outputs, tape_rows, not checkpoint)[0]
+    words = _launch_header(x, header)
+    return _TransformableNetwork.apply(x, weight, bias, packed_plan, words, num_outputs, tape_rows, not checkpoint)[0]
 
 
 def _cast(target: torch.dtype, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Any, ...]:

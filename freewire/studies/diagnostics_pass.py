@@ -129,7 +129,7 @@ class Passes:
                 )
             (grad_y,) = torch.autograd.grad(loss, outputs)
         grad_y = grad_y.reshape(-1, placed.num_outputs).contiguous()
-        header = placed.header if rows.is_cuda else ()
+        header = placed.header if rows.is_cuda else None
         num_biases = 0 if cast.bias is None else cast.bias.shape[0]
         sizes_of_results = header, placed.num_inputs, num_biases, False, True
         gradients = []
@@ -180,7 +180,7 @@ def _parts(rows: Tensor, lengths: list[int]) -> list[Tensor]:
 
 def _forward(placed: PlacedPlan, rows: Tensor, at: Parameters, keep: bool = True) -> tuple[Tensor, Tensor]:
     """Outputs ``[B, O]``, and the tape, which is empty unless it is kept."""
-    header = placed.header if rows.is_cuda else ()  # kernels on the CPU read it from the plan
+    header = placed.header if rows.is_cuda else None  # kernels on the CPU read it from the plan
     tape_rows = placed.tape_rows if keep else 0
     return torch.ops.freewire.forward.default(rows, *at, placed.words, header, placed.num_outputs, tape_rows)
 

@@ -38,12 +38,14 @@ class TestCompile:
 
         def backend(module: Any, _: Any) -> Any:
             nodes = (node for part in module.modules() for node in part.graph.nodes)
-            seen.extend(node for node in nodes if "freewire.forward" in str(node.target))
+            calls = [(str(node.target), node.args[-1]) for node in nodes if "freewire" in str(node.target)]
+            seen.extend(call for call in calls if call[0] != "freewire.backward.default")
             return module.forward
 
         with torch.set_grad_enabled(gradient):
             torch.compile(net, fullgraph=True, backend=backend)(x_of(net, 3))
-        assert [node.args[-1] for node in seen] == [net.plan.tape_rows if gradient else 0]
+        kept, alone = ("freewire.forward.default", net.plan.tape_rows), ("freewire.inference.default", 5)
+        assert seen == [kept if gradient else alone]
 
     @pytest.mark.slow
     @pytest.mark.compiler
@@ -87,14 +89,15 @@ class TestCompile:
             torch.compile(lambda x: net.activations(x)[20], backend="eager")(x), net.activations(x)[20]
         )
 
-    @pytest.mark.parametrize(("op", "first"), [("forward", "x"), ("backward", "grad_y")])
+    @pytest.mark.parametrize(("op", "first"), [("forward", "x"), ("inference", "x"), ("backward", "grad_y")])
     def test_a_fake_kernel_refuses_real_tensors(self, op: str, first: str) -> None:
         net = network(GRAPH)
         words, weight, plan = net._placed.words.to("meta"), net.weight.detach(), net.plan
         x, grad_y, tape = x_of(net, 2), torch.zeros(2, 5, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
         arguments: dict[str, tuple[Any, ...]] = {
-            "forward": (x, weight, None, words, (), plan.num_outputs, 0),
-            "backward": (grad_y, tape, weight, words, (), plan.num_inputs, 0, True, True),
+            "forward": (x, weight, None, words, None, plan.num_outputs, 0),
+            "inference": (x, weight, None, words, None, plan.num_outputs),
+            "backward": (grad_y, tape, weight, words, None, plan.num_inputs, 0, True, True),
         }
         with pytest.raises(fw.InputError, match=rf"plan: expected device cpu, that of {first}, got meta"):
             getattr(torch.ops.freewire, op)(*arguments[op])

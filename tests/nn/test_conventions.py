@@ -18,6 +18,13 @@ from tests.support.tensors import assert_same_bits, gradients, network, x_of
 GRAPH = CASES["random"]  # 9 inputs, 5 outputs
 
 
+class Doubled(nn.Module):
+    """A parametrization: the parameter doubled."""
+
+    def forward(self, parameter: torch.Tensor) -> torch.Tensor:
+        return 2 * parameter
+
+
 @pytest.mark.usefixtures("header")
 class TestConventions:
     def test_state_dict_round_trip(self) -> None:
@@ -104,11 +111,23 @@ class TestConventions:
         net(x).sum().backward()
         next(reversed(net.activations(x).values())).sum().backward()
 
-    def test_parametrizations(self) -> None:
+    def test_weight_norm(self) -> None:
         net = nn.utils.parametrizations.weight_norm(network(GRAPH), dim=None)
         y = net(x_of(net, 3))
         y.sum().backward()
         assert net.parametrizations.weight.original1.grad.any()
+
+    @pytest.mark.parametrize("name", ["weight", "bias"])
+    def test_parametrizations(self, name: str) -> None:
+        net = network(GRAPH)
+        x = x_of(net, 3)
+        want = torch.func.functional_call(net, {name: 2 * getattr(net, name).detach()}, (x,))
+        nn.utils.parametrize.register_parametrization(net, name, Doubled())
+        y = net(x)
+        y.sum().backward()
+        assert net.parametrizations[name].original.grad.any()
+        with torch.no_grad():
+            assert_same_bits([y, net(x)], [want, want])
 
     def test_gradients_accumulate_and_clip_as_usual(self) -> None:
         net = network(GRAPH, torch.float32)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from threading import Thread
 
 import pytest
@@ -14,7 +15,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import freewire as fw
-from freewire.ops.autograd import forward_mode_active, gradients, per_sample, requires_gradient, transforms_active
+from freewire.ops.autograd import (
+    called_plainly,
+    forward_mode_active,
+    gradients,
+    per_sample,
+    requires_gradient,
+    transforms_active,
+)
 from freewire.ops.gated_depthwise import gated_depthwise
 from freewire.ops.gated_sum import gated_sum
 from tests.support.graphs import CASES
@@ -90,9 +98,11 @@ def test_a_tape_is_not_kept_for_derivatives_of_the_backward() -> None:
 
 def test_what_is_active() -> None:
     seen: list[tuple[bool, bool]] = []
+    plain: list[bool] = []
 
     def look(x: Tensor) -> Tensor:
         seen.append((transforms_active(), forward_mode_active(None, x)))
+        plain.append(called_plainly())
         return x * 2
 
     x = torch.ones(3)
@@ -105,6 +115,32 @@ def test_what_is_active() -> None:
         look(x)  # another thread may have opened the level
         look(forward_ad.make_dual(x, x))
     assert seen == [*[(False, False)], *[(True, False)] * 2, *[(True, True)] * 2, (False, False), (False, True)]
+    assert plain == [True] + [False] * 6
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("around", ["no_grad", "autocast", "trace", "export", "compile"])
+def test_a_call_is_plain(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain: list[bool] = []
+
+    def look(x: Tensor) -> Tensor:
+        plain.append(called_plainly())
+        return x * 2
+
+    run = look
+    with ExitStack() as stack:
+        if around == "no_grad":
+            stack.enter_context(torch.no_grad())
+        elif around == "autocast":
+            stack.enter_context(torch.autocast("cpu"))
+        elif around == "trace":
+            run = partial(torch.jit.trace, look, check_trace=False)
+        elif around == "export":
+            monkeypatch.setattr(torch.compiler, "_is_exporting_flag", True)
+        elif around == "compile":
+            run = torch.compile(look, backend="eager", fullgraph=True)
+        run(example_inputs=torch.ones(2)) if around == "trace" else run(torch.ones(2))
+    assert plain[0] == (around == "no_grad")
 
 
 @families

@@ -65,7 +65,7 @@ def raw(net: fw.Network, x: Tensor, grad_y: Tensor, row_bytes: int) -> list[Tens
     """y and the gradients through the raw operators, with a chosen width of tape rows."""
     plan = make_plan(net.graph, row_bytes=row_bytes)
     packed = plan.pack()
-    words, header = torch.from_numpy(packed.words).to(x.device), () if x.device.type == "cpu" else packed.header
+    words, header = torch.from_numpy(packed.words).to(x.device), None if x.device.type == "cpu" else packed.header
     weight, bias = net.weight.detach(), net.bias.detach()
     y, tape = torch.ops.freewire.forward(x, weight, bias, words, header, plan.num_outputs, plan.tape_rows)
     grads = torch.ops.freewire.backward(grad_y, tape, weight, words, header, plan.num_inputs, len(bias), True, True)
@@ -146,19 +146,22 @@ class TestForward:
         call = torch.ops.freewire.forward
         y, tape = call(x, net.weight, bias, words, header, net.plan.num_outputs, 0)
         kept_y, kept = call(x, net.weight, bias, words, header, net.plan.num_outputs, net.plan.tape_rows)
+        alone = torch.ops.freewire.inference(x, net.weight, bias, words, header, net.plan.num_outputs)
         assert tape.numel() == 0
         assert kept.numel() == net.plan.tape_bytes(33, 8) // 8
-        assert_same_bits([y], [kept_y])
+        assert_same_bits([y, alone], [kept_y, kept_y])
 
     @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "dead", "no_edges"])
     @pytest.mark.parametrize("keep", [False, True])
     def test_opcheck(self, device: str, case: str, keep: bool) -> None:
         net = network(CASES[case]).to(device)
         x, _ = batch_of(net, 5)
-        rows = net.plan.tape_rows if keep else 0
-        words, header, _, num_outputs, *_ = net._placed
-        arguments = (x, net.weight.detach(), net.bias.detach(), words, header, num_outputs, rows)
-        torch.library.opcheck(torch.ops.freewire.forward.default, arguments)
+        words, header, _, num_outputs, tape_rows, *_ = net._placed
+        arguments = (x, net.weight.detach(), net.bias.detach(), words, header, num_outputs)
+        if keep:
+            torch.library.opcheck(torch.ops.freewire.forward.default, (*arguments, tape_rows))
+        else:
+            torch.library.opcheck(torch.ops.freewire.inference.default, arguments)
 
     @pytest.mark.parametrize("case", ["random", "mixed_aggregations", "no_edges"])
     @pytest.mark.parametrize("checkpoint", [False, True])

@@ -32,12 +32,12 @@ class TestRawChecks:
         net = network(CASES["random"]).to(request.getfixturevalue("device"))
         x, grad_y = batch_of(net, 3)
         plan, weight, bias, words = net.plan, net.weight.detach(), net.bias.detach(), net._placed.words
-        header = () if request.node.callspec.params["device"] == "cpu" else plan.pack().header
+        header = None if request.node.callspec.params["device"] == "cpu" else plan.pack().header
         _, tape = torch.ops.freewire.forward(x, weight, bias, words, header, plan.num_outputs, plan.tape_rows)
         values = dict(x=x, grad_y=grad_y, weight=weight, bias=bias, words=words, header=header, tape=tape)
         values |= dict(outputs=plan.num_outputs, inputs=plan.num_inputs, biases=len(bias), rows=plan.tape_rows)
         values |= {name: change(values[name]) for name, change in changes.items()}
-        if "words" in changes and values["words"].dtype == torch.int64:
+        if header is not None and "words" in changes and values["words"].dtype == torch.int64:
             values["header"] = tuple(values["words"][: len(header)].tolist())
         forward = [values[k] for k in ("x", "weight", "bias", "words", "header", "outputs", "rows")]
         backward = [values[k] for k in ("grad_y", "tape", "weight", "words", "header", "inputs", "biases")]
@@ -59,6 +59,10 @@ class TestRawChecks:
             ({"words": lambda t: t.int()}, "plan: expected a contiguous int64 vector"),
             ({"words": lambda t: t * 0}, r"plan: expected a plan that Plan.pack\(\)"),
             ({"words": lambda t: shifted(t)}, r"plan: expected a plan that Plan.pack\(\)"),
+            (
+                {"header": lambda _: (1, 2)},
+                r"header: expected the first \d+ words of the packed plan, or None .*got 2\.",
+            ),
             ({"outputs": lambda n: n + 1}, "num_outputs: expected 5, got 6"),
             ({"rows": lambda n: n + 1}, "tape_rows: expected 0 or"),
         ],
@@ -67,6 +71,9 @@ class TestRawChecks:
         forward, _ = self.arguments(request, **changes)
         with pytest.raises(RuntimeError, match=message):
             torch.ops.freewire.forward(*forward)
+        if "rows" not in changes:
+            with pytest.raises(RuntimeError, match=message):
+                torch.ops.freewire.inference(*forward[:-1])
 
     @pytest.mark.parametrize(
         ("changes", "message"),

@@ -72,7 +72,7 @@ def played() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a kernel is overridden: it is meant to be
-        for name in ("forward", "backward", "network", "gated_sum", "gated_sum_backward"):
+        for name in ("forward", "inference", "backward", "network", "gated_sum", "gated_sum_backward"):
             op = getattr(torch.ops.freewire, name).default
             registered.impl(name, as_cuda(op), "CPU", allow_override=True)
     try:

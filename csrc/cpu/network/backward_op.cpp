@@ -2,7 +2,6 @@
 // freewire::backward on the CPU: one parallel region of torch's pool over groups of tiles, then the groups'
 // weight gradients added in order.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <tuple>
@@ -10,6 +9,7 @@
 
 #include "checks.h"
 #include "cpu/network/drive.h"
+#include "cpu/torch_tensors.h"
 #include "cpu/torch_threads.h"
 
 namespace freewire {
@@ -18,16 +18,15 @@ namespace {
 using torch::stable::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& grad_y, const Tensor& tape, const Tensor& weight,
-                                                const Tensor& plan_words, const std::vector<int64_t>& header,
-                                                int64_t num_inputs, int64_t num_biases, bool need_x,
-                                                bool need_parameters) {
+                                                const Tensor& plan_words, const Header& header, int64_t num_inputs,
+                                                int64_t num_biases, bool need_x, bool need_parameters) {
   const PlanView plan = checked_backward(grad_y, tape, weight, plan_words, header, num_inputs, num_biases);
   const int64_t batch = grad_y.size(0);
-  const Tensor grad_rows = torch::stable::contiguous(grad_y), weights = torch::stable::contiguous(weight);
-  const Tensor tape_rows = torch::stable::contiguous(tape);
-  Tensor grad_x = torch::stable::new_empty(weights, {need_x ? batch : 0, num_inputs});
-  Tensor grad_weight = torch::stable::new_empty(weights, {need_parameters ? plan.num_edges : 0});
-  Tensor grad_bias = torch::stable::new_empty(weights, {need_parameters ? num_biases : 0});
+  const Tensor grad_rows = cpu::contiguous(grad_y), weights = cpu::contiguous(weight);
+  const Tensor tape_rows = cpu::contiguous(tape);
+  Tensor grad_x = cpu::empty(weights, {need_x ? batch : 0, num_inputs});
+  Tensor grad_weight = cpu::empty(weights, {need_parameters ? plan.num_edges : 0});
+  Tensor grad_bias = cpu::empty(weights, {need_parameters ? num_biases : 0});
 
   with_float_type(weight, [&](auto type) {
     using T = decltype(type);

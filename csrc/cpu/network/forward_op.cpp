@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// freewire::forward and freewire::network on the CPU: one parallel region of torch's pool, one task per tile of the
+// freewire::forward, inference and network on the CPU: one parallel region of torch's pool, one task per tile of the
 // batch.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 
 #include "checks.h"
 #include "cpu/network/drive.h"
+#include "cpu/torch_tensors.h"
 #include "cpu/torch_threads.h"
 
 namespace freewire {
@@ -19,34 +19,45 @@ namespace {
 
 using torch::stable::Tensor;
 
-std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-                                       const Tensor& plan_words, const std::vector<int64_t>& header,
-                                       int64_t num_outputs, int64_t tape_rows) {
-  const PlanView plan = checked_forward(x, weight, bias, plan_words, header, num_outputs, tape_rows);
+// kept: the tape to write, or null.
+Tensor run(const PlanView& plan, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+           const Tensor* kept) {
   const int64_t batch = x.size(0);
-  const Tensor x_rows = torch::stable::contiguous(x), weights = torch::stable::contiguous(weight);
-  const Tensor biases = bias ? torch::stable::contiguous(*bias) : weights;
-  Tensor y = torch::stable::new_empty(x, {batch, num_outputs});
-  Tensor kept = torch::stable::new_empty(x, {tape_rows ? kept_elements(plan, batch) : 0});
+  const Tensor x_rows = cpu::contiguous(x), weights = cpu::contiguous(weight);
+  const Tensor biases = bias ? cpu::contiguous(*bias) : weights;
+  Tensor y = cpu::empty(x, {batch, plan.num_outputs});
 
   with_float_type(x, [&](auto type) {
     using T = decltype(type);
     const cpu::ForwardCall<T> call{numbers<T>(x_rows), numbers<T>(weights), bias ? numbers<T>(biases) : nullptr,
                                    mutable_numbers<T>(y), batch};
-    T* tape = tape_rows ? mutable_numbers<T>(kept) : nullptr;
+    T* tape = kept ? mutable_numbers<T>(*kept) : nullptr;
     cpu::run_forward(plan, call, tape, cpu::TorchThreads{});
     // Narrow tiles leave the end of the tape unused; an operator's result must not be garbage, even where it is not
     // read.
     const cpu::Tiling<T> tiling(plan, batch);
-    if (tape) std::fill(tape + tiling.tiles * tiling.columns * tape_rows, tape + kept.numel(), T{});
+    if (tape) std::fill(tape + tiling.tiles * tiling.columns * plan.tape_rows, tape + kept->numel(), T{});
   });
-  return {y, kept};
+  return y;
+}
+
+std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                                       const Tensor& plan_words, const Header& header, int64_t num_outputs,
+                                       int64_t tape_rows) {
+  const PlanView plan = checked_forward(x, weight, bias, plan_words, header, num_outputs, tape_rows);
+  const Tensor kept = cpu::empty(x, {tape_rows ? kept_elements(plan, x.size(0)) : 0});
+  return {run(plan, x, weight, bias, tape_rows ? &kept : nullptr), kept};
+}
+
+Tensor inference_cpu(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& plan_words,
+                     const Header& header, int64_t num_outputs) {
+  return run(checked_forward(x, weight, bias, plan_words, header, num_outputs, 0), x, weight, bias, nullptr);
 }
 
 // No tape: the operator's autograd, where there is one, calls freewire::forward.
 Tensor network_cpu(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& plan_words,
                    const std::vector<int64_t>& header, int64_t num_outputs, int64_t, bool) {
-  return std::get<0>(forward_cpu(x, weight, bias, plan_words, header, num_outputs, 0));
+  return inference_cpu(x, weight, bias, plan_words, header, num_outputs);
 }
 
 }  // namespace
@@ -54,5 +65,6 @@ Tensor network_cpu(const Tensor& x, const Tensor& weight, const std::optional<Te
 
 STABLE_TORCH_LIBRARY_IMPL(freewire, CPU, m) {
   m.impl("forward", TORCH_BOX(&freewire::forward_cpu));
+  m.impl("inference", TORCH_BOX(&freewire::inference_cpu));
   m.impl("network", TORCH_BOX(&freewire::network_cpu));
 }

@@ -18,9 +18,8 @@ namespace {
 using torch::stable::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_y, const Tensor& tape, const Tensor& weight,
-                                                 const Tensor& plan_words, const std::vector<int64_t>& header,
-                                                 int64_t num_inputs, int64_t num_biases, bool need_x,
-                                                 bool need_parameters) {
+                                                 const Tensor& plan_words, const Header& header, int64_t num_inputs,
+                                                 int64_t num_biases, bool need_x, bool need_parameters) {
   const PlanView plan = checked_backward(grad_y, tape, weight, plan_words, header, num_inputs, num_biases);
   const cuda::DeviceGuard guard(grad_y);
   const cuda::Device device = cuda::usable_device();
