@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <new>
 
+#include "cpu/huge_pages.h"
+
 namespace freewire::cpu {
 
 // An uninitialised array aligned to a cache line, so that a tape row never straddles one.
@@ -13,7 +15,9 @@ template <class T>
 class Buffer {
  public:
   explicit Buffer(int64_t count)
-      : data_(static_cast<T*>(::operator new(static_cast<size_t>(count) * sizeof(T), kAlignment))) {}
+      : data_(static_cast<T*>(::operator new(static_cast<size_t>(count) * sizeof(T), kAlignment))) {
+    advise_huge_pages(data_, count * static_cast<int64_t>(sizeof(T)));
+  }
   ~Buffer() { ::operator delete(data_, kAlignment); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;

@@ -11,6 +11,8 @@
 #include <array>
 #include <cstdint>
 
+#include "cpu/huge_pages.h"
+
 namespace freewire::cpu {
 
 // The tensor itself, or a copy if it is not contiguous.
@@ -32,7 +34,9 @@ torch::stable::Tensor empty(const torch::stable::Tensor& like, const int64_t (&s
   AtenTensorHandle made = nullptr;
   TORCH_ERROR_CODE_CHECK(
       aoti_torch_empty_strided(kDim, sizes, strides.data(), type, aoti_torch_device_type_cpu(), 0, &made));
-  return torch::stable::Tensor(made);
+  torch::stable::Tensor tensor(made);
+  advise_huge_pages(tensor.mutable_data_ptr(), tensor.numel() * static_cast<int64_t>(tensor.element_size()));
+  return tensor;
 }
 
 }  // namespace freewire::cpu
