@@ -55,7 +55,7 @@ class TestLayout:
         plan = make_plan(g, every_node=every_node)
         sections = plan.pack().sections
         derived = {"out_position", "share_begin", "preset_slot", "output_of_slot", "group_node", "group_edge"}
-        derived |= {"inference_row", "row_src"}
+        derived |= {"inference_row", "row_src", "run_edges"}
         assert sections.keys() - derived == set(GIVEN) - {"inference_row"}
         for name in sections.keys() - derived:
             np.testing.assert_array_equal(sections[name], getattr(plan, name), err_msg=name)
