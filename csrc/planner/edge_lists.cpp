@@ -76,33 +76,43 @@ int64_t EdgeLists::by_destination(std::span<const int64_t> src, std::span<const 
   return num_live_edges_;
 }
 
-void EdgeLists::by_source(std::span<const int64_t> in_begin, std::span<const int64_t> in_end,
-                          std::span<const int32_t> in_src, std::span<int64_t> out_ptr, std::span<int64_t> out_split,
-                          std::span<int32_t> out_dst, std::span<int64_t> out_edge) const {
+void EdgeLists::by_source(const InEdges& in, std::span<const int64_t> in_split, std::span<int64_t> out_ptr,
+                          std::span<int64_t> out_sparse, std::span<int64_t> out_split, std::span<int32_t> out_dst,
+                          std::span<int64_t> out_edge) const {
   require(linear_edges_.size() == slot_node_.size(), "edges: expected a call of by_destination() first, got none.");
+  require(static_cast<int64_t>(in_split.size()) == num_computed(),
+          "in_split: expected one entry per computed slot, got another number.");
   require(static_cast<int64_t>(out_ptr.size()) == num_slots() + 1,
           "out_ptr: expected one entry per slot and one more, got another number.");
-  require(static_cast<int64_t>(out_split.size()) == num_slots(),
+  require(static_cast<int64_t>(out_split.size()) == num_slots() && out_sparse.size() == out_split.size(),
           "out_split: expected one entry per slot, got another number.");
   require(static_cast<int64_t>(out_dst.size()) == num_live_edges_ && out_edge.size() == out_dst.size(),
           "out_dst: expected one entry per live edge, got another number.");
-  // Where the next edge of each slot goes, for edges into linear nodes and for others.
-  std::vector<int64_t> next(slot_node_.size()), next_other(slot_node_.size());
+  std::vector<int64_t> block_edges(slot_node_.size());
+  for (int64_t c = 0; c < num_computed(); ++c) {
+    for (int64_t edge = in.begin[c]; edge < in_split[c]; ++edge) ++block_edges[in.source[edge]];
+  }
+  // Where the next edge of each slot goes, for each of the three parts.
+  std::vector<int64_t> next_sparse(slot_node_.size()), next_block(slot_node_.size()), next_other(slot_node_.size());
   out_ptr[0] = 0;
   for (int64_t s = 0; s < num_slots(); ++s) {
-    next[s] = out_ptr[s];
+    next_sparse[s] = out_ptr[s];
+    next_block[s] = out_sparse[s] = out_ptr[s] + linear_edges_[s] - block_edges[s];
     next_other[s] = out_split[s] = out_ptr[s] + linear_edges_[s];
     out_ptr[s + 1] = out_split[s] + other_edges_[s];
   }
-  for (int64_t c = 0; c < num_computed(); ++c) {
-    const std::span places(linear_[c] ? next : next_other);
-    for (int64_t edge = in_begin[c]; edge < in_end[c]; ++edge) {
-      prefetch(in_src, edge + kAhead, places);
-      if (edge + 8 < static_cast<int64_t>(in_src.size())) prefetch(out_edge, places[in_src[edge + 8]]);
-      const int64_t place = places[in_src[edge]]++;
-      out_dst[place] = static_cast<int32_t>(c + num_inputs_);
+  const auto add = [&](int64_t slot, int64_t begin, int64_t end, std::span<int64_t> places) {
+    for (int64_t edge = begin; edge < end; ++edge) {
+      prefetch(in.source, edge + kAhead, places);
+      if (edge + 8 < static_cast<int64_t>(in.source.size())) prefetch(out_edge, places[in.source[edge + 8]]);
+      const int64_t place = places[in.source[edge]]++;
+      out_dst[place] = static_cast<int32_t>(slot);
       out_edge[place] = edge;
     }
+  };
+  for (int64_t c = 0; c < num_computed(); ++c) {
+    add(c + num_inputs_, in.begin[c], in_split[c], next_block);
+    add(c + num_inputs_, in_split[c], in.end[c], linear_[c] ? next_sparse : next_other);
   }
 }
 

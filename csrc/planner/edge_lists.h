@@ -10,6 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "planner/in_edges.h"
+
 namespace freewire::planner {
 
 class EdgeLists {
@@ -32,11 +34,19 @@ class EdgeLists {
   int64_t by_destination(std::span<const int64_t> src, std::span<const int64_t> dst, std::span<int64_t> in_begin,
                          std::span<int64_t> in_end, std::span<int32_t> in_src);
 
-  // Call this next: the edges by source, from the results of by_destination; those into linear nodes first, each part
-  // in canonical order.
-  // out_ptr: [S + 1]; out_split: [S]; out_dst: [M], the destination's slot; out_edge: [M], canonical numbers.
-  void by_source(std::span<const int64_t> in_begin, std::span<const int64_t> in_end, std::span<const int32_t> in_src,
-                 std::span<int64_t> out_ptr, std::span<int64_t> out_split, std::span<int32_t> out_dst,
+  // The results of by_destination and the nodes, for find_blocks(). Views of the arguments and of this.
+  InEdges in_edges(std::span<const int64_t> in_begin, std::span<const int64_t> in_end,
+                   std::span<const int32_t> in_src) const {
+    return {num_inputs_, level_ptr_, slot_node_, in_begin, in_end, in_src, linear_};
+  }
+
+  // Call this next: the edges by source. Those into linear nodes outside of dense blocks come first, then those in
+  // dense blocks, then the others; each part is in canonical order.
+  // in: in_edges() of the results of by_destination. in_split: [C], one past the in-edges in the node's dense block.
+  // out_ptr: [S + 1]; out_sparse, out_split: [S], the first edge of the second and of the third part; out_dst: [M], the
+  // destination's slot; out_edge: [M], canonical numbers.
+  void by_source(const InEdges& in, std::span<const int64_t> in_split, std::span<int64_t> out_ptr,
+                 std::span<int64_t> out_sparse, std::span<int64_t> out_split, std::span<int32_t> out_dst,
                  std::span<int64_t> out_edge) const;
 
  private:

@@ -19,13 +19,13 @@
 #include "cuda/network/workspace.h"
 #include "number.h"
 #include "plan_view.h"
+#include "planner/blocks.h"
 #include "planner/check.h"
 #include "planner/edge_lists.h"
 #include "planner/order.h"
 #include "planner/pack.h"
 #include "planner/reach.h"
 #include "planner/rows.h"
-#include "planner/twins.h"
 
 namespace py = pybind11;
 
@@ -115,7 +115,8 @@ Array<bool> reach(const Array<int64_t>& edge_index, const Array<int64_t>& start,
   return reached;
 }
 
-// -> slot_of: int32 [N], -1 where a node has no slot; the other arrays are those of freewire/plan/plan.py's Plan.
+// -> slot_of: int32 [N], -1 where a node has no slot; component: int32 [S], the component of each slot, or empty if the
+// run order goes level by level; the other arrays are those of freewire/plan/plan.py's Plan.
 py::dict edge_lists(const Array<int64_t>& edge_index, const Array<int64_t>& level, const Array<int64_t>& inputs,
                     const Array<bool>& keep, const Array<bool>& linear) {
   const Edges edges(edge_index);
@@ -127,11 +128,17 @@ py::dict edge_lists(const Array<int64_t>& edge_index, const Array<int64_t>& leve
   const auto begins = room(in_begin), ends = room(in_end);
   const auto sources = room(in_src);
   const int64_t live = unlocked([&] { return lists.by_destination(edges.src, edges.dst, begins, ends, sources); });
-  Array<int64_t> out_ptr(lists.num_slots() + 1), out_split(lists.num_slots()), out_edge(live);
+  const InEdges in = lists.in_edges(begins, ends, sources);
+  const Blocks blocks = unlocked([&] { return find_blocks(in); });
+  Array<int32_t> panel_column(blocks.num_panel() ? in_src.size() : py::ssize_t{0});
+  const auto columns = room(panel_column);
+  if (blocks.num_panel()) unlocked([&] { blocks.panel_columns(in, columns); });
+  Array<int64_t> out_ptr(lists.num_slots() + 1), out_sparse(lists.num_slots()), out_split(lists.num_slots());
+  Array<int64_t> out_edge(live);
   Array<int32_t> out_dst(live);
-  const auto ptrs = room(out_ptr), splits = room(out_split), numbers = room(out_edge);
+  const auto ptrs = room(out_ptr), sparse = room(out_sparse), splits = room(out_split), numbers = room(out_edge);
   const auto targets = room(out_dst);
-  unlocked([&] { lists.by_source(begins, ends, sources, ptrs, splits, targets, numbers); });
+  unlocked([&] { lists.by_source(in, blocks.in_split, ptrs, sparse, splits, targets, numbers); });
   py::dict found;
   found["slot_of"] = made(lists.slot_of());
   found["slot_node"] = made(lists.slot_node());
@@ -143,27 +150,34 @@ py::dict edge_lists(const Array<int64_t>& edge_index, const Array<int64_t>& leve
   found["out_split"] = out_split;
   found["out_dst"] = out_dst;
   found["out_edge"] = out_edge;
+  found["out_sparse"] = out_sparse;
+  found["run_node"] = made<int32_t>(blocks.run_node);
+  found["stage_ptr"] = made<int64_t>(blocks.stage_ptr);
+  found["component"] = made<int32_t>(blocks.component);
+  found["component_ptr"] = made<int64_t>(blocks.component_ptr);
+  found["block_begin"] = made<int32_t>(blocks.begin);
+  found["block_end"] = made<int32_t>(blocks.end);
+  found["block_src_ptr"] = made<int64_t>(blocks.src_ptr);
+  found["block_src"] = made<int32_t>(blocks.src);
+  found["block_panel"] = made<int64_t>(blocks.panel);
+  found["panel_column"] = panel_column;
+  found["in_split"] = made<int64_t>(blocks.in_split);
   return found;
 }
 
 // -> int32 [S]
-Array<int32_t> inference_rows(const Array<int64_t>& level_ptr, int64_t num_inputs, const Array<int64_t>& out_ptr,
+Array<int32_t> inference_rows(const Array<int64_t>& level_ptr, int64_t num_inputs, const Array<int32_t>& component,
+                              const Array<int64_t>& out_ptr, const Array<int64_t>& out_sparse,
                               const Array<int64_t>& out_split, const Array<int32_t>& out_dst,
                               const Array<bool>& is_output) {
-  const auto levels = entries(level_ptr), ptrs = entries(out_ptr), splits = entries(out_split);
-  const auto targets = entries(out_dst);
+  const auto levels = entries(level_ptr), ptrs = entries(out_ptr), sparse = entries(out_sparse);
+  const auto splits = entries(out_split);
+  const auto components = entries(component), targets = entries(out_dst);
   const auto outputs = entries(is_output);
   Array<int32_t> row(is_output.size());
   const auto rows = room(row);
-  unlocked([&] { assign_rows(levels, num_inputs, ptrs, splits, targets, outputs, rows); });
+  unlocked([&] { assign_rows(levels, num_inputs, components, ptrs, sparse, splits, targets, outputs, rows); });
   return row;
-}
-
-int64_t twin_edges(const Array<int64_t>& level_ptr, int64_t num_inputs, const Array<int64_t>& in_begin,
-                   const Array<int64_t>& in_end, const Array<int32_t>& in_src) {
-  const auto levels = entries(level_ptr), begins = entries(in_begin), ends = entries(in_end);
-  const auto sources = entries(in_src);
-  return unlocked([&] { return count_twin_edges(levels, num_inputs, begins, ends, sources); });
 }
 
 // ---- packed plans ----
@@ -311,10 +325,8 @@ PYBIND11_MODULE(_planner, m) {
   m.def("reach", own::reach, exact("edge_index"), exact("start"), exact("num_nodes"), exact("backward"));
   m.def("edge_lists", own::edge_lists, exact("edge_index"), exact("level"), exact("inputs"), exact("keep"),
         exact("linear"));
-  m.def("inference_rows", own::inference_rows, exact("level_ptr"), exact("num_inputs"), exact("out_ptr"),
-        exact("out_split"), exact("out_dst"), exact("is_output"));
-  m.def("twin_edges", own::twin_edges, exact("level_ptr"), exact("num_inputs"), exact("in_begin"), exact("in_end"),
-        exact("in_src"));
+  m.def("inference_rows", own::inference_rows, exact("level_ptr"), exact("num_inputs"), exact("component"),
+        exact("out_ptr"), exact("out_sparse"), exact("out_split"), exact("out_dst"), exact("is_output"));
 
   py::class_<freewire::PlanSizes> sizes(m, "PlanSizes");
 #define FREEWIRE_SIZE(name) sizes.def_readonly(#name, &freewire::PlanSizes::name);

@@ -133,49 +133,88 @@ void run_edges(const PlanArrays& plan, std::span<int64_t> to) {
 
 }  // namespace derived
 
-// Checks the run order and the dense blocks, and adds up their sizes.
-void check_blocks(const PlanArrays& plan, PlanSizes& sizes) {
+// The lengths of arrays that are read before all lengths are compared, and the edges of each node.
+void check_nodes(const PlanArrays& plan, const PlanSizes& sizes) {
   const int64_t count = sizes.num_computed();
-  for (const size_t length : {plan.run_node.size(), plan.in_split.size(), plan.in_begin.size(), plan.in_end.size()}) {
-    require(static_cast<int64_t>(length) == count,
-            "run_node, in_split, in_begin, in_end: expected one entry per computed slot, got another number.");
+  const auto fits = [&](size_t length, const char* message) {
+    require(static_cast<int64_t>(length) == count, message);
+  };
+  fits(plan.in_begin.size(), "in_begin: expected num_computed() entries, got another number.");
+  fits(plan.in_end.size(), "in_end: expected num_computed() entries, got another number.");
+  fits(plan.in_split.size(), "in_split: expected num_computed() entries, got another number.");
+  fits(plan.aggregation.size(), "aggregation: expected num_computed() entries, got another number.");
+  fits(plan.run_node.size(), "run_node: expected num_computed() entries, got another number.");
+  for (int64_t node = 0; node < count; ++node) {
+    require(
+        0 <= plan.in_begin[node] && plan.in_begin[node] <= plan.in_end[node] && plan.in_end[node] <= sizes.num_edges,
+        "in_begin: expected edges of in_src, got others.");
+    require(plan.in_begin[node] <= plan.in_split[node] && plan.in_split[node] <= plan.in_end[node],
+            "in_split: expected an in-edge of each node, got others.");
+    require(plan.aggregation[node] >= 0 && plan.aggregation[node] < kNumAggregations,
+            "aggregation: expected codes of node_math.h, got another.");
   }
-  require(sizes.num_stages >= 0, "stage_ptr: expected one entry or more, got none.");
+}
+
+void check_run_order(const PlanArrays& plan, const PlanSizes& sizes) {
+  const int64_t count = sizes.num_computed();
+  std::vector<bool> runs(count);
   for (const int32_t node : plan.run_node) {
-    require(node >= 0 && node < count, "run_node: expected computed nodes, got others.");
+    require(node >= 0 && node < count && !runs[node], "run_node: expected each computed node once, got others.");
+    runs[node] = true;
   }
-  for (const int64_t position : plan.stage_ptr) {
-    require(position >= 0 && position <= count, "stage_ptr: expected positions, got others.");
-  }
+  require(sizes.num_stages >= 0 && plan.stage_ptr.front() == 0 &&
+              (sizes.num_stages == 0 || plan.stage_ptr.back() == count) &&
+              std::is_sorted(plan.stage_ptr.begin(), plan.stage_ptr.end()),
+          "stage_ptr: expected ascending positions from 0 to the end, or 0 alone, got others.");
+}
+
+// Checks the dense blocks and adds up their sizes.
+void check_blocks(const PlanArrays& plan, PlanSizes& sizes) {
   require(static_cast<int64_t>(plan.block_end.size()) == sizes.num_blocks &&
               static_cast<int64_t>(plan.block_panel.size()) == sizes.num_blocks &&
               static_cast<int64_t>(plan.block_src_ptr.size()) == sizes.num_blocks + 1,
           "block_end, block_panel, block_src_ptr: expected one entry per block, got another number.");
-  int64_t last = 0;
+  int64_t last = 0, in_blocks = 0;
   for (int64_t b = 0; b < sizes.num_blocks; ++b) {
-    const int64_t begin = plan.block_begin[b], end = plan.block_end[b];
+    const int64_t begin = plan.block_begin[b], end = plan.block_end[b], panel = plan.block_panel[b];
     const int64_t first = plan.block_src_ptr[b], sources = plan.block_src_ptr[b + 1] - first;
-    require(last <= begin && begin < end && end <= count, "block_begin: expected ascending positions, got others.");
+    require(last <= begin && begin < end && end <= sizes.num_computed(),
+            "block_begin: expected ascending positions, got others.");
     require(first >= 0 && sources > 0 && first + sources <= sizes.num_block_src,
             "block_src_ptr: expected ascending numbers, got others.");
     last = end;
-    if (plan.block_panel[b] >= 0) {
-      require(plan.block_panel[b] == sizes.num_panel, "block_panel: expected one block after the other, got others.");
+    if (panel >= 0) {
+      require(panel == sizes.num_panel, "block_panel: expected one block after the other, got others.");
+      require(static_cast<int64_t>(plan.panel_column.size()) == sizes.num_edges,
+              "panel_column: expected num_edges entries, got another number.");
       sizes.num_panel += (end - begin) * sources;
     }
     for (int64_t position = begin; position < end; ++position) {
-      const int64_t node = plan.run_node[position], edges = plan.in_split[node] - plan.in_begin[node];
-      require(plan.block_panel[b] >= 0 ? edges <= sources : edges == sources,
-              "in_split: expected the block's sources, got others.");
+      const int32_t node = plan.run_node[position];
+      const int64_t edges = plan.in_split[node] - plan.in_begin[node];
+      require(!gathers(plan, node), "run_node: expected nodes of linear aggregation in dense blocks, got others.");
+      require(panel >= 0 ? edges <= sources : edges == sources,
+              "in_split: expected in-edges from the block's sources, got others.");
       sizes.num_block_edges += edges;
+      for (int64_t e = plan.in_begin[node]; panel >= 0 && e < plan.in_split[node]; ++e) {
+        require(plan.panel_column[e] >= 0 && plan.panel_column[e] < sources,
+                "panel_column: expected sources of the edge's block, got others.");
+      }
     }
   }
+  for (int64_t node = 0; node < sizes.num_computed(); ++node) in_blocks += plan.in_split[node] - plan.in_begin[node];
+  require(in_blocks == sizes.num_block_edges, "in_split: expected in_begin for nodes outside of blocks, got others.");
   for (const int32_t slot : plan.block_src) {
     require(slot >= 0 && slot < sizes.num_slots, "block_src: expected slots, got others.");
   }
-  for (int64_t node = 0; node < count; ++node) {
-    require(plan.in_begin[node] <= plan.in_split[node] && plan.in_split[node] <= plan.in_end[node],
-            "in_split: expected an in-edge of each node, got others.");
+}
+
+void check_out_edges(const PlanArrays& plan, const PlanSizes& sizes) {
+  for (int64_t slot = 0; slot < sizes.num_slots; ++slot) {
+    require(0 <= plan.out_ptr[slot] && plan.out_ptr[slot] <= plan.out_sparse[slot] &&
+                plan.out_sparse[slot] <= plan.out_split[slot] && plan.out_split[slot] <= plan.out_ptr[slot + 1] &&
+                plan.out_ptr[slot + 1] <= sizes.num_live_edges,
+            "out_ptr, out_sparse, out_split: expected ascending numbers up to that of edges, got others.");
   }
 }
 
@@ -202,6 +241,8 @@ PlanSizes checked_sizes(const PlanArrays& plan) {
           "row_bytes: expected 64, 128 or 256, got another number.");
   require(static_cast<int64_t>(plan.inference_row.size()) == sizes.num_slots,
           "inference_row: expected num_slots entries, got another number.");
+  check_nodes(plan, sizes);
+  check_run_order(plan, sizes);
   check_blocks(plan, sizes);
 #define FREEWIRE_GIVEN(type, name, length)                                 \
   require(static_cast<int64_t>(plan.name.size()) == sizes.name##_length(), \
@@ -210,6 +251,7 @@ PlanSizes checked_sizes(const PlanArrays& plan) {
   FREEWIRE_PLAN_SECTIONS(FREEWIRE_GIVEN, FREEWIRE_DERIVED)
 #undef FREEWIRE_GIVEN
 #undef FREEWIRE_DERIVED
+  check_out_edges(plan, sizes);
   return sizes;
 }
 
@@ -219,11 +261,6 @@ PlanSizes plan_sizes(const PlanArrays& plan) {
   PlanSizes sizes = checked_sizes(plan);
   sizes.tape_rows = sizes.num_slots;
   for (int64_t node = 0; node < sizes.num_computed(); ++node) {
-    require(
-        0 <= plan.in_begin[node] && plan.in_begin[node] <= plan.in_end[node] && plan.in_end[node] <= sizes.num_edges,
-        "in_begin: expected edges of in_src, got others.");
-    require(plan.aggregation[node] >= 0 && plan.aggregation[node] < kNumAggregations,
-            "aggregation: expected codes of node_math.h, got another.");
     const int64_t edges = fan_in(plan, node);
     if (plan.kept_row[node] >= 0) ++sizes.tape_rows;
     if (gathers(plan, node)) sizes.gather_edges += edges;

@@ -15,12 +15,12 @@
 #include <string>
 #include <vector>
 
+#include "planner/blocks.h"
 #include "planner/edge_lists.h"
 #include "planner/order.h"
 #include "planner/pack.h"
 #include "planner/reach.h"
 #include "planner/rows.h"
-#include "planner/twins.h"
 
 namespace freewire::testing {
 namespace {
@@ -76,27 +76,17 @@ void check_pack(PlanArrays arrays, std::mt19937_64& random, int64_t* refused) {
     if (random() % 4 == 0 && !copy.empty()) copy.pop_back();
     span = copy;
   };
-  switch (random() % 7) {
-    case 0:
-      spoil(arrays.in_begin, wide);
-      break;
-    case 1:
-      spoil(arrays.in_end, wide);
-      break;
-    case 2:
-      spoil(arrays.out_edge, wide);
-      break;
-    case 3:
-      spoil(arrays.in_src, narrow);
-      break;
-    case 4:
-      spoil(arrays.aggregation, narrow);
-      break;
-    case 5:
-      spoil(arrays.output_slot, narrow);
-      break;
-    default:
-      spoil(arrays.inference_row, narrow);
+  std::span<const int32_t>* const narrow_arrays[] = {&arrays.in_src,        &arrays.aggregation, &arrays.output_slot,
+                                                     &arrays.inference_row, &arrays.run_node,    &arrays.block_end,
+                                                     &arrays.block_begin,   &arrays.block_src,   &arrays.panel_column};
+  std::span<const int64_t>* const wide_arrays[] = {
+      &arrays.in_begin,  &arrays.in_end,    &arrays.out_edge,      &arrays.out_ptr,     &arrays.out_sparse,
+      &arrays.out_split, &arrays.stage_ptr, &arrays.block_src_ptr, &arrays.block_panel, &arrays.in_split};
+  const size_t array = random() % (std::size(narrow_arrays) + std::size(wide_arrays));
+  if (array < std::size(narrow_arrays)) {
+    spoil(*narrow_arrays[array], narrow);
+  } else {
+    spoil(*wide_arrays[array - std::size(narrow_arrays)], wide);
   }
   try {
     const PlanSizes spoilt = plan_sizes(arrays);
@@ -107,12 +97,12 @@ void check_pack(PlanArrays arrays, std::mt19937_64& random, int64_t* refused) {
   }
 }
 
-void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random, int64_t* refused) {
+void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random, int64_t* refused, int64_t* num_blocks) {
   const auto num_nodes = static_cast<int64_t>(graph.level.size());
   Numbers inputs;
   Flags live(num_nodes), linear(num_nodes);
   for (int64_t node = 0; node < num_nodes; ++node) {
-    linear.span()[node] = random() % 2;
+    linear.span()[node] = random() % 8 > 0;
     live.span()[node] = random() % 4 == 0;
     if (!graph.in_degree[node] && static_cast<int64_t>(inputs.size()) < num_inputs) inputs.push_back(node);
   }
@@ -123,18 +113,21 @@ void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random, int64
   Numbers in_begin(lists.num_computed()), in_end(lists.num_computed());
   std::vector<int32_t> in_src(graph.to_src.size());
   const int64_t num_live = lists.by_destination(graph.to_src, graph.to_dst, in_begin, in_end, in_src);
-  Numbers out_ptr(lists.num_slots() + 1), out_split(lists.num_slots()), out_edge(num_live);
+  const InEdges in = lists.in_edges(in_begin, in_end, in_src);
+  const Blocks blocks = find_blocks(in);
+  std::vector<int32_t> panel_column(blocks.num_panel() ? in_src.size() : 0);
+  if (blocks.num_panel()) blocks.panel_columns(in, panel_column);
+  *num_blocks += static_cast<int64_t>(blocks.begin.size());
+  Numbers out_ptr(lists.num_slots() + 1), out_sparse(lists.num_slots()), out_split(lists.num_slots());
+  Numbers out_edge(num_live);
   std::vector<int32_t> out_dst(num_live), row(lists.num_slots());
-  lists.by_source(in_begin, in_end, in_src, out_ptr, out_split, out_dst, out_edge);
+  lists.by_source(in, blocks.in_split, out_ptr, out_sparse, out_split, out_dst, out_edge);
   expect(out_ptr.back() == num_live, "out_ptr: expected it to end with the live edges.");
   Flags is_output(lists.num_slots());
   for (bool& each : is_output.span()) each = random() % 8 == 0;
-  assign_rows(lists.level_ptr(), static_cast<int64_t>(inputs.size()), out_ptr, out_split, out_dst, is_output.span(),
-              row);
+  assign_rows(lists.level_ptr(), static_cast<int64_t>(inputs.size()), blocks.component, out_ptr, out_sparse, out_split,
+              out_dst, is_output.span(), row);
   for (const int32_t each : row) expect(each >= 0 && each < lists.num_slots(), "row: expected at most one a slot.");
-  const int64_t twins =
-      count_twin_edges(lists.level_ptr(), static_cast<int64_t>(inputs.size()), in_begin, in_end, in_src);
-  expect(twins >= 0 && twins <= num_live, "twins: expected edges among the live ones.");
 
   std::vector<int32_t> aggregation, output_slot;
   const std::vector<int32_t> activation(lists.num_computed()), kept_row(lists.num_computed(), -1);
@@ -162,11 +155,21 @@ void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random, int64
   arrays.bias_index = activation;
   arrays.kept_row = kept_row;
   arrays.output_slot = output_slot;
+  arrays.run_node = blocks.run_node;
+  arrays.stage_ptr = blocks.stage_ptr;
+  arrays.block_begin = blocks.begin;
+  arrays.block_end = blocks.end;
+  arrays.block_src_ptr = blocks.src_ptr;
+  arrays.block_src = blocks.src;
+  arrays.block_panel = blocks.panel;
+  arrays.panel_column = panel_column;
+  arrays.in_split = blocks.in_split;
+  arrays.out_sparse = out_sparse;
   check_pack(arrays, random, refused);
 }
 
 // Wrong numbers in one array at a time, which must be refused or do no harm.
-void plan_nonsense(Graph graph, std::mt19937_64& random, int64_t* refused) {
+void plan_nonsense(Graph graph, std::mt19937_64& random, int64_t* refused, int64_t* num_blocks) {
   Numbers* const arrays[] = {&graph.level, &graph.to_src, &graph.to_dst};
   Numbers& array = *arrays[random() % 3];
   for (int64_t i = 0; i < 3 && !array.empty(); ++i) {
@@ -179,14 +182,30 @@ void plan_nonsense(Graph graph, std::mt19937_64& random, int64_t* refused) {
     array[random() % array.size()] = wrong[random() % 6];
   }
   try {
-    plan(graph, 5, random, refused);
+    plan(graph, 5, random, refused, num_blocks);
   } catch (const std::invalid_argument&) {
     ++*refused;
   }
 }
 
+// Adds edges between places in a topological order that make dense blocks: layers of 20 nodes that read all, or most,
+// of the layer before, except that every third reads nothing; or nodes that each read all before them.
+void plant_blocks(int64_t num_nodes, std::mt19937_64& random, Numbers* src, Numbers* dst) {
+  const bool layers = random() % 3 > 0;
+  const uint64_t missing = random() % 2;  // tenths
+  for (int64_t to = 0; to < num_nodes; ++to) {
+    const int64_t layer = to / 20;
+    if (layers && layer % 3 == 0) continue;
+    for (int64_t from = layers ? 20 * (layer - 1) : 0; from < (layers ? 20 * layer : to); ++from) {
+      if (layers && random() % 10 < missing) continue;
+      src->push_back(from);
+      dst->push_back(to);
+    }
+  }
+}
+
 void run() {
-  int64_t ordered = 0, stuck = 0, refused = 0;
+  int64_t ordered = 0, stuck = 0, refused = 0, blocks = 0;
   for (uint64_t seed = 0; seed < 400; ++seed) {
     std::mt19937_64 random(seed);
     const auto num_nodes = static_cast<int64_t>(random() % 200 + 1), num_edges = static_cast<int64_t>(random() % 900);
@@ -194,7 +213,13 @@ void run() {
     Numbers number(num_nodes), src, dst;
     for (int64_t node = 0; node < num_nodes; ++node) number[node] = node;
     std::shuffle(number.begin(), number.end(), random);
-    for (int64_t e = 0; e < num_edges; ++e) {
+    const bool planted = seed % 4 == 1;
+    if (planted) {
+      plant_blocks(num_nodes, random, &src, &dst);
+      for (int64_t& each : src) each = number[each];
+      for (int64_t& each : dst) each = number[each];
+    }
+    for (int64_t e = 0; e < (planted ? 0 : num_edges); ++e) {
       auto from = static_cast<int64_t>(random() % num_nodes), to = static_cast<int64_t>(random() % num_nodes);
       if (acyclic && from == to) continue;
       if (acyclic && from > to) std::swap(from, to);
@@ -213,8 +238,8 @@ void run() {
       expect(graph.to_src.at(at) == src[e] && graph.to_dst.at(at) == dst[e], "position: expected the edge itself.");
       expect(graph.level[src[e]] < graph.level[dst[e]], "level: expected a source's below its reader's.");
     }
-    plan(graph, static_cast<int64_t>(random() % 20), random, &refused);
-    for (int64_t i = 0; i < 5; ++i) plan_nonsense(graph, random, &refused);
+    plan(graph, static_cast<int64_t>(random() % 20), random, &refused, &blocks);
+    for (int64_t i = 0; i < 5; ++i) plan_nonsense(graph, random, &refused, &blocks);
     if (src.empty()) continue;
     src[random() % src.size()] = random() % 2 ? -1 : num_nodes;
     try {
@@ -224,9 +249,9 @@ void run() {
       ++refused;
     }
   }
-  expect(ordered > 100 && stuck > 20 && refused > 500, "graphs: expected many of each kind.");
-  std::printf("planner; %ld graphs, %ld with cycles, %ld refusals\n", static_cast<long>(ordered),
-              static_cast<long>(stuck), static_cast<long>(refused));
+  expect(ordered > 100 && stuck > 20 && refused > 500 && blocks > 200, "graphs: expected many of each kind.");
+  std::printf("planner; %ld graphs, %ld with cycles, %ld refusals, %ld blocks\n", static_cast<long>(ordered),
+              static_cast<long>(stuck), static_cast<long>(refused), static_cast<long>(blocks));
 }
 
 // A chain, and one entry of level fewer than stated.

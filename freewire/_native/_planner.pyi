@@ -26,6 +26,18 @@ class EdgeLists(TypedDict):
     out_split: NDArray[np.int64]
     out_dst: NDArray[np.int32]
     out_edge: NDArray[np.int64]
+    out_sparse: NDArray[np.int64]
+    run_node: NDArray[np.int32]
+    stage_ptr: NDArray[np.int64]
+    component: NDArray[np.int32]
+    component_ptr: NDArray[np.int64]
+    block_begin: NDArray[np.int32]
+    block_end: NDArray[np.int32]
+    block_src_ptr: NDArray[np.int64]
+    block_src: NDArray[np.int32]
+    block_panel: NDArray[np.int64]
+    panel_column: NDArray[np.int32]
+    in_split: NDArray[np.int64]
 
 def order(src: NDArray[np.int64], dst: NDArray[np.int64], num_nodes: int) -> Order: ...
 def reach(
@@ -41,18 +53,13 @@ def edge_lists(
 def inference_rows(
     level_ptr: NDArray[np.int64],
     num_inputs: int,
+    component: NDArray[np.int32],
     out_ptr: NDArray[np.int64],
+    out_sparse: NDArray[np.int64],
     out_split: NDArray[np.int64],
     out_dst: NDArray[np.int32],
     is_output: NDArray[np.bool_],
 ) -> NDArray[np.int32]: ...
-def twin_edges(
-    level_ptr: NDArray[np.int64],
-    num_inputs: int,
-    in_begin: NDArray[np.int64],
-    in_end: NDArray[np.int64],
-    in_src: NDArray[np.int32],
-) -> int: ...
 
 # The most groups of tiles whose weight sums a backward on the CPU keeps apart: kMaxGroups in csrc/cpu/network/tiling.h.
 MAX_GROUPS: int

@@ -79,8 +79,11 @@ class Plan:
     output_slot: SlotArray
     #: Computed nodes in the order in which the CPU runs them, int32 [C]: level by level, or component by component.
     run_node: SlotArray
-    #: First position in `run_node` of each stage, int64 [stages + 1]; [0] if the order is not by level.
+    #: First position in `run_node` of each stage, int64 [stages + 1]; [0] if the order is by component. The nodes of a
+    #: stage need nothing from one another, except those of one dense block.
     stage_ptr: IntArray
+    #: First position in `run_node` of each connected component, int64 [components + 1]; [0] if the order is by level.
+    component_ptr: IntArray
     #: First and one past the last position of each dense block, int32 [D].
     block_begin: SlotArray
     block_end: SlotArray
@@ -91,9 +94,9 @@ class Plan:
     block_panel: IntArray
     #: Which source of its block an edge reads, int32 [E]; empty if no block is padded.
     panel_column: SlotArray
-    #: First in-edge of each computed slot outside its dense block, int64 [C].
+    #: First in-edge of each computed slot outside its dense block, int64 [C]; `in_begin` for a node in none.
     in_split: IntArray
-    #: Where the out-edges into dense blocks begin, int64 [S]; they end at `out_split`.
+    #: Where the out-edges in dense blocks begin, int64 [S]; they end at `out_split`.
     out_sparse: IntArray
     #: Maximum bytes of a tape row: 64, 128 or 256.
     row_bytes: int
@@ -175,14 +178,10 @@ class Plan:
         """Floating-point operations of a forward pass per sample; an edge counts as two."""
         return 2 * self.num_live_edges + self.num_computed
 
-    @cached_property
+    @property
     def dense_share(self) -> float:
-        """The share of live edges that lead into a node with a twin: one of its level that reads the same sources."""
-        fan_in = self.in_end - self.in_begin
-        if not fan_in.sum():
-            return 0.0
-        twins = planner.twin_edges(self.level_ptr, self.num_inputs, self.in_begin, self.in_end, self.in_src)
-        return float(twins / fan_in.sum())
+        """The share of live edges in dense blocks: nodes that read the same, or nearly the same, sources."""
+        return self.sizes.num_block_edges / max(self.num_live_edges, 1)
 
     def tape_bytes(self, batch: int, itemsize: int = 4) -> int:
         """Bytes that a training step keeps between forward and backward, for ``batch`` samples."""
@@ -195,6 +194,15 @@ class Plan:
     def _packing_arguments(self) -> tuple[dict[str, NDArray[Any]], int, int, int]:
         arrays = {name: getattr(self, name) for name in GIVEN}
         return arrays, self.num_inputs, self.num_biases, self.row_bytes
+
+    def _dense_blocks(self) -> str:
+        """How many edges run in dense blocks, in words."""
+        edges, count = self.sizes.num_block_edges, len(self.block_begin)
+        if not count:
+            return "none of them in dense blocks"
+        nodes, sources = self.block_end - self.block_begin, np.diff(self.block_src_ptr)
+        padding = 100 * (1 - edges / int((nodes * sources).sum()))
+        return f"{edges:,} of them in {count:,} dense block{'s'[: count > 1]} ({padding:.0f} % padding)"
 
     def __repr__(self) -> str:
         return (
@@ -211,6 +219,8 @@ class Plan:
             for name, count in zip(known, np.bincount(codes, minlength=len(known)), strict=True)
             if count
         )
+        components = len(self.component_ptr) - 1
+        order = (f"  order      component by component, {components:,} components",) if components else ()
         return "\n".join(
             (
                 f"Plan: {self.num_slots:,} slots ({self.num_inputs:,} inputs, {self.num_computed:,} computed), "
@@ -219,8 +229,9 @@ class Plan:
                 f"{self.num_edges - self.num_live_edges:,} edges that reach no output",
                 f"  constant   {self.num_unreachable:,} nodes that no input reaches",
                 f"  levels     {self.num_levels - 1:,}, at most {levels[1:].max(initial=0):,} nodes wide",
+                *order,
                 f"  edges      {self.num_live_edges:,}, fan-in {fan_in.min(initial=fan_in.max(initial=0)):,} to "
-                f"{fan_in.max(initial=0):,}, {self.dense_share:.0%} of them in dense blocks",
+                f"{fan_in.max(initial=0):,}, {self._dense_blocks()}",
                 f"  nodes      {kinds or 'none'}",
                 f"  cost       {self.flops:,} FLOPs per sample",
                 f"  memory     training keeps {self.tape_rows * 4:,} bytes per sample (fp32); inference keeps nothing "
@@ -274,7 +285,14 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
     is_output = np.zeros(num_slots, np.bool_)
     is_output[output_slot] = True
     inference_row = planner.inference_rows(
-        edges["level_ptr"], len(inputs), edges["out_ptr"], edges["out_split"], edges["out_dst"], is_output
+        level_ptr=edges["level_ptr"],
+        num_inputs=len(inputs),
+        component=edges["component"],
+        out_ptr=edges["out_ptr"],
+        out_sparse=edges["out_sparse"],
+        out_split=edges["out_split"],
+        out_dst=edges["out_dst"],
+        is_output=is_output,
     )
     plan = Plan(
         num_nodes=num_nodes,
@@ -295,16 +313,17 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
         kept_row=kept_row,
         inference_row=inference_row,
         output_slot=output_slot,
-        run_node=np.arange(len(kept), dtype=np.int32),
-        stage_ptr=np.maximum(edges["level_ptr"] - len(inputs), 0),
-        block_begin=np.zeros(0, np.int32),
-        block_end=np.zeros(0, np.int32),
-        block_src_ptr=np.zeros(1, np.int64),
-        block_src=np.zeros(0, np.int32),
-        block_panel=np.zeros(0, np.int64),
-        panel_column=np.zeros(0, np.int32),
-        in_split=edges["in_begin"],
-        out_sparse=edges["out_split"],
+        run_node=edges["run_node"],
+        stage_ptr=edges["stage_ptr"],
+        component_ptr=edges["component_ptr"],
+        block_begin=edges["block_begin"],
+        block_end=edges["block_end"],
+        block_src_ptr=edges["block_src_ptr"],
+        block_src=edges["block_src"],
+        block_panel=edges["block_panel"],
+        panel_column=edges["panel_column"],
+        in_split=edges["in_split"],
+        out_sparse=edges["out_sparse"],
         row_bytes=width,
         num_unreachable=int(np.count_nonzero(~graph.reachable_from_input)),
     )

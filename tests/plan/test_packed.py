@@ -85,6 +85,22 @@ class TestLayout:
             "num_presets": len(packed.sections["preset_slot"]),
             "num_groups": sum(max(1, -(-n // 32)) for n in fan_in),
             "scratch_rows": rows if 4 * rows <= 3 * slots else slots,
+            "num_stages": len(plan.stage_ptr) - 1,
+            "num_blocks": len(plan.block_begin),
+            "num_block_src": len(plan.block_src),
+            "num_block_edges": int((plan.in_split - plan.in_begin).sum()),
+            "num_panel": sum(
+                (end - begin) * (last - first)
+                for begin, end, first, last, panel in zip(
+                    plan.block_begin.tolist(),
+                    plan.block_end.tolist(),
+                    plan.block_src_ptr[:-1].tolist(),
+                    plan.block_src_ptr[1:].tolist(),
+                    plan.block_panel.tolist(),
+                    strict=True,
+                )
+                if panel >= 0
+            ),
         }
         assert dict(zip(LAYOUT["sizes"], packed.header[2:], strict=False)) == expected
         assert {name: getattr(plan.sizes, name) for name in LAYOUT["sizes"]} == expected
@@ -128,7 +144,7 @@ class TestTampered:
         "name",
         [
             *("num_inputs", "num_slots", "num_outputs", "num_edges", "num_live_edges", "row_bytes", "num_levels"),
-            *("num_presets", "num_groups", "scratch_rows"),
+            *("num_presets", "num_groups", "scratch_rows", "num_stages", "num_blocks", "num_block_src"),
         ],
     )
     def test_a_size_that_is_one_more(self, name):
@@ -217,9 +233,9 @@ class TestSections:
         assert plan.level_widths.tolist() == [levels.count(k) for k in range(plan.num_levels)]
 
     @given(graphs(), either)
-    def test_preset_slots_are_outputs_and_sources_of_gathers(self, g, every_node):
+    def test_preset_slots_are_outputs_and_sources_of_gathers_and_blocks(self, g, every_node):
         plan = make_plan(g, every_node=every_node)
-        expected = set(plan.output_slot.tolist())
+        expected = {*plan.output_slot.tolist(), *plan.block_src.tolist()}
         expected |= {u for _, u, to in live_edges(g, plan) if kind(plan, to) not in LINEAR}
         assert plan.pack().sections["preset_slot"].tolist() == sorted(expected)
 

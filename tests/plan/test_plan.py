@@ -135,16 +135,21 @@ class TestEdges:
 
     @given(graphs(), either)
     def test_out_edges_into_linear_nodes_first(self, g, every_node):
+        """Those outside of dense blocks, then those in dense blocks, then those into other nodes."""
         plan = make_plan(g, every_node=every_node)
         live = live_edges(g, plan)
         assert plan.num_live_edges == len(live)
         assert (plan.out_ptr[0], plan.out_ptr[-1]) == (0, len(live))
+        in_blocks = {e for a, b in zip(plan.in_begin, plan.in_split, strict=True) for e in range(a, b)}
         for s in range(plan.num_slots):
             row = slice(plan.out_ptr[s], plan.out_ptr[s + 1])
             linear = [(e, to) for e, u, to in live if u == s and kind(plan, to) in LINEAR]
+            dense = [(e, to) for e, to in linear if e in in_blocks]
+            sparse = [(e, to) for e, to in linear if e not in in_blocks]
             rest = [(e, to) for e, u, to in live if u == s and kind(plan, to) not in LINEAR]
             found = list(zip(plan.out_edge[row].tolist(), plan.out_dst[row].tolist(), strict=True))
-            assert found == linear + rest
+            assert found == sparse + dense + rest
+            assert plan.out_sparse[s] == plan.out_ptr[s] + len(sparse)
             assert plan.out_split[s] == plan.out_ptr[s] + len(linear)
 
     @given(graphs())
@@ -162,8 +167,9 @@ class TestPlan:
     def test_arrays_are_read_only_and_typed(self, name):
         plan = make_plan(CASES[name])
         arrays = {field: value for field, value in vars(plan).items() if isinstance(value, np.ndarray)}
-        assert len(arrays) == 15
-        wide = {"slot_node", "level_ptr", "in_begin", "in_end", "out_ptr", "out_split", "out_edge"}
+        assert len(arrays) == 26
+        wide = {"slot_node", "level_ptr", "in_begin", "in_end", "out_ptr", "out_split", "out_edge", "out_sparse"}
+        wide |= {"stage_ptr", "component_ptr", "block_src_ptr", "block_panel", "in_split"}
         for field, array in arrays.items():
             assert array.dtype == (np.int64 if field in wide else np.int32), field
             assert not array.flags.writeable, field
@@ -182,13 +188,11 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("graph", "share"),
         [
-            (fw.generators.mlp([5, 7, 6, 3]), 1.0),
+            (fw.generators.mlp([5, 7, 6, 4]), 1.0),
+            (fw.generators.mlp([5, 7, 3]), 35 / 56),  # three nodes are too few
+            (fw.generators.mlp([3, 7, 4]), 28 / 49),  # three sources are too few
             (CASES["chain"], 0.0),
             (CASES["no_edges"], 0.0),
-            # 3 and 4 read the same two, in another order; 5 reads one of them twice.
-            (fw.Graph.from_edges([0, 1, 1, 0, 0, 0], [3, 3, 4, 4, 5, 5], num_nodes=6, inputs=[0, 1, 2]), 4 / 6),
-            # 2 and 3 read the same one at different levels: 3 reads 2 too.
-            (fw.Graph.from_edges([0, 0, 2], [2, 3, 3], num_nodes=4, inputs=[0, 1], outputs=[3]), 0.0),
         ],
     )
     def test_dense_share(self, graph, share):
@@ -212,7 +216,8 @@ class TestPlan:
         assert "6 slots (3 inputs, 3 computed), 3 outputs" in text
         assert re.search(r"skipped +3 nodes and 1 edges that reach no output", text)
         assert re.search(r"levels +1, at most 2 nodes wide", text)
-        assert re.search(r"edges +2, fan-in 0 to 1", text)
+        assert re.search(r"edges +2, fan-in 0 to 1, none of them in dense blocks", text)
+        assert re.search(r"order +component by component, 3 components", text)
         assert re.search(r"nodes +linear 3, sum 3", text)
         assert re.search(r"cost +7 FLOPs per sample", text)
         assert re.search(r"memory +training keeps 24 bytes per sample \(fp32\); inference keeps nothing", text)
@@ -229,7 +234,7 @@ class TestPlan:
     def test_every_plan_prints(self, g, every_node):
         plan = make_plan(g, every_node=every_node)
         lines = str(plan).splitlines()
-        assert len(lines) == 9
+        assert len(lines) == 9 + (len(plan.component_ptr) > 1)
         assert lines[0].startswith(f"Plan: {plan.num_slots} slots ({plan.num_inputs} inputs")
 
     def test_a_chain_of_5000(self):

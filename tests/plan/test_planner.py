@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import freewire as fw
 from benchmarks.suites import planner as bench
 from freewire._native import _planner
-from freewire.plan import make_plan
 from tests.support.graphs import SOME_NODES, graphs, some_edges
 
 
@@ -150,7 +149,7 @@ class TestReach:
 
 
 def slow_edge_lists(g: fw.Graph, keep: list[bool], linear: list[bool]) -> dict[str, list[Any]]:
-    """`_planner.edge_lists` in plain Python; `test_plan` checks whole plans against lists of its own."""
+    """The lists of `_planner.edge_lists` in plain Python, without dense blocks; `test_blocks` is about those."""
     inputs = g.input_index.tolist()
     kept = sorted((v for v in range(g.num_nodes) if keep[v]), key=lambda v: (g.level[v], v))
     slots = inputs + kept
@@ -187,7 +186,7 @@ class TestEdgeLists:
         keep[g.input_index] = False
         found = _planner.edge_lists(g.edge_index, g.level, g.input_index, keep, linear)
         wanted = slow_edge_lists(g, keep.tolist(), linear.tolist())
-        assert {name: array.tolist() for name, array in found.items()} == wanted
+        assert {name: found[name].tolist() for name in wanted} == wanted
 
     @given(graphs(), st.data())
     def test_any_graph(self, g: fw.Graph, data: st.DataObject) -> None:
@@ -200,21 +199,6 @@ class TestEdgeLists:
         g = fw.Graph.from_edges(src, dst, num_nodes=SOME_NODES, outputs=outputs)
         assert not g.reaches_output.all(), "no dead nodes"
         self.check(g, np.random.default_rng(seed).random(SOME_NODES) < 0.5)
-
-
-class TestTwins:
-    """Edges into nodes that read the same as another of their level."""
-
-    @given(graphs(max_nodes=8), st.booleans())
-    def test_any_graph(self, g: fw.Graph, every_node: bool) -> None:
-        plan = make_plan(g, every_node=every_node)
-        level = plan.level_ptr.searchsorted(np.arange(plan.num_inputs, plan.num_slots), side="right")
-        reads = [
-            (level[c], sorted(plan.in_src[begin:end].tolist()))
-            for c, (begin, end) in enumerate(zip(plan.in_begin, plan.in_end, strict=True))
-        ]
-        twins = sum(len(sources) for at, sources in reads if reads.count((at, sources)) > 1)
-        assert plan.dense_share == (twins / plan.num_live_edges if plan.num_live_edges else 0.0)
 
 
 # ---------------------------------------------------------------------------------- size

@@ -68,13 +68,14 @@ class TestRefusals:
             (lambda: rows(out_ptr=whole(0, 2, 3)), "out_ptr: expected one entry per slot and one more"),
             (lambda: rows(out_ptr=whole(0, 2, 3, 4)), "out_ptr: expected ascending numbers"),
             (lambda: rows(out_split=whole(0, 3)), "out_split: expected one entry per slot"),
+            (lambda: rows(out_sparse=whole(0, 3)), "out_split: expected one entry per slot"),
+            (lambda: rows(out_sparse=whole(2, 4, 3)), "out_ptr: expected ascending numbers"),
+            (lambda: rows(component=narrow(0, 1)), "component: expected one entry per slot or none"),
+            (lambda: rows(component=narrow(0, 1, 3)), "component: expected numbers below that of slots"),
+            (lambda: rows(component=narrow(0, 1, -1)), "component: expected numbers below that of slots"),
             (lambda: rows(out_split=whole(3, 3, 3)), "out_ptr: expected ascending numbers"),
             (lambda: rows(out_dst=np.array([1, 9, 2], np.int32)), "out_dst: expected later slots"),
             (lambda: rows(out_dst=np.array([1, 0, 2], np.int32)), "out_dst: expected later slots"),
-            (lambda: twins(in_end=whole(1)), "in_end: expected as many entries as in_begin"),
-            (lambda: twins(in_end=whole(1, 4)), "in_begin: expected edges of in_src"),
-            (lambda: twins(in_begin=whole(-1, 1)), "in_begin: expected edges of in_src"),
-            (lambda: twins(level_ptr=whole(0, 1, 2)), "level_ptr: expected the slots of each level"),
             (lambda: packed(num_inputs=4), "num_inputs: expected at most one per slot"),
             (lambda: packed(num_inputs=-1), "num_inputs: expected at most one per slot"),
             (lambda: packed(num_biases=1), "num_biases: expected at least one per computed slot"),
@@ -158,13 +159,8 @@ def lists(**changed: Any) -> Any:
 
 
 def rows(**changed: Any) -> Any:
-    own = {name: LISTS[name] for name in ("level_ptr", "out_ptr", "out_split", "out_dst")}
+    own = {name: LISTS[name] for name in ("level_ptr", "component", "out_ptr", "out_sparse", "out_split", "out_dst")}
     return _planner.inference_rows(**{**own, "num_inputs": 1, "is_output": NO, **changed})
-
-
-def twins(**changed: Any) -> Any:
-    own = {name: LISTS[name] for name in ("level_ptr", "in_begin", "in_end", "in_src")}
-    return _planner.twin_edges(**{**own, "num_inputs": 1, **changed})
 
 
 def narrow(*numbers: int) -> Any:
