@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "planner/components.h"
+#include "planner/padded.h"
 #include "planner/source_hash.h"
 
 namespace freewire::planner {
@@ -16,9 +17,14 @@ bool are_distinct(std::span<const int32_t> sources) {  // parallel edges follow 
   return std::adjacent_find(sources.begin(), sources.end()) == sources.end();
 }
 
+// Two lists of which one source in ten is missing have the same smallest hashes two times in three, random ones hardly
+// ever. A level is looked at where kSimilar nodes or more share them, for at least one node of kSimilarShare.
+constexpr int32_t kSimilar = 3;
+constexpr size_t kSimilarShare = 16;
+
 class Finder {
  public:
-  explicit Finder(const InEdges& in) : in_(in), group_(in.num_computed(), -1), next_(in.num_computed()) {}
+  explicit Finder(const InEdges& in) : in_(in), padding_(in), group_(in.num_computed(), -1), next_(in.num_computed()) {}
 
   Blocks find() {
     Components components = find_components(in_);
@@ -44,7 +50,8 @@ class Finder {
   struct Group {
     int64_t size = 0;
     int32_t head = -1;    // first node that is not in the order yet
-    int64_t padded = -1;  // number of its sources in padding_, or -1 where all nodes read the same
+    int64_t padded = -1;  // where its sources begin in padded_src_, or -1 if all nodes read the same
+    int64_t num_sources = 0;
   };
 
   // Appends the nodes of a component to the order. They are ordered by slot, and so by level.
@@ -85,21 +92,22 @@ class Finder {
     }
   }
 
+  // Groups nodes with the same sources. Four of the sources tell most nodes apart; only where they do not, the others
+  // are read.
   void find_twins(std::span<const int32_t> nodes) {
     readers_.clear();
-    hashes_.clear();
-    smallest_.clear();
     for (const int32_t node : nodes) {
-      if (!in_.linear[node] || in_.sources(node).size() < kMinSources) continue;
-      const SourceHash hash = hash_sources(in_.sources(node));
-      readers_.push_back(node);
-      hashes_.push_back(hash.all);
-      smallest_.push_back(hash.smallest);
+      if (in_.linear[node] && in_.sources(node).size() >= kMinSources) readers_.push_back(node);
     }
-    if (readers_.size() < 2) return;
-    table_.start(readers_.size());
+    hash_readers(hash_some_sources);
+    size_t kept = 0;
     for (size_t i = 0; i < readers_.size(); ++i) {
-      const int32_t twin = readers_[table_.first(hashes_, static_cast<int32_t>(i))], node = readers_[i];
+      if (counts_[firsts_[i]] > 1) readers_[kept++] = readers_[i];
+    }
+    readers_.resize(kept);
+    hash_readers(hash_sources);
+    for (size_t i = 0; i < readers_.size(); ++i) {
+      const int32_t twin = readers_[firsts_[i]], node = readers_[i];
       if (twin == node || !std::ranges::equal(in_.sources(twin), in_.sources(node))) continue;
       if (group_[twin] < 0) {
         group_[twin] = static_cast<int32_t>(groups_.size());
@@ -110,13 +118,47 @@ class Finder {
     }
   }
 
+  // Finds the first of the readers with the same hash, and how many have it.
+  template <class Hash>
+  void hash_readers(Hash hash) {
+    hashes_.clear();
+    for (const int32_t node : readers_) hashes_.push_back(hash(in_.sources(node)));
+    counts_.assign(readers_.size(), 0);
+    firsts_.resize(readers_.size());
+    table_.start(readers_.size());
+    for (size_t i = 0; i < readers_.size(); ++i) {
+      firsts_[i] = table_.first(hashes_, static_cast<int32_t>(i));
+      ++counts_[firsts_[i]];
+    }
+  }
+
   bool is_exact_block(int32_t node) const {
     const int32_t group = group_[node];
     return group >= 0 && groups_[group].padded < 0 && groups_[group].size >= static_cast<int64_t>(kMinNodes) &&
            are_distinct(in_.sources(node));
   }
 
-  void find_padded(std::span<const int32_t>) {}
+  // Groups nodes with nearly the same sources. Only levels where enough nodes seem to have some are looked at.
+  void find_padded(std::span<const int32_t> nodes) {
+    readers_.clear();
+    for (const int32_t node : nodes) {
+      if (in_.linear[node] && in_.fan_in(node) >= kPaddedNodeSources && !is_exact_block(node)) readers_.push_back(node);
+    }
+    if (readers_.size() < kPaddedNodes) return;
+    hash_readers(smallest_hashes);
+    size_t similar = 0;
+    for (const int32_t count : counts_) similar += count >= kSimilar ? static_cast<size_t>(count) : 0;
+    if (similar == 0 || similar * kSimilarShare < readers_.size()) return;
+    for (const PaddedGroups::Group& padded : padding_.find(readers_)) {
+      for (const int32_t node : padded.nodes) {
+        if (group_[node] >= 0) --groups_[group_[node]].size;
+        group_[node] = static_cast<int32_t>(groups_.size());
+      }
+      groups_.push_back({static_cast<int64_t>(padded.nodes.size()), -1, static_cast<int64_t>(padded_src_.size()),
+                         static_cast<int64_t>(padded.sources.size())});
+      padded_src_.insert(padded_src_.end(), padded.sources.begin(), padded.sources.end());
+    }
+  }
 
   // Blocks of the groups, and triangles of the nodes between them.
   void make_blocks() {
@@ -128,7 +170,13 @@ class Finder {
       const int32_t group = group_[node];
       if (group >= 0) {
         const int64_t size = groups_[group].size;
-        if (is_exact_block(node)) add_block(position, size, in_.sources(node), -1);
+        if (groups_[group].padded >= 0) {
+          const auto sources = std::span(padded_src_).subspan(groups_[group].padded, groups_[group].num_sources);
+          add_block(position, size, sources, found_.num_panel);
+          found_.num_panel += size * static_cast<int64_t>(sources.size());
+        } else if (is_exact_block(node)) {
+          add_block(position, size, in_.sources(node), -1);
+        }
         position += size;
         continue;
       }
@@ -193,18 +241,31 @@ class Finder {
 
   const InEdges& in_;
   Blocks found_;
+  PaddedGroups padding_;
   bool by_component_ = false;
   std::vector<Group> groups_;
+  std::vector<int32_t> padded_src_;
   std::vector<int32_t> group_, next_;  // [C] a node's group, or -1; the next node of its group
-  // Of the level at hand: nodes that may be twins, and their hashes.
-  std::vector<int32_t> readers_;
-  std::vector<uint64_t> hashes_, smallest_;
+  // Of the level at hand: nodes that may be in a block, their hashes, and by hash the first of them and their number.
+  std::vector<int32_t> readers_, firsts_, counts_;
+  std::vector<uint64_t> hashes_;
   HashTable table_;
 };
 
 }  // namespace
 
-void Blocks::panel_columns(const InEdges&, std::span<int32_t>) const {}
+void Blocks::panel_columns(const InEdges& in, std::span<int32_t> to) const {
+  std::ranges::fill(to, 0);
+  std::vector<int32_t> column(in.num_slots());
+  for (size_t b = 0; b < begin.size(); ++b) {
+    if (panel[b] < 0) continue;
+    for (int64_t i = src_ptr[b]; i < src_ptr[b + 1]; ++i) column[src[i]] = static_cast<int32_t>(i - src_ptr[b]);
+    for (int32_t position = begin[b]; position < end[b]; ++position) {
+      const int32_t node = run_node[position];
+      for (int64_t e = in.begin[node]; e < in.end[node]; ++e) to[e] = column[in.source[e]];
+    }
+  }
+}
 
 Blocks find_blocks(const InEdges& in) { return Finder(in).find(); }
 

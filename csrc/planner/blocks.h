@@ -35,11 +35,10 @@ struct Blocks {
   std::vector<int32_t> begin, end, src;
   std::vector<int64_t> src_ptr, panel, in_split;
 
-  int64_t num_panel() const { return num_panel_; }
-  // to: the section panel_column, [E], if num_panel() > 0.
-  void panel_columns(const InEdges& in, std::span<int32_t> to) const;
+  int64_t num_panel = 0;  // entries of all padded weights
 
-  int64_t num_panel_ = 0;
+  // to: the section panel_column, [E], if any block is padded.
+  void panel_columns(const InEdges& in, std::span<int32_t> to) const;
 };
 
 Blocks find_blocks(const InEdges& in);

@@ -101,11 +101,12 @@ void EdgeLists::by_source(const InEdges& in, std::span<const int64_t> in_split, 
     next_other[s] = out_split[s] = out_ptr[s] + linear_edges_[s];
     out_ptr[s + 1] = out_split[s] + other_edges_[s];
   }
-  const auto add = [&](int64_t slot, int64_t begin, int64_t end, std::span<int64_t> places) {
+  const std::span sources(in.source);
+  const auto add = [=](int64_t slot, int64_t begin, int64_t end, std::span<int64_t> places) {
     for (int64_t edge = begin; edge < end; ++edge) {
-      prefetch(in.source, edge + kAhead, places);
-      if (edge + 8 < static_cast<int64_t>(in.source.size())) prefetch(out_edge, places[in.source[edge + 8]]);
-      const int64_t place = places[in.source[edge]]++;
+      prefetch(sources, edge + kAhead, places);
+      if (edge + 8 < static_cast<int64_t>(sources.size())) prefetch(out_edge, places[sources[edge + 8]]);
+      const int64_t place = places[sources[edge]]++;
       out_dst[place] = static_cast<int32_t>(slot);
       out_edge[place] = edge;
     }

@@ -130,9 +130,9 @@ py::dict edge_lists(const Array<int64_t>& edge_index, const Array<int64_t>& leve
   const int64_t live = unlocked([&] { return lists.by_destination(edges.src, edges.dst, begins, ends, sources); });
   const InEdges in = lists.in_edges(begins, ends, sources);
   const Blocks blocks = unlocked([&] { return find_blocks(in); });
-  Array<int32_t> panel_column(blocks.num_panel() ? in_src.size() : py::ssize_t{0});
+  Array<int32_t> panel_column(blocks.num_panel ? in_src.size() : py::ssize_t{0});
   const auto columns = room(panel_column);
-  if (blocks.num_panel()) unlocked([&] { blocks.panel_columns(in, columns); });
+  if (blocks.num_panel) unlocked([&] { blocks.panel_columns(in, columns); });
   Array<int64_t> out_ptr(lists.num_slots() + 1), out_sparse(lists.num_slots()), out_split(lists.num_slots());
   Array<int64_t> out_edge(live);
   Array<int32_t> out_dst(live);

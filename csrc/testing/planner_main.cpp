@@ -115,8 +115,8 @@ void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random, int64
   const int64_t num_live = lists.by_destination(graph.to_src, graph.to_dst, in_begin, in_end, in_src);
   const InEdges in = lists.in_edges(in_begin, in_end, in_src);
   const Blocks blocks = find_blocks(in);
-  std::vector<int32_t> panel_column(blocks.num_panel() ? in_src.size() : 0);
-  if (blocks.num_panel()) blocks.panel_columns(in, panel_column);
+  std::vector<int32_t> panel_column(blocks.num_panel ? in_src.size() : 0);
+  if (blocks.num_panel) blocks.panel_columns(in, panel_column);
   *num_blocks += static_cast<int64_t>(blocks.begin.size());
   Numbers out_ptr(lists.num_slots() + 1), out_sparse(lists.num_slots()), out_split(lists.num_slots());
   Numbers out_edge(num_live);
