@@ -28,7 +28,7 @@ const std::vector<PaddedGroups::Group>& PaddedGroups::find(std::span<const int32
   return found_;
 }
 
-// Adds a node to the open group unless that pads too much.
+// Adds a node to the open group unless that pads too much; then the group must be closed.
 bool PaddedGroups::join(int32_t node) {
   const auto sources = in_.sources(node);
   const auto size = static_cast<int64_t>(open_.nodes.size()) + 1;
@@ -39,8 +39,7 @@ bool PaddedGroups::join(int32_t node) {
   for (const int32_t source : sources) {
     if (last_group_[source] == number_) continue;
     if (static_cast<int64_t>(open_.sources.size()) >= most) {
-      for (size_t i = before; i < open_.sources.size(); ++i) last_group_[open_.sources[i]] = 0;
-      open_.sources.resize(before);
+      open_.sources.resize(before);  // their marks stay: the group is closed now
       return false;
     }
     last_group_[source] = number_;

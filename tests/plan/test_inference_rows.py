@@ -118,6 +118,14 @@ class TestInferenceRows:
         g = fw.Graph.from_edges([0, 2], [3, 3], num_nodes=4, inputs=[0, 1], outputs=[3])
         assert make_plan(g).inference_row.tolist() == [0, 1, 2, 1]
 
+    def test_components(self) -> None:
+        """One after the other: the first's second layer would otherwise overwrite the inputs of the second."""
+        g = fw.Graph.union([fw.generators.mlp([4, 4, 4, 4]), fw.generators.mlp([6, 2, 2])])
+        plan = make_plan(g)
+        assert len(plan.component_ptr) == 3
+        simulate(plan)
+        assert plan.inference_rows < plan.num_slots
+
     def test_no_slots(self) -> None:
         g = fw.Graph.from_edges([], [], num_nodes=1, inputs=[], outputs=[0])
         assert make_plan(g).inference_rows == 1
