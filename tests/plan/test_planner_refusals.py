@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from typing import Any
@@ -17,6 +18,7 @@ from freewire.plan import make_plan
 from freewire.plan import plan as plan_module
 from freewire.plan.packed import GIVEN
 from tests.support import ROOT
+from tests.support.dense_graphs import layers
 from tests.support.messages import assert_refused
 
 
@@ -28,6 +30,12 @@ EDGES = np.array([[0, 0, 1], [1, 2, 2]])
 LEVEL, INPUT, KEEP, LINEAR = whole(0, 1, 2), whole(0), np.array([False, True, True]), np.ones(3, bool)
 LISTS = _planner.edge_lists(EDGES, LEVEL, INPUT, KEEP, LINEAR)
 NO = np.zeros(3, bool)
+SECOND = np.add(layers([10, 10]), 20)
+DENSE = make_plan(
+    fw.Graph.from_edges(
+        *np.concatenate((layers([20, 10], 0.9), SECOND, [range(30, 35), range(40, 45)]), axis=1), inputs=range(20)
+    )
+)
 SIZES = make_plan(fw.generators.mlp([1, 1])).sizes
 
 
@@ -104,6 +112,76 @@ class TestRefusals:
     def test_values(self, call: Any, said: str) -> None:
         with pytest.raises(ValueError, match=said):
             call()
+
+    @pytest.mark.parametrize(
+        ("name", "place", "value", "said"),
+        [
+            ("run_node", 0, -1, "run_node: expected each computed node once"),
+            ("run_node", 0, 25, "run_node: expected each computed node once"),
+            ("run_node", 0, 1, "run_node: expected each computed node once"),
+            ("stage_ptr", 0, 1, "stage_ptr: expected ascending positions from 0 to the end"),
+            ("stage_ptr", 1, 24, "stage_ptr: expected ascending positions from 0 to the end"),
+            ("stage_ptr", 3, 24, "stage_ptr: expected ascending positions from 0 to the end"),
+            ("block_begin", 0, -1, "block_begin: expected ascending positions"),
+            ("block_begin", 1, 9, "block_begin: expected ascending positions"),
+            ("block_end", 1, 10, "block_begin: expected ascending positions"),
+            ("block_end", 1, 26, "block_begin: expected ascending positions"),
+            ("block_src_ptr", 0, -1, "block_src_ptr: expected ascending numbers"),
+            ("block_src_ptr", 1, 0, "block_src_ptr: expected ascending numbers"),
+            ("block_src_ptr", 2, 31, "block_src_ptr: expected ascending numbers"),
+            ("block_src_ptr", 2, 29, "in_split: expected in-edges from the block's sources"),
+            ("block_src", 0, -1, "block_src: expected slots"),
+            ("block_src", 0, 45, "block_src: expected slots"),
+            ("block_panel", 0, 1, "block_panel: expected one block after the other"),
+            ("block_panel", 0, -1, "in_split: expected in-edges from the block's sources"),
+            ("panel_column", 0, -1, "panel_column: expected sources of the edge's block"),
+            ("panel_column", 0, 20, "panel_column: expected sources of the edge's block"),
+            ("in_split", 0, 2**40, "in_split: expected an in-edge of each node"),
+            ("in_split", 0, -1, "in_split: expected an in-edge of each node"),
+            ("in_split", 24, 10**9, "in_split: expected an in-edge of each node"),
+            ("aggregation", 0, 2, "run_node: expected nodes of linear aggregation in dense blocks"),
+            ("out_ptr", 0, -1, "out_ptr, out_sparse, out_split: expected ascending numbers"),
+            ("out_sparse", 0, -1, "out_ptr, out_sparse, out_split: expected ascending numbers"),
+            ("out_sparse", 0, 1000, "out_ptr, out_sparse, out_split: expected ascending numbers"),
+            ("out_split", 0, 1000, "out_ptr, out_sparse, out_split: expected ascending numbers"),
+            ("out_ptr", 45, 1000, "out_ptr, out_sparse, out_split: expected ascending numbers"),
+        ],
+    )
+    def test_dense_blocks(self, name: str, place: int, value: int, said: str) -> None:
+        """Ten nodes read 20 inputs, or most of them; ten read the ten; five read one of these each."""
+        wrong = getattr(DENSE, name).copy()
+        wrong[place] = value
+        with pytest.raises(ValueError, match=said):
+            dataclasses.replace(DENSE, **{name: wrong}).pack()
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("run_node", r"run_node: expected num_computed\(\) entries"),
+            ("in_split", r"in_split: expected num_computed\(\) entries"),
+            ("in_end", r"in_end: expected num_computed\(\) entries"),
+            ("aggregation", r"aggregation: expected num_computed\(\) entries"),
+            ("block_end", "block_end, block_panel, block_src_ptr: expected one entry per block"),
+            ("block_panel", "block_end, block_panel, block_src_ptr: expected one entry per block"),
+            ("block_src_ptr", "block_end, block_panel, block_src_ptr: expected one entry per block"),
+            ("panel_column", "panel_column: expected num_edges entries"),
+            ("out_sparse", "out_sparse: expected num_slots entries"),
+        ],
+    )
+    def test_lengths_of_dense_blocks(self, name: str, said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            dataclasses.replace(DENSE, **{name: getattr(DENSE, name)[:-1]}).pack()
+
+    def test_no_stages_at_all(self) -> None:
+        with pytest.raises(ValueError, match="stage_ptr: expected ascending positions"):
+            dataclasses.replace(DENSE, stage_ptr=whole()).pack()
+
+    def test_a_split_outside_of_blocks(self) -> None:
+        """A kernel that trusts in_split would not sum the first edges of a node that is in no block."""
+        wrong = DENSE.in_split.copy()
+        wrong[24] += 1
+        with pytest.raises(ValueError, match="in_split: expected in_begin for nodes outside of blocks"):
+            dataclasses.replace(DENSE, in_split=wrong).pack()
 
     @pytest.mark.parametrize(
         "src",
