@@ -44,19 +44,15 @@
 //
 // out_sparse, out_split: the edges of a slot lead, up to out_sparse, into nodes of linear aggregation outside of dense
 //   blocks; up to out_split, into dense blocks; from there on, into nodes of other aggregations.
-// preset_slot: slots whose gradient does not start from zero: outputs, and sources of dense blocks and of nodes that
-// are
-//   not linear.
-// run_node: an order in which every node follows its sources; the nodes of a stage need nothing from one another,
-// except
-//   those of one dense block. The order goes level by level, and then has stages, or one component of the graph after
-//   the other.
-// Dense block: nodes of linear aggregation, one after the other in run_node, all of which read the block's sources;
-// their
-//   in-edges in the block come first, up to in_split, and read its sources in block_src's order. Further in-edges of a
-//   node may come from earlier nodes of the same block. The weights of the block are those in-edges, one row per node;
-//   in a padded block (block_panel >= 0), where a node may lack some of the sources, the row is that of a copy
-//   [nodes, sources] with zeros for what it lacks.
+// preset_slot: slots whose gradient does not start from zero: outputs, and sources of dense blocks and of nodes whose
+//   aggregation is not linear.
+// run_node: an order in which every node follows its sources. It goes level by level, and then has stages, or one
+//   component of the graph after the other. The nodes of a stage need nothing from one another, except those of one
+//   dense block.
+// Dense block: nodes of linear aggregation, one after the other in run_node, that read the block's sources. A node's
+//   in-edges in the block come first, up to in_split, and read the sources in block_src's order. Its other in-edges may
+//   come from earlier nodes of the block. In a padded block (block_panel >= 0) a node may lack some of the sources; its
+//   row of weights is that of a copy [nodes, sources] with zeros for them.
 // group_node, group_edge: each node's in-edges in groups of at most kGroupEdges, at least one group per node.
 // inference_row, row_src: where rows are reused, an input's row is its slot's number, an output shares its row with no
 //   later slot, and a row that level l reads last is written again on a later level only.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ import freewire as fw
 PARTS = ("layer", "padded", "triangle", "few", "random", "apart")
 
 
-def shuffled(src: Sequence[int], dst: Sequence[int], seed: int = 0, **options: object) -> fw.Graph:
+def shuffled(src: Sequence[int], dst: Sequence[int], seed: int = 0, **options: Any) -> fw.Graph:
     """A graph of these edges, with its nodes, edges and inputs in random order. Inputs are the nodes without in-edges.
 
     Args:
@@ -31,7 +32,8 @@ def shuffled(src: Sequence[int], dst: Sequence[int], seed: int = 0, **options: o
     for name, value in options.items():
         if isinstance(value, list):
             options[name] = [value[node] for node in np.argsort(number)]
-    return fw.Graph.from_edges(*number[ends], num_nodes=len(number), inputs=number[inputs], **options)  # type: ignore[arg-type]
+    src, dst = number[ends]
+    return fw.Graph.from_edges(src, dst, num_nodes=len(number), inputs=number[inputs], **options)
 
 
 def planted_graph(parts: Sequence[str], seed: int) -> fw.Graph:
