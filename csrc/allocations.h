@@ -20,8 +20,13 @@ struct Elements {
 constexpr int64_t kTapePadding = 64;
 constexpr int64_t padded_batch(int64_t batch) { return (batch + kTapePadding - 1) / kTapePadding * kTapePadding; }
 
-// Elements of the tape that a forward keeps for its backward.
-constexpr int64_t kept_elements(const PlanSizes& plan, int64_t batch) { return plan.tape_rows * padded_batch(batch); }
+// Elements of the tape that a forward keeps for its backward. Few samples have short rows on a CPU, where the tape has
+// room for kFewPadding times as many samples. cpu: the operator was called without a header, as on a CPU.
+constexpr int64_t kFewPadding = 4;
+constexpr int64_t kept_elements(const PlanSizes& plan, int64_t batch, bool cpu) {
+  const int64_t padded = padded_batch(batch);
+  return plan.tape_rows * (cpu && kFewPadding * batch < padded ? kFewPadding * batch : padded);
+}
 
 // Which gradients a training step computes.
 struct Wanted {
@@ -31,9 +36,9 @@ struct Wanted {
 // What an operator returns.
 template <class T>
 struct Results {
-  Results(const PlanSizes& plan, int64_t batch, Wanted wanted)
+  Results(const PlanSizes& plan, int64_t batch, Wanted wanted, bool cpu)
       : y{batch * plan.num_outputs},
-        tape{kept_elements(plan, batch)},
+        tape{kept_elements(plan, batch, cpu)},
         grad_x{wanted.x ? batch * plan.num_inputs : 0},
         grad_weight{wanted.parameters ? plan.num_edges : 0},
         grad_bias{wanted.parameters ? plan.num_biases : 0} {}

@@ -72,7 +72,7 @@ inline PlanView checked_backward(const torch::stable::Tensor& grad_y, const torc
   STD_TORCH_CHECK(plan_words.device() == grad_y.device(), "plan: expected the device of grad_y, got another.");
   check_matrix(grad_y, plan.num_outputs, "grad_y");
   check_vector(weight, grad_y, plan.num_edges, "weight");
-  check_vector(tape, grad_y, kept_elements(plan, grad_y.size(0)), "tape");
+  check_vector(tape, grad_y, kept_elements(plan, grad_y.size(0), !header), "tape");
   STD_TORCH_CHECK(num_inputs == plan.num_inputs, "num_inputs: expected ", plan.num_inputs, ", got ", num_inputs, ".");
   STD_TORCH_CHECK(num_biases == 0 || num_biases == plan.num_biases, "num_biases: expected 0 or ", plan.num_biases,
                   ", got ", num_biases, ".");

@@ -22,6 +22,7 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   T* data() { return data_; }
+  const T* data() const { return data_; }
 
  private:
   static constexpr std::align_val_t kAlignment{64};

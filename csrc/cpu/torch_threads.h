@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// torch's thread pool as the parallel_for that cpu/network/drive.h and cpu/blocks expect.
+// torch's thread pool as the parallel_for that cpu/network and cpu/blocks expect.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -13,6 +13,7 @@ struct TorchThreads {
   void operator()(int64_t begin, int64_t end, int64_t grain, const Body& body) const {
     torch::stable::parallel_for(begin, end, grain, body);
   }
+  int64_t threads() const { return torch::stable::get_num_threads(); }
 };
 
 }  // namespace freewire::cpu

@@ -307,11 +307,22 @@ py::dict cpu_tiling(const PlanSizes& plan, int64_t batch, int64_t itemsize) {
     using T = decltype(type);
     const cpu::Tiling<T> tiling(plan, batch);
     py::dict found;
-    found["row_bytes"] = tiling.columns * static_cast<int64_t>(sizeof(Compute<T>));
+    found["row_bytes"] = cpu::row_bytes(tiling.kind, sizeof(Compute<T>));
     found["columns"] = tiling.columns;
     found["tiles"] = tiling.tiles;
     found["groups"] = tiling.groups;
     return found;
+  });
+}
+
+// Independent tasks of a call for that many threads: -> forward without gradients, forward of a training step, backward
+py::tuple cpu_tasks(const PlanSizes& plan, int64_t batch, int64_t itemsize, int64_t threads) {
+  return with_itemsize(itemsize, [&](auto type) {
+    using T = decltype(type);
+    const cpu::Tiling<T> tiling(plan, batch);
+    const cpu::BackwardWorkspace<T> backward(plan, tiling, true, true, threads);
+    return py::make_tuple(tiling.shared_by(threads, batch).tiles, tiling.tiles * tiling.slices(threads),
+                          tiling.groups * backward.slices);
   });
 }
 
@@ -345,4 +356,5 @@ PYBIND11_MODULE(_planner, m) {
   m.def("gpu_forward_tile", own::gpu_forward_tile, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),
         exact("shared_bytes"), exact("multiprocessors"));
   m.def("cpu_tiling", own::cpu_tiling, exact("sizes"), exact("batch"), exact("itemsize"));
+  m.def("cpu_tasks", own::cpu_tasks, exact("sizes"), exact("batch"), exact("itemsize"), exact("threads"));
 }

@@ -14,7 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "cpu/network/drive.h"
+#include "cpu/network/kernels.h"
+#include "cpu/network/parameters.h"
 #include "cuda/network/kernels.h"
 #include "testing/cases/case_file.h"
 #include "testing/cases/cuda_run.h"
@@ -42,6 +43,7 @@ class Spread {
   Spread(const PlanView& from, const Shift& by)
       : in_src_(from.num_edges + by.edges, by.edges, from.in_src, from.num_edges),
         row_src_(from.num_edges + by.edges),
+        panel_column_(from.num_edges + by.edges, by.edges, from.panel_column, from.panel_column_length()),
         out_dst_(from.num_live_edges + by.positions, by.positions, from.out_dst, from.num_live_edges),
         out_edge_(from.num_live_edges + by.positions),
         out_position_(from.num_edges + by.edges),
@@ -56,6 +58,9 @@ class Spread {
     in_end_ = moved(from.in_end, computed, by.edges);
     out_ptr_ = moved(from.out_ptr, slots + 1, by.positions);
     out_split_ = moved(from.out_split, slots, by.positions);
+    out_sparse_ = moved(from.out_sparse, slots, by.positions);
+    in_split_ = moved(from.in_split, computed, by.edges);
+    run_edges_ = moved(from.run_edges, computed + 1, by.edges);
     kept_row_ = moved(from.kept_row, computed, by.rows);
     group_edge_ = moved(from.group_edge, from.num_groups, by.edges);
     for (int64_t slot = 0; slot < slots; ++slot) {
@@ -76,6 +81,10 @@ class Spread {
     view_.in_src = in_src_.data();
     view_.out_ptr = out_ptr_.data();
     view_.out_split = out_split_.data();
+    view_.out_sparse = out_sparse_.data();
+    view_.in_split = in_split_.data();
+    view_.run_edges = run_edges_.data();
+    view_.panel_column = panel_column_.data();
     view_.out_dst = out_dst_.data();
     view_.out_edge = out_edge_.data();
     view_.out_position = out_position_.data();
@@ -88,9 +97,10 @@ class Spread {
   const PlanView& view() const { return view_; }
 
  private:
-  Sparse<int32_t> in_src_, row_src_, out_dst_;
+  Sparse<int32_t> in_src_, row_src_, panel_column_, out_dst_;
   Sparse<int64_t> out_edge_, out_position_;
-  std::vector<int64_t> in_begin_, in_end_, out_ptr_, out_split_, group_edge_, share_begin_;
+  std::vector<int64_t> in_begin_, in_end_, in_split_, run_edges_, out_ptr_, out_sparse_, out_split_, group_edge_;
+  std::vector<int64_t> share_begin_;
   std::vector<int32_t> kept_row_, inference_row_;
   PlanView view_;
 };
@@ -103,10 +113,10 @@ std::vector<T> taken(const T* from, int64_t count) {
 template <class T>
 struct Found {
   std::array<std::vector<T>, 3> stored;             // y without a tape, y, grad_x
-  std::array<std::vector<Compute<T>>, 2> computed;  // sums of weight and bias gradients
+  std::array<std::vector<Compute<T>>, 3> computed;  // sums of weight and bias gradients, and of weights in dense blocks
 };
 
-// The first tile of a case, by the CPU kernels themselves: drive.h reads all edges, which would take hours.
+// The first tile of a case, by the CPU kernels themselves: a whole call reads all edges, which would take hours.
 template <class T>
 Found<T> on_cpu(const Case<T>& given, const Shift& by) {
   using C = Compute<T>;
@@ -126,23 +136,35 @@ Found<T> on_cpu(const Case<T>& given, const Shift& by) {
   const Sparse<T> grad_y(batch * outputs, by.samples * outputs, given.grad_y.data(), given.grad_y.size());
   const Sparse<T> y(batch * outputs), grad_x(batch * inputs), tape((plan.num_slots + plan.tape_rows) * tiling.columns);
   const Sparse<C> grad(plan.num_slots * tiling.columns), products(plan.product_fan_in * tiling.columns);
-  const Sparse<C> out_sums(plan.num_live_edges), bias_sums(computed);
+  const Sparse<C> out_sums(plan.num_live_edges), bias_sums(computed), weight_sums(plan.num_edges);
+  const Sparse<C> strip(tiling.columns * cpu::kStripColumns);
+  const cpu::Panels<C> panel(plan, weight.data(), StdThreads{1});
 
-  const cpu::ForwardArrays<T> forward{x.data(), weight.data(), biases.data(), y.data(), batch};
-  const cpu::BackwardArrays<T> backward{grad_y.data(), out_weight.data(), weight.data(), grad_x.data(), batch};
-  const auto& kernels = cpu::kernels<T>();
+  const cpu::ForwardArrays<T> forward{x.data(), weight.data(), panel.data(), biases.data(), y.data(), batch};
+  const cpu::BackwardArrays<T> backward{grad_y.data(), out_weight.data(), weight.data(),
+                                        panel.data(),  grad_x.data(),     batch};
+  const auto& kernels = cpu::kernels<T>().network;
+  const auto kind = tiling.kind;
+  const int64_t begin = tile * tiling.columns;
   const auto stored = [&](const Sparse<T>& array, int64_t width) {
     return taken(array.data() + by.samples * width, tiling.columns * width);
   };
   Found<T> found;
-  kernels.forward[tiling.variant](plan, forward, tile, false, tape.data());
-  found.stored[0] = stored(y, outputs);
-  kernels.forward[tiling.variant](plan, forward, tile, true, tape.data());
-  found.stored[1] = stored(y, outputs);
-  kernels.backward[tiling.variant](plan, backward, tile, true, tape.data(),
-                                   {grad.data(), products.data(), out_sums.data(), bias_sums.data()});
+  for (const bool keep : {false, true}) {
+    kernels.read[kind](plan, forward, begin, tape.data());
+    kernels.run[kind](plan, forward, 0, computed, keep, keep, tape.data());
+    kernels.write[kind](plan, forward, begin, keep, tape.data());
+    found.stored[keep] = stored(y, outputs);
+  }
+  kernels.backward[kind](plan, backward, begin, true, true, tape.data(),
+                         {grad.data(), products.data(), out_sums.data(), bias_sums.data()});
+  for (int64_t block = 0; block < plan.num_blocks; ++block) {
+    kernels.block_gradient(plan, block, plan.block_begin[block], plan.block_end[block],
+                           {tape.data(), grad.data(), 1, tiling.columns, strip.data(), weight_sums.data(), true});
+  }
   found.stored[2] = stored(grad_x, inputs);
-  found.computed = {taken(out_sums.data() + by.positions, edges), taken(bias_sums.data(), computed)};
+  found.computed = {taken(out_sums.data() + by.positions, edges), taken(bias_sums.data(), computed),
+                    taken(weight_sums.data() + by.edges, edges)};
   return found;
 }
 
@@ -188,7 +210,7 @@ Found<T> on_gpu(const Case<T>& given, Shift by) {
   cuda::run_backward(plan, backward, 0, nullptr);
   expect_launched();
   found.stored[2] = taken(grad_x.data(), given.x.size());
-  found.computed = {taken(grad_weight.data() + by.edges, edges), taken(grad_bias.data(), plan.num_biases)};
+  found.computed = {taken(grad_weight.data() + by.edges, edges), taken(grad_bias.data(), plan.num_biases), {}};
   return found;
 }
 
@@ -204,6 +226,7 @@ void expect_same(const Found<T>& near, const Found<T>& far, const std::string& w
   for (size_t i = 0; i < names.size(); ++i) expect_equal(near.stored[i], far.stored[i], where + names[i]);
   expect_equal(near.computed[0], far.computed[0], where + "weight gradients");
   expect_equal(near.computed[1], far.computed[1], where + "bias gradients");
+  expect_equal(near.computed[2], far.computed[2], where + "weight gradients of dense blocks");
 }
 
 template <class T>

@@ -20,7 +20,7 @@
 namespace freewire::testing {
 namespace {
 
-int64_t ran[kNumTypes][3] = {};  // cases by type and row (64, 128, 256 bytes)
+int64_t ran[kNumTypes][cpu::kRowKinds] = {};  // cases by type and kind of row
 
 template <class T>
 void check(const Case<T>& given, const std::string& bug) {
@@ -28,7 +28,7 @@ void check(const Case<T>& given, const std::string& bug) {
   const auto one = run(given, 1), many = run(given, kManyThreads);
   if (given.has_results) expect_close(one);
   expect_same_bits(one, many, kThreadCounts);
-  ++ran[type_index<T>()][cpu::Tiling<T>(given.split_plan.view(), given.batch).variant];
+  ++ran[type_index<T>()][cpu::Tiling<T>(given.split_plan.view(), given.batch).kind];
 }
 
 void check_file(const std::string& path, const std::string& bug) {
@@ -66,8 +66,10 @@ int main(int count, char** arguments) {
   std::printf("%s", cpu::isa_name());
   for (int type = 0; type < testing::kNumTypes && !paths.empty(); ++type) {
     const auto& rows = testing::ran[type];
-    std::printf("; %s rows of 64, 128, 256 bytes: %ld, %ld, %ld cases", testing::kTypeNames[type],
-                static_cast<long>(rows[0]), static_cast<long>(rows[1]), static_cast<long>(rows[2]));
+    std::printf("; %s rows of one number, 16, 32, 64, 128, 256 bytes: %ld, %ld, %ld, %ld, %ld, %ld cases",
+                testing::kTypeNames[type], static_cast<long>(rows[0]), static_cast<long>(rows[1]),
+                static_cast<long>(rows[2]), static_cast<long>(rows[3]), static_cast<long>(rows[4]),
+                static_cast<long>(rows[5]));
   }
   if (gated_sums) std::printf("; %ld gated sums", static_cast<long>(gated_sums));
   std::printf("\n");

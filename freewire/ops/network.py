@@ -37,6 +37,7 @@ from freewire.ops.network_reference import reference_of_packed_plan
 __all__ = ["run_packed_plan", "run_plainly"]
 
 _TAPE_PADDING = planner.padded_batch(1)  # samples; a number, since the fake kernels see symbolic batches
+_FEW_PADDING = 4  # kFewPadding of csrc/allocations.h
 
 _inference = torch.ops.freewire.inference.default
 _forward = torch.ops.freewire.forward.default
@@ -56,6 +57,8 @@ def _forward_fake(
 ) -> tuple[Tensor, Tensor]:
     check_devices(x=x, weight=weight, bias=bias, plan=plan)
     padded = (x.shape[0] + _TAPE_PADDING - 1) // _TAPE_PADDING * _TAPE_PADDING
+    if header is None:  # as on a CPU
+        padded = torch.sym_min(padded, _FEW_PADDING * x.shape[0])
     return x.new_empty(x.shape[0], num_outputs), x.new_empty(tape_rows * padded)
 
 

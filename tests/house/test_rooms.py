@@ -347,9 +347,9 @@ class TestBreaksAreCaught:
                 "csrc/cuda/new.cu includes cpu/network/tile.h, of a folder above or beside it",
             ),
             (
-                "cpu/network/drive.h",
+                "cpu/network/forward_drive.h",
                 '#include "testing/cases/exact.h"',
-                "csrc/cpu/network/drive.h includes testing/cases/exact.h, of a folder above or beside it",
+                "csrc/cpu/network/forward_drive.h includes testing/cases/exact.h, of a folder above or beside it",
             ),
             (
                 "cpu/isa/dispatch.cpp",

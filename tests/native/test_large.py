@@ -62,14 +62,14 @@ def test_far_indices_give_the_same_bits(program: native.Program, dtype: torch.dt
 INTS = {
     "rows_on_the_cpu": (
         "cpu/isa/isa_base.cpp",
-        "cpu/network/forward_tile.h",
+        "cpu/network/forward_nodes.h",
         "int64_t{src[e]} * G",
         "src[e] * G",
         "CPU, y",
     ),
     "edges_on_the_cpu": (
         "cpu/isa/isa_base.cpp",
-        "cpu/network/forward_tile.h",
+        "cpu/network/forward_nodes.h",
         "V w(weight[e]);",
         "V w(weight[int(e)]);",
         "CPU, y",

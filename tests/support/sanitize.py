@@ -32,6 +32,7 @@ from freewire._native.planner import planner
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
 from freewire.ops import network_reference
 from tests.support import native
+from tests.support.dense_graphs import PARTS, planted_graph
 from tests.support.graphs import CASES
 from tests.support.native import ROOT, SANITIZERS
 from tests.support.tensors import DTYPES, NARROW
@@ -39,16 +40,18 @@ from tests.support.tensors import DTYPES, NARROW
 BUILD = ROOT / "build" / "sanitize"
 
 ROW_BYTES = (64, 128, 256)
-BATCHES = (0, 1, 15, 16, 17, 33, 64, 65, 130)
+BATCHES = (15, 16, 17, 33, 64, 65, 130)
+FEW = (0, 1, 2, 3, 4, 7, 8)  # in rows shorter than a cache line, whatever the plan's choice
+SHORT_ROWS = (0, 16, 32)  # bytes; 0 is a row of one number
 ISAS = ("base", "avx2", "avx512")  # narrowest first, as csrc/cpu/isa/dispatch.cpp lists them
 
 #: Bug of csrc/testing/cases/injected_bugs.h to the program that must report it, and words of the report.
 BUGS = {
     "short_tape": ("address", ("AddressSanitizer", "READ of size", "backward_tile")),
-    "short_y": ("address", ("AddressSanitizer", "WRITE of size", "forward_tile")),
+    "short_y": ("address", ("AddressSanitizer", "WRITE of size", "write_outputs")),
     "short_gradient": ("address", ("AddressSanitizer", "WRITE of size", "run_backward")),
-    "short_plan": ("address", ("AddressSanitizer", "READ of size", "forward_tile")),
-    "overflow": ("address", ("signed integer overflow", "forward_tile")),
+    "short_plan": ("address", ("AddressSanitizer", "READ of size", "run_nodes")),
+    "overflow": ("address", ("signed integer overflow", "read_inputs")),
     "race": ("thread", ("data race", "backward_tile")),
     "wrong_number": ("address", ("grad_bias of all gradients: expected", "within")),
     "thread_count": ("address", ("expected the same bits from 1 and 4 threads",)),
@@ -90,8 +93,8 @@ class Case:
 
     @property
     def row_bytes_used(self) -> int:
-        """Bytes of a row in this batch: halved while one tile would hold the batch."""
-        return self._tiling["row_bytes"]
+        """Bytes of a row in this batch, by the rule of csrc/cpu/network/tiling.h; 0 for a row of one number."""
+        return 0 if self._tiling["columns"] == 1 else self._tiling["row_bytes"]
 
     @property
     def tiles(self) -> int:
@@ -147,9 +150,19 @@ def of_other_type(dtype: torch.dtype, i: int) -> bool:
 
 
 def cases() -> Iterator[Case]:
-    """All cases: every kind of node in every kernel at every batch, and each shared graph once per type."""
-    kinds = every_kind()
+    """All cases: every kind of node in every kernel at every batch, dense blocks, each shared graph once per type."""
+    kinds, dense = every_kind(), [planted_graph(PARTS, seed=0), planted_graph(PARTS[::-1], seed=1)]
     for dtype in DTYPES:
+        for i, batch in enumerate(FEW):
+            yield Case(f"few-{str(dtype)[6:]}-{batch}", kinds, dtype, 256, batch, bias=i % 3 > 0)
+        yield Case(f"few-{str(dtype)[6:]}-1-unbiased", kinds, dtype, 256, 1, bias=False)
+        for batch in (1, 16 // max(dtype.itemsize, 4), 32 // max(dtype.itemsize, 4)):
+            yield Case(f"few-{str(dtype)[6:]}-{batch}-wild", kinds, dtype, 256, batch, wild=True)
+        # One tile and a sample: with more threads than tiles, a row of 256 bytes is cut into slices.
+        for i, batch in enumerate((1, 3, 17, 256 // max(dtype.itemsize, 4) + 1)):
+            for j, graph in enumerate((*dense, CASES["random"])):
+                yield Case(f"shared{j}-{str(dtype)[6:]}-{batch}", graph, dtype, 256, batch, bias=(i + j) % 2 > 0)
+        yield Case(f"shared-{str(dtype)[6:]}-wild", dense[0], dtype, 256, 65, wild=True)
         for row_bytes in ROW_BYTES:
             name = f"every_kind-{str(dtype)[6:]}-{row_bytes}"
             # 16 groups of tiles share the sums; a group has a second tile to add only if there are more than 16 tiles.
@@ -231,9 +244,11 @@ def _gradients(graph: fw.Graph, parameters: Sequence[Tensor], grad_y: Tensor) ->
 
 def build() -> None:
     """A program a sanitizer, `Program`."""
+    # What pays in large networks only is done in all: with stages shared by threads, and rows fetched early.
+    sanitizers = {name: f"{flags} -DFREEWIRE_TINY_NETWORKS" for name, flags in SANITIZERS.items()}
     isas = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/cpu/isa/isa_*.cpp"))
     objects, programs = {}, {}
-    for name, flags in SANITIZERS.items():
+    for name, flags in sanitizers.items():
         if name == "thread":  # what threads share is decided above the kernels, and these take minutes to compile
             isas, flags = ["csrc/cpu/isa/isa_base.cpp"], f"{flags} -DFREEWIRE_BASE_ONLY"
         sources = [*reversed(isas), "csrc/cpu/isa/dispatch.cpp", "csrc/testing/sanitize_main.cpp"]  # the longest first

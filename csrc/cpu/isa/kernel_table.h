@@ -30,17 +30,37 @@ FREEWIRE_EXPANDED_PRAGMA(GCC target(FREEWIRE_TARGET))
 
 #include "cpu/blocks/depthwise_rows.h"
 #include "cpu/blocks/gated_sum_span.h"
+#include "cpu/network/backward_few.h"
 #include "cpu/network/backward_tile.h"
+#include "cpu/network/block_gradient.h"
 #include "cpu/network/forward_tile.h"
 #include "cpu/network/kernels.h"
 
 namespace freewire::cpu {
 
+// Kernels by kind of row; Kernel<G> is the tile's geometry.
+template <class T, int kBytes, int kStride = kBytes>
+using TileOf = Tile<T, FREEWIRE_VECTOR_BYTES, kBytes, kStride>;
+#define FREEWIRE_EACH_WIDE_ROW(kernel) \
+  kernel<TileOf<T, 64>, T>, kernel<TileOf<T, 128>, T>, kernel<TileOf<T, 256>, T>, kernel<TileOf<T, 64, 256>, T>
+#define FREEWIRE_EACH_SHORT_ROW(kernel) \
+  kernel<TileOf<T, sizeof(Compute<T>)>, T>, kernel<TileOf<T, 16>, T>, kernel<TileOf<T, 32>, T>, kernel<TileOf<T, 64>, T>
+#define FREEWIRE_EACH_ROW(kernel)                                                               \
+  kernel<TileOf<T, sizeof(Compute<T>)>, T>, kernel<TileOf<T, 16>, T>, kernel<TileOf<T, 32>, T>, \
+      FREEWIRE_EACH_WIDE_ROW(kernel)
+
 template <class T, int kVectorBytes>
 const Kernels<T>& kernel_table() {
   static constexpr Kernels<T> kTable = {
-      {forward_tile<T, kVectorBytes, 64>, forward_tile<T, kVectorBytes, 128>, forward_tile<T, kVectorBytes, 256>},
-      {backward_tile<T, kVectorBytes, 64>, backward_tile<T, kVectorBytes, 128>, backward_tile<T, kVectorBytes, 256>},
+      {{FREEWIRE_EACH_ROW(read_inputs)},
+       {FREEWIRE_EACH_ROW(run_nodes)},
+       {FREEWIRE_EACH_ROW(write_outputs)},
+       {FREEWIRE_EACH_SHORT_ROW(start_few)},
+       {FREEWIRE_EACH_SHORT_ROW(run_few)},
+       {FREEWIRE_EACH_SHORT_ROW(finish_few)},
+       {nullptr, nullptr, nullptr, FREEWIRE_EACH_WIDE_ROW(backward_tile)},
+       sum_slots<TileOf<T, 256>, T>,
+       BlockGradients<T, kVectorBytes>::run},
       {GatedSumSpan<T, kVectorBytes>::forward, GatedSumSpan<T, kVectorBytes>::backward},
       {DepthwiseRows<T, kVectorBytes>::forward, DepthwiseRows<T, kVectorBytes>::add_kernel_gradient,
        DepthwiseRows<T, kVectorBytes>::relu_gradient},

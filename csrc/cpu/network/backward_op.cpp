@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "checks.h"
-#include "cpu/network/drive.h"
+#include "cpu/network/backward_drive.h"
 #include "cpu/torch_tensors.h"
 #include "cpu/torch_threads.h"
 

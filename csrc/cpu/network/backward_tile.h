@@ -6,125 +6,23 @@
 // gradients (64 to 256 bytes), 4 bytes of destination slot and one weight. The row serves both the gradient of the
 // source and, by its dot product with the source's value in registers, that of the weight. The dot products of a few
 // edges are transposed and reduced together. A node whose aggregation is not linear has a different gradient for each
-// in-edge, so it pushes them to its sources instead, before any of those is read. A thread writes only its own tile's
-// rows and its group's sums, without atomics and in a fixed order: race-free and bitwise deterministic.
+// in-edge, so it pushes them to its sources instead, before any of those is read; so does a dense block, whose weight
+// gradients follow later (block_gradient.h). A thread writes only its own tile's rows and its group's sums, without
+// atomics and in a fixed order: race-free and bitwise deterministic.
+//
+// A slice of a tile gives no sums of its own, since these would be rounded in another way than the tile's: sum_slots()
+// computes them from the finished rows of the whole tile.
 #pragma once
 
-#include "cpu/network/kernels.h"
-#include "cpu/network/tile.h"
-#include "cpu/simd/vector_math.h"
-#include "node_math.h"
+#include "cpu/network/backward_block.h"
+#include "cpu/network/backward_nodes.h"
 
 namespace freewire::cpu {
+inline namespace FREEWIRE_REGISTERS {
 
-// Which samples of a tile are in the batch. Past its end, values on the tape and gradients of outputs are 0, but an
-// infinite weight would turn a gradient there into a NaN, and that into one of the weights before it.
-template <class G>
-class Live {
- public:
-  using V = typename G::V;
-  using C = typename G::C;
-  explicit Live(int64_t samples) : cuts_(samples < G::kColumns) {
-    for (int64_t c = 0; c < G::kColumns && cuts_; ++c) mark_[c] = c < samples ? C(1) : C(0);
-  }
-  // Whether the batch ends within the tile.
-  FREEWIRE_INLINE bool cuts() const { return __builtin_expect(cuts_, 0); }
-  // In such a tile: value, with 0 past the batch's end; its first column is c.
-  FREEWIRE_INLINE V only(V value, int c) const { return select(V::load(mark_ + c) > V(C(0)), value, V(C(0))); }
-
- private:
-  bool cuts_;
-  C mark_[G::kColumns];
-};
-
-// Turns a row of kColumns gradients of values into gradients of pre-activations; value is the row from which the
-// derivative is computed.
-template <class G, class T>
-void differentiate_row(Activation code, const T* value, typename G::C* grad) {
-  using V = typename G::V;
-  with_activation(code, [&](auto activation) {
-    for (int c = 0; c < G::kColumns; c += G::kLanes) {
-      through_activation<decltype(activation)::value>(V::load(grad + c), V::load(value + c)).store(grad + c);
-    }
-  });
-}
-
-// Adds to the sources' rows the gradients of a node's in-edges, for an aggregation that is not linear.
-template <class G, Aggregation A, class T>
-void push(const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape, const Live<G>& live, bool first,
-          const BackwardScratch<Compute<T>>& scratch) {
-  using V = typename G::V;
-  using C = typename G::C;
-  const int64_t begin = plan.in_begin[node], end = plan.in_end[node];
-  const C* delta = scratch.grad + (plan.num_inputs + node) * G::kColumns;
-  const auto term = [&](int64_t e, int c) {
-    return V(weight[e]) * V::load(tape + int64_t{plan.in_src[e]} * G::kColumns + c);
-  };
-  // First sweep: the product of the terms before each edge, or the aggregate itself.
-  V state[G::kVectors];
-  for (int k = 0; k < G::kVectors; ++k) {
-    const int c = k * G::kLanes;
-    V running = A == Aggregation::kProduct ? V(C(1)) : term(begin, c);
-    for (int64_t e = begin; e < end; ++e) {
-      if constexpr (A == Aggregation::kProduct) running.store(scratch.products + (e - begin) * G::kColumns + c);
-      running = combine<A>(running, term(e, c));
-    }
-    state[k] = running;
-  }
-  // Second sweep: the gradient of each edge. For a product it runs backwards, with the node's gradient times the terms
-  // after the edge: in autograd's order, so that infinities and NaNs are autograd's too. Otherwise the first edge whose
-  // term equals the aggregate, or is a NaN, takes the whole gradient of its column.
-  typename V::Mask open[G::kVectors];
-  for (int k = 0; k < G::kVectors; ++k) {
-    if constexpr (A == Aggregation::kProduct) state[k] = V::load(delta + k * G::kLanes);
-    open[k] = V(C(0)) == V(C(0));
-  }
-  const auto second_sweep = [&](auto cuts) {
-    for (int64_t i = 0; i < end - begin; ++i) {
-      const int64_t e = A == Aggregation::kProduct ? end - 1 - i : begin + i;
-      const V w(weight[e]);
-      const T* value = tape + int64_t{plan.in_src[e]} * G::kColumns;
-      C* grad = scratch.grad + int64_t{plan.in_src[e]} * G::kColumns;
-      V dot(C(0));
-      for (int k = 0; k < G::kVectors; ++k) {
-        const int c = k * G::kLanes;
-        const V a = V::load(value + c), t = w * a;
-        V share;
-        if constexpr (A == Aggregation::kProduct) {
-          share = state[k] * V::load(scratch.products + (e - begin) * G::kColumns + c);
-          if constexpr (cuts) share = live.only(share, c);
-          state[k] = state[k] * t;
-        } else {
-          const auto wins = open[k] & ((t == state[k]) | (t != t));
-          open[k] = open[k] & ~wins;
-          share = select(wins, V::load(delta + c), V(C(0)));
-        }
-        dot = dot + share * a;
-        (V::load(grad + c) + w * share).store(grad + c);
-      }
-      if (scratch.out_sums) {
-        C& sum = scratch.out_sums[plan.out_position[e]];
-        sum = first ? horizontal_sum(dot) : sum + horizontal_sum(dot);
-      }
-    }
-  };
-  if (A == Aggregation::kProduct && live.cuts()) {
-    second_sweep(std::true_type{});
-  } else {
-    second_sweep(std::false_type{});
-  }
-}
-
-template <class G, class T>
-void push(Aggregation code, const PlanView& plan, const Compute<T>* weight, int64_t node, const T* tape,
-          const Live<G>& live, bool first, const BackwardScratch<Compute<T>>& scratch) {
-  with_nonlinear(code,
-                 [&](auto which) { push<G, decltype(which)::value>(plan, weight, node, tape, live, first, scratch); });
-}
-
-// One chunk of a slot's gather over its readers [begin, end). With kDots it also computes each edge's dot product with
-// the slot's value.
-template <class G, bool kDots, class T>
+// One chunk of a slot's gather over its readers [begin, end): with kTotal the sum of their gradients times weights,
+// with kDots the dot product of each reader's gradient with the slot's value.
+template <class G, bool kTotal, bool kDots, class T>
 FREEWIRE_INLINE void gather(const int32_t* dst, const typename G::C* weight, int64_t begin, int64_t end,
                             const typename G::C* grad, const T* value, bool first, typename G::C* sums,
                             typename G::V (&total)[G::kChunk]) {
@@ -135,13 +33,13 @@ FREEWIRE_INLINE void gather(const int32_t* dst, const typename G::C* weight, int
 #pragma GCC unroll 8
   for (int k = 0; k < G::kChunk; ++k) own[k] = V::load(value + k * G::kLanes);
   const auto edge = [&](int64_t e) __attribute__((always_inline)) {
-    const C* row = grad + int64_t{dst[e]} * G::kColumns;
-    const V w(weight[e]);
+    const C* row = grad + int64_t{dst[e]} * G::kStride;
+    const V w(kTotal ? weight[e] : C(0));
     V dot(C(0));
 #pragma GCC unroll 8
     for (int k = 0; k < G::kChunk; ++k) {
-      const V g = V::load(row + k * G::kLanes);
-      total[k] = total[k] + w * g;
+      const V g = kTotal && kDots ? in_register(V::load(row + k * G::kLanes)) : V::load(row + k * G::kLanes);
+      if constexpr (kTotal) total[k] = total[k] + w * g;
       if constexpr (kDots) dot = k == 0 ? g * own[k] : dot + g * own[k];
     }
     return dot;
@@ -152,11 +50,8 @@ FREEWIRE_INLINE void gather(const int32_t* dst, const typename G::C* weight, int
       V parts[kGroup];
 #pragma GCC unroll 4
       for (int i = 0; i < kGroup; ++i) parts[i] = edge(e + i);
-      const V dots = block_sums(parts);
-      C lanes[G::kLanes];
-      dots.store(lanes);
-#pragma GCC unroll 4
-      for (int i = 0; i < kGroup; ++i) sums[e + i] = first ? lanes[i] : sums[e + i] + lanes[i];
+      const auto dots = first_lanes<kGroup>(block_sums(parts));
+      (first ? dots : Vec<C, kGroup>::load(sums + e) + dots).store(sums + e);
     }
   }
   for (; e < end; ++e) {
@@ -165,92 +60,136 @@ FREEWIRE_INLINE void gather(const int32_t* dst, const typename G::C* weight, int
   }
 }
 
-template <class T, int kVectorBytes, int kRowBytes>
-void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t tile, bool first, const T* tape,
-                   const BackwardScratch<Compute<T>>& scratch) {
-  using G = Tile<T, kVectorBytes, kRowBytes>;
+// Gradients of outputs into their rows, and 0 into those of the other presets.
+template <class G, class T>
+void start_gradients(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t begin, typename G::C* grad) {
+  using V = typename G::V;
+  const V zero(typename G::C(0));
+  for (int64_t i = 0; i < plan.num_presets; ++i) {
+    for (int c = 0; c < G::kColumns; c += G::kLanes) zero.store(grad + int64_t{plan.preset_slot[i]} * G::kStride + c);
+  }
+  const auto output = [&](int64_t i) { return grad + int64_t{plan.output_slot[i]} * G::kStride; };
+  G::read(arrays.grad_y, plan.num_outputs, begin, arrays.batch, output);
+}
+
+// One slot: its gradient, and that of its out-edges' weights. preset: its row holds a part of the gradient.
+template <class G, class T>
+FREEWIRE_INLINE void backward_slot(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t slot, bool preset,
+                                   bool first, const T* tape, const Live<G>& live,
+                                   const BackwardScratch<typename G::C>& scratch) {
   using V = typename G::V;
   using C = typename G::C;
-  const int64_t begin = tile * G::kColumns;
-  const Live<G> live(arrays.batch - begin);
   const V zero(C(0));
+  const int64_t node = slot - plan.num_inputs;
+  const T* value = tape + slot * G::kStride;
+  C* row = scratch.grad + slot * G::kStride;
+  const auto activation = node < 0 ? Activation::kLinear : static_cast<Activation>(plan.activation[node]);
+  const bool in_registers = activation == Activation::kLinear || activation == Activation::kRelu;
+  const C scale = node < 0 ? C(1) : gradient_scale<C>(plan, node);
+  V bias_sum = zero;
 
-  for (int64_t i = 0; i < plan.num_presets; ++i) {
-    C* row = scratch.grad + int64_t{plan.preset_slot[i]} * G::kColumns;
-    for (int c = 0; c < G::kColumns; c += G::kLanes) zero.store(row + c);
-  }
-  for (int64_t i = 0; i < plan.num_outputs; ++i) {
-    C* row = scratch.grad + int64_t{plan.output_slot[i]} * G::kColumns;
-    for (int c = 0; c < G::kColumns && begin + c < arrays.batch; ++c) {
-      row[c] = widened(arrays.grad_y[(begin + c) * plan.num_outputs + i]);
-    }
-  }
-
-  int64_t preset = plan.num_presets - 1;
-  for (int64_t slot = plan.num_slots - 1; slot >= 0; --slot) {
-    const int64_t node = slot - plan.num_inputs;
-    const bool starts_from_row = preset >= 0 && plan.preset_slot[preset] == slot;
-    if (starts_from_row) --preset;
-    const T* value = tape + slot * G::kColumns;
-    C* row = scratch.grad + slot * G::kColumns;
-    const auto activation = node < 0 ? Activation::kLinear : static_cast<Activation>(plan.activation[node]);
-    const bool in_registers = activation == Activation::kLinear || activation == Activation::kRelu;
-    const auto aggregation = node < 0 ? Aggregation::kSum : static_cast<Aggregation>(plan.aggregation[node]);
-    const C fan_in = node < 0 ? C(1) : C(plan.in_end[node] - plan.in_begin[node]);
-    const V scale(aggregation == Aggregation::kMean && fan_in > 0 ? C(1) / fan_in : C(1));
-    V bias_sum = zero;
-
-    for (int chunk = 0; chunk < G::kColumns; chunk += G::kChunk * G::kLanes) {
-      V grad[G::kChunk];
+  for (int chunk = 0; chunk < G::kColumns; chunk += G::kChunk * G::kLanes) {
+    V grad[G::kChunk];
 #pragma GCC unroll 8
-      for (int k = 0; k < G::kChunk; ++k) grad[k] = starts_from_row ? V::load(row + chunk + k * G::kLanes) : zero;
-      const int64_t readers = plan.out_ptr[slot], split = plan.out_split[slot];
-      if (scratch.out_sums) {
-        gather<G, true>(plan.out_dst, arrays.out_weight, readers, split, scratch.grad + chunk, value + chunk,
-                        first && chunk == 0, scratch.out_sums, grad);
-      } else {
-        gather<G, false>(plan.out_dst, arrays.out_weight, readers, split, scratch.grad + chunk, value + chunk, false,
-                         static_cast<C*>(nullptr), grad);
-      }
+    for (int k = 0; k < G::kChunk; ++k) grad[k] = preset ? V::load(row + chunk + k * G::kLanes) : zero;
+    const int64_t readers = plan.out_ptr[slot], end = plan.out_sparse[slot];
+    if (scratch.out_sums) {
+      gather<G, true, true>(plan.out_dst, arrays.out_weight, readers, end, scratch.grad + chunk, value + chunk,
+                            first && chunk == 0, scratch.out_sums, grad);
+    } else {
+      gather<G, true, false>(plan.out_dst, arrays.out_weight, readers, end, scratch.grad + chunk, value + chunk, false,
+                             static_cast<C*>(nullptr), grad);
+    }
+    if (in_registers) {
       if (live.cuts()) {
 #pragma GCC unroll 8
         for (int k = 0; k < G::kChunk; ++k) grad[k] = live.only(grad[k], chunk + k * G::kLanes);
       }
-      if (in_registers) {
 #pragma GCC unroll 8
-        for (int k = 0; k < G::kChunk; ++k) {
-          if (activation == Activation::kRelu) {
-            grad[k] = through_activation<Activation::kRelu>(grad[k], V::load(value + chunk + k * G::kLanes));
-          }
-          bias_sum = bias_sum + grad[k];
-          grad[k] = grad[k] * scale;
+      for (int k = 0; k < G::kChunk; ++k) {
+        if (activation == Activation::kRelu) {
+          grad[k] = through_activation<Activation::kRelu>(grad[k], V::load(value + chunk + k * G::kLanes));
         }
+        grad[k] = grad[k] * V(scale);
+        bias_sum = bias_sum + grad[k];
       }
+    }
 #pragma GCC unroll 8
-      for (int k = 0; k < G::kChunk; ++k) grad[k].store(row + chunk + k * G::kLanes);
-    }
-    if (node < 0) continue;
-    if (!in_registers) {
-      const int64_t derivative_row = plan.kept_row[node] >= 0 ? plan.kept_row[node] : slot;
-      differentiate_row<G>(activation, tape + derivative_row * G::kColumns, row);
-      for (int c = 0; c < G::kColumns; c += G::kLanes) {
-        const V grad = V::load(row + c);
-        bias_sum = bias_sum + grad;
-        (grad * scale).store(row + c);
+    for (int k = 0; k < G::kChunk; ++k) grad[k].store(row + chunk + k * G::kLanes);
+  }
+  if (node < 0) return;
+  if (!in_registers) bias_sum = differentiate_node<G, T>(plan, node, tape, live, row);
+  if (scratch.bias_sums) add_bias<C>(plan, node, horizontal_sum(bias_sum), first, scratch.bias_sums);
+  const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
+  if (!is_linear(aggregation) && plan.in_end[node] > plan.in_begin[node]) {
+    push<G>(aggregation, plan, arrays.weight, node, tape, live, first,
+            {scratch.grad, scratch.products, scratch.out_sums, plan.out_position});
+  }
+}
+
+// Rows of gradients that a slot will read soon, into the second cache.
+template <class G>
+FREEWIRE_INLINE void prefetch_readers(const PlanView& plan, int64_t slot, const typename G::C* grad) {
+  for (int64_t e = plan.out_ptr[slot]; e < plan.out_sparse[slot]; ++e) {
+    const auto* row = reinterpret_cast<const char*>(grad + int64_t{plan.out_dst[e]} * G::kStride);
+#pragma GCC unroll 4
+    for (size_t at = 0; at < G::kColumns * sizeof(typename G::C); at += 64) __builtin_prefetch(row + at, 0, 2);
+  }
+}
+
+template <class G, class T>
+void backward_tile(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t begin, bool first, bool prefetch,
+                   const T* tape, const BackwardScratch<Compute<T>>& scratch) {
+  const Live<G> live(arrays.batch - begin);
+  start_gradients<G, T>(plan, arrays, begin, scratch.grad);
+  if (plan.num_blocks == 0) {
+    int64_t preset = plan.num_presets - 1, ahead = plan.num_slots - 1;
+    for (int64_t slot = plan.num_slots - 1; slot >= 0; --slot) {
+      while (prefetch && ahead >= 0 && plan.out_ptr[slot + 1] - plan.out_ptr[ahead + 1] < kEdgesAhead) {
+        prefetch_readers<G>(plan, ahead--, scratch.grad);
       }
+      const bool starts_from_row = preset >= 0 && plan.preset_slot[preset] == slot;
+      if (starts_from_row) --preset;
+      backward_slot<G, T>(plan, arrays, slot, starts_from_row, first, tape, live, scratch);
     }
-    if (scratch.bias_sums) {
-      C& sum = scratch.bias_sums[node];
-      sum = first ? horizontal_sum(bias_sum) : sum + horizontal_sum(bias_sum);
+  } else {
+    const auto slot_at = [&](int64_t slot) {
+      const bool preset = std::binary_search(plan.preset_slot, plan.preset_slot + plan.num_presets, slot);
+      backward_slot<G, T>(plan, arrays, slot, preset, first, tape, live, scratch);
+    };
+    int64_t block = plan.num_blocks - 1;
+    for (int64_t at = plan.num_computed() - 1; at >= 0; --at) {
+      slot_at(plan.num_inputs + plan.run_node[at]);
+      if (block >= 0 && plan.block_begin[block] == at) push_block<G, T>(plan, arrays, block--, scratch.grad);
     }
-    if (!is_linear(aggregation) && fan_in > 0) {
-      push<G>(aggregation, plan, arrays.weight, node, tape, live, first, scratch);
-    }
+    for (int64_t slot = plan.num_inputs - 1; slot >= 0; --slot) slot_at(slot);
   }
   if (arrays.grad_x) {
-    const auto input = [&](int64_t i) { return scratch.grad + i * G::kColumns; };
+    const auto input = [&](int64_t i) { return scratch.grad + i * G::kStride; };
     G::write(input, plan.num_inputs, begin, arrays.batch, arrays.grad_x);
   }
 }
 
+// The sums that backward_tile() computes beside the gradients, of the slots [begin, end); all nodes are linear.
+template <class G, class T>
+void sum_slots(const PlanView& plan, int64_t begin, int64_t end, bool first, const T* tape,
+               const BackwardScratch<Compute<T>>& scratch) {
+  using V = typename G::V;
+  using C = typename G::C;
+  for (int64_t slot = begin; slot < end; ++slot) {
+    for (int chunk = 0; scratch.out_sums && chunk < G::kColumns; chunk += G::kChunk * G::kLanes) {
+      V none[G::kChunk];
+      gather<G, false, true>(plan.out_dst, static_cast<const C*>(nullptr), plan.out_ptr[slot], plan.out_sparse[slot],
+                             scratch.grad + chunk, tape + slot * G::kStride + chunk, first && chunk == 0,
+                             scratch.out_sums, none);
+    }
+    const int64_t node = slot - plan.num_inputs;
+    if (node < 0 || !scratch.bias_sums) continue;
+    V sum(C(0));
+    for (int c = 0; c < G::kColumns; c += G::kLanes) sum = sum + V::load(scratch.grad + slot * G::kStride + c);
+    add_bias<C>(plan, node, horizontal_sum(sum), first, scratch.bias_sums);
+  }
+}
+
+}  // namespace FREEWIRE_REGISTERS
 }  // namespace freewire::cpu

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "checks.h"
-#include "cpu/network/drive.h"
+#include "cpu/network/forward_drive.h"
 #include "cpu/torch_tensors.h"
 #include "cpu/torch_threads.h"
 
@@ -45,7 +45,7 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& weight, co
                                        const Tensor& plan_words, const Header& header, int64_t num_outputs,
                                        int64_t tape_rows) {
   const PlanView plan = checked_forward(x, weight, bias, plan_words, header, num_outputs, tape_rows);
-  const Tensor kept = cpu::empty(x, {tape_rows ? kept_elements(plan, x.size(0)) : 0});
+  const Tensor kept = cpu::empty(x, {tape_rows ? kept_elements(plan, x.size(0), !header) : 0});
   return {run(plan, x, weight, bias, tape_rows ? &kept : nullptr), kept};
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Sizes of what a call on the CPU allocates besides its results: drive.h allocates by them, and the planner adds them
-// up for Network.memory.
+// Sizes of what a call on the CPU allocates besides its results: forward_drive.h and backward_drive.h allocate by them,
+// and the planner adds them up for Network.memory.
 #pragma once
 
 #include <algorithm>
@@ -25,41 +25,61 @@ struct ForwardWorkspace {
   ForwardWorkspace(const PlanSizes& plan, const Tiling<T>& tiling, bool keep)
       : weight(widened_copy<T>(plan.num_edges)),
         bias(widened_copy<T>(plan.num_biases)),
+        panel{plan.num_panel},
         rows{keep ? 0 : plan.scratch_rows * tiling.columns} {}
-  int64_t bytes(int64_t threads) const { return weight.bytes() + bias.bytes() + threads * rows.bytes(); }
+  int64_t bytes(int64_t threads) const {
+    return weight.bytes() + bias.bytes() + panel.bytes() + threads * rows.bytes();
+  }
 
-  Elements<Compute<T>> weight, bias;
+  Elements<Compute<T>> weight, bias, panel;
   Elements<T> rows;  // per thread
 };
 
 template <class T>
 struct BackwardWorkspace {
-  BackwardWorkspace(const PlanSizes& plan, const Tiling<T>& tiling, bool need_weight, bool need_bias)
-      // Only nodes that are not linear read weights in their own order.
-      : weight(widened_copy<T>(plan.if_gathers(plan.num_edges))),
-        out_weight{plan.num_live_edges},
-        out_sums{need_weight ? tiling.groups * plan.num_live_edges : 0},
+  using C = Compute<T>;
+  BackwardWorkspace(const PlanSizes& plan, const Tiling<T>& tiling, bool need_weight, bool need_bias, int64_t threads)
+      // Nodes that are not linear, dense blocks and few samples read weights in their own order.
+      : canonical(tiling.few() || plan.gather_edges > 0 || plan.num_blocks > 0),
+        slices(plan.gather_edges ? 1 : tiling.slices(threads)),
+        // Rows of gradients are kept where sums over samples follow later: of a round of one tile per group.
+        keeps_rows(!tiling.few() && (plan.num_blocks > 0 || slices > 1)),
+        weight(widened_copy<T>(canonical ? plan.num_edges : 0)),
+        panel{tiling.few() ? 0 : plan.num_panel},
+        out_weight{tiling.few() || sparse_edges(plan) == 0 ? 0 : plan.num_live_edges},
+        out_sums{need_weight && !tiling.few() && sparse_edges(plan) > 0 ? tiling.groups * plan.num_live_edges : 0},
         bias_sums{need_bias ? tiling.groups * plan.num_computed() : 0},
-        grad{plan.num_slots * tiling.columns},
-        products{plan.product_fan_in * tiling.columns} {}
+        weight_sums(widened_copy<T>(need_weight && (tiling.few() || plan.num_blocks > 0) ? plan.num_edges : 0)),
+        kept_rows{keeps_rows ? tiling.groups * plan.num_slots * tiling.columns : 0},
+        few_rows{tiling.few() ? few_parts(plan) * plan.num_slots * tiling.columns : 0},
+        grad{keeps_rows || tiling.few() ? 0 : plan.num_slots * tiling.columns},
+        products{plan.product_fan_in * tiling.columns},
+        strip{need_weight && keeps_rows && plan.num_blocks > 0 ? tiling.groups * tiling.columns * kStripColumns : 0} {}
   int64_t bytes(int64_t threads) const {
-    return weight.bytes() + out_weight.bytes() + out_sums.bytes() + bias_sums.bytes() +
-           threads * (grad.bytes() + products.bytes());
+    return weight.bytes() + panel.bytes() + out_weight.bytes() + out_sums.bytes() + bias_sums.bytes() +
+           weight_sums.bytes() + kept_rows.bytes() + few_rows.bytes() +
+           threads * (grad.bytes() + products.bytes() + strip.bytes());
   }
+  // Live edges outside of dense blocks.
+  static int64_t sparse_edges(const PlanSizes& plan) { return plan.num_live_edges - plan.num_block_edges; }
 
-  Elements<Compute<T>> weight, out_weight, out_sums, bias_sums;
-  Elements<Compute<T>> grad, products;  // per thread
+  bool canonical;
+  int64_t slices;
+  bool keeps_rows;
+  Elements<C> weight, panel, out_weight, out_sums, bias_sums, weight_sums, kept_rows, few_rows;
+  Elements<C> grad, products, strip;  // per thread
 };
 
 // The most that one call holds at once besides x and the parameters: a forward without gradients, or a training step.
 template <class T>
 int64_t call_bytes(const PlanSizes& plan, int64_t batch, bool training, int64_t threads, Wanted wanted) {
   const Tiling<T> tiling(plan, batch);
-  const Results<T> results(plan, batch, wanted);
-  const int64_t forward = ForwardWorkspace<T>(plan, tiling, training).bytes(std::min(threads, tiling.tiles));
+  const Results<T> results(plan, batch, wanted, true);
+  const Tiling<T> run = training ? tiling : tiling.shared_by(threads, batch);
+  const int64_t forward = ForwardWorkspace<T>(plan, run, training).bytes(std::min(threads, run.tiles));
   if (!training) return results.y.bytes() + forward;
-  const BackwardWorkspace<T> backward(plan, tiling, wanted.parameters, wanted.parameters);
-  return results.training_bytes(forward, backward.bytes(std::min(threads, tiling.groups)));
+  const BackwardWorkspace<T> backward(plan, tiling, wanted.parameters, wanted.parameters, threads);
+  return results.training_bytes(forward, backward.bytes(std::min(threads, tiling.groups * backward.slices)));
 }
 
 }  // namespace freewire::cpu

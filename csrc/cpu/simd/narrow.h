@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cpu/simd/registers.h"
 #include "number.h"
 
 #if defined(__x86_64__)
@@ -15,6 +16,7 @@
 #endif
 
 namespace freewire::cpu {
+inline namespace FREEWIRE_REGISTERS {
 
 // One specialisation per width, since GCC forgets that a type is a register's if its size depends on a template
 // argument.
@@ -107,4 +109,5 @@ struct Narrow : NarrowTypes<N> {
   }
 };
 
+}  // namespace FREEWIRE_REGISTERS
 }  // namespace freewire::cpu

@@ -8,6 +8,7 @@
 #include "cpu/simd/vec.h"
 
 namespace freewire::cpu {
+inline namespace FREEWIRE_REGISTERS {
 
 // The lanes Pattern::at(0), Pattern::at(1), ... of a and b, where lane N + i is lane i of b.
 template <class Pattern, class T, int N, int... kLane>
@@ -48,16 +49,18 @@ struct Rotate {
 // rows[i][j] becomes rows[j][i]: log2(N) perfect shuffles, each interleaving row i with row i + N / 2.
 template <class T, int N>
 FREEWIRE_INLINE void transpose(Vec<T, N> (&rows)[N]) {
+  if constexpr (N > 1) {
 #pragma GCC unroll 4
-  for (int width = 1; width < N; width *= 2) {
-    Vec<T, N> next[N];
+    for (int width = 1; width < N; width *= 2) {
+      Vec<T, N> next[N];
 #pragma GCC unroll 16
-    for (int i = 0; i < N / 2; ++i) {
-      next[2 * i] = shuffle<Interleave<N, false>>(rows[i], rows[i + N / 2]);
-      next[2 * i + 1] = shuffle<Interleave<N, true>>(rows[i], rows[i + N / 2]);
+      for (int i = 0; i < N / 2; ++i) {
+        next[2 * i] = shuffle<Interleave<N, false>>(rows[i], rows[i + N / 2]);
+        next[2 * i + 1] = shuffle<Interleave<N, true>>(rows[i], rows[i + N / 2]);
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < N; ++i) rows[i] = next[i];
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < N; ++i) rows[i] = next[i];
   }
 }
 
@@ -87,13 +90,30 @@ FREEWIRE_INLINE Vec<T, N> block_sums(const Vec<T, N> (&parts)[kSumGroup<T>]) {
   return sum;
 }
 
-template <class T, int N>
-FREEWIRE_INLINE T horizontal_sum(Vec<T, N> value) {
-  const Vec<T, N> zero(T(0));
-  Vec<T, N> parts[kSumGroup<T>];
-#pragma GCC unroll 4
-  for (int i = 0; i < kSumGroup<T>; ++i) parts[i] = i == 0 ? value : zero;
-  return block_sums(parts).v[0];
+// The first kCount lanes.
+template <int kCount, class T, int N>
+FREEWIRE_INLINE Vec<T, kCount> first_lanes(Vec<T, N> value) {
+  if constexpr (kCount == N) {
+    return value;
+  } else {
+    Vec<T, kCount> first;
+    std::memcpy(&first.v, &value.v, sizeof first.v);
+    return first;
+  }
 }
 
+template <class T, int N>
+FREEWIRE_INLINE T horizontal_sum(Vec<T, N> value) {
+  if constexpr (N == 1) {
+    return value.v;
+  } else {
+    const Vec<T, N> zero(T(0));
+    Vec<T, N> parts[kSumGroup<T>];
+#pragma GCC unroll 4
+    for (int i = 0; i < kSumGroup<T>; ++i) parts[i] = i == 0 ? value : zero;
+    return block_sums(parts).v[0];
+  }
+}
+
+}  // namespace FREEWIRE_REGISTERS
 }  // namespace freewire::cpu

@@ -2,8 +2,8 @@
 // Vec<T, N>: one SIMD register of N lanes of float or double, as a value type.
 //
 // It uses the vector extensions of GCC and Clang, with no intrinsics except to convert 16-bit numbers, so that kernels
-// are written once and compiled for SSE2 or NEON (16 bytes), AVX2 (32 bytes) and AVX-512 (64 bytes). N differs between
-// those builds, so their template instantiations never share a symbol, and one library holds all of them.
+// are written once and compiled for SSE2 or NEON (16 bytes), AVX2 (32 bytes) and AVX-512 (64 bytes). All of it lies in
+// a namespace of its own for each of those builds (registers.h), so that one library holds them all.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,11 @@
 #include <utility>
 
 #include "cpu/simd/narrow.h"
+#include "cpu/simd/registers.h"
 #include "platform.h"
 
 namespace freewire::cpu {
+inline namespace FREEWIRE_REGISTERS {
 
 // The compiler's own register types: N lanes of T, and as many integers of the same size.
 template <class T, int N>
@@ -93,6 +95,57 @@ struct Vec {
   friend FREEWIRE_INLINE Vec select(Mask m, Vec a, Vec b) { return Vec(m.v ? a.v : b.v); }
 };
 
+// One lane is a plain number; a comparison is all ones or all zeros, as in wider registers.
+template <class T>
+struct NativeOf<T, 1> {
+  using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  using Values = T;
+  using Bits = Int;
+};
+
+template <class T>
+struct Vec<T, 1> {
+  static constexpr int kLanes = 1;
+  using Scalar = T;
+  using Mask = IntVec<T, 1>;
+  using Native = T;
+  T v;
+
+  Vec() = default;
+  FREEWIRE_INLINE Vec(T scalar) : v(scalar) {}
+
+  template <class S>
+  static FREEWIRE_INLINE Vec load(const S* from) {
+    return Vec(widened(*from));
+  }
+  template <class S>
+  FREEWIRE_INLINE void store(S* to) const {
+    *to = stored_as<S>(v);
+  }
+
+  friend FREEWIRE_INLINE Vec operator+(Vec a, Vec b) { return Vec(a.v + b.v); }
+  friend FREEWIRE_INLINE Vec operator-(Vec a, Vec b) { return Vec(a.v - b.v); }
+  friend FREEWIRE_INLINE Vec operator*(Vec a, Vec b) { return Vec(a.v * b.v); }
+  friend FREEWIRE_INLINE Vec operator/(Vec a, Vec b) { return Vec(a.v / b.v); }
+  friend FREEWIRE_INLINE Vec operator-(Vec a) { return Vec(-a.v); }
+  friend FREEWIRE_INLINE Mask operator<(Vec a, Vec b) { return {-(a.v < b.v)}; }
+  friend FREEWIRE_INLINE Mask operator>(Vec a, Vec b) { return {-(a.v > b.v)}; }
+  friend FREEWIRE_INLINE Mask operator<=(Vec a, Vec b) { return {-(a.v <= b.v)}; }
+  friend FREEWIRE_INLINE Mask operator>=(Vec a, Vec b) { return {-(a.v >= b.v)}; }
+  friend FREEWIRE_INLINE Mask operator==(Vec a, Vec b) { return {-(a.v == b.v)}; }
+  friend FREEWIRE_INLINE Mask operator!=(Vec a, Vec b) { return {-(a.v != b.v)}; }
+  friend FREEWIRE_INLINE Vec select(Mask m, Vec a, Vec b) { return m.v ? a : b; }
+};
+
+// The value itself, loaded once: compilers repeat a load that several instructions could each do by themselves.
+template <class T, int N>
+FREEWIRE_INLINE Vec<T, N> in_register(Vec<T, N> value) {
+#if defined(__x86_64__)
+  if constexpr (N > 1) asm("" : "+v"(value.v));
+#endif
+  return value;
+}
+
 template <class T, int N>
 FREEWIRE_INLINE IntVec<T, N> operator|(IntVec<T, N> a, IntVec<T, N> b) {
   return {a.v | b.v};
@@ -107,4 +160,5 @@ FREEWIRE_INLINE IntVec<T, N> operator~(IntVec<T, N> a) {
   return {~a.v};
 }
 
+}  // namespace FREEWIRE_REGISTERS
 }  // namespace freewire::cpu

@@ -28,7 +28,7 @@ Tensor run(const PlanView& plan, const Tensor& x, const Tensor& weight, const st
   const Tensor x_rows = cuda::aligned(x), weights = cuda::aligned(weight);
   const Tensor biases = bias ? cuda::aligned(*bias) : weights;
   Tensor y = cuda::empty(x, {batch, plan.num_outputs});
-  if (tape) *tape = cuda::empty(x, {kept_elements(plan, batch)});
+  if (tape) *tape = cuda::empty(x, {kept_elements(plan, batch, false)});
 
   with_float_type(x, [&](auto type) {
     using T = decltype(type);

@@ -103,7 +103,7 @@ struct BackwardWorkspace {
 // The most that one call holds at once besides x and the parameters: a forward without gradients, or a training step.
 template <class T>
 int64_t call_bytes(const PlanSizes& plan, int64_t batch, bool training, const Device& device, Wanted wanted) {
-  const Results<T> results(plan, batch, wanted);
+  const Results<T> results(plan, batch, wanted, false);
   const int forward_columns = widest_tile(plan, forward_rows(plan, training), sizeof(T), device);
   const ForwardWorkspace<T> forward(plan, batch, training, forward_columns);
   if (!training) return results.y.bytes() + forward.bytes();

@@ -28,10 +28,11 @@ void backward_tile(const Case<T>& given, const Exact<T>& tape, int64_t tile, Com
   const Exact<C> grad(plan.num_slots * tiling.columns), products(plan.product_fan_in * tiling.columns);
   const Exact<C> out_weight(plan.num_live_edges);
   const cpu::Widened<T> weight(given.weight.data(), plan.num_edges, StdThreads{1});
-  const cpu::BackwardArrays<T> arrays{given.grad_y.data(), out_weight.data(), weight.data(), nullptr, given.batch};
-  cpu::kernels<T>().backward[tiling.variant](plan, arrays, tile, true,
-                                             tape.data() + tile * plan.tape_rows * tiling.columns,
-                                             {grad.data(), products.data(), out_sums, nullptr});
+  const cpu::BackwardArrays<T> arrays{given.grad_y.data(), out_weight.data(), weight.data(), nullptr, nullptr,
+                                      given.batch};
+  cpu::kernels<T>().network.backward[tiling.kind](plan, arrays, tile * tiling.columns, true, false,
+                                                  tape.data() + tile * plan.tape_rows * tiling.columns,
+                                                  {grad.data(), products.data(), out_sums, nullptr});
 }
 
 // Two tiles of different groups into the same sums.
@@ -66,10 +67,9 @@ void inject(const std::string& bug, const Case<T>& given) {
   } else if (bug == "race") {
     race(given, tape);
   } else if (bug == "overflow") {
-    const cpu::Widened<T> weight(given.weight.data(), plan.num_edges, StdThreads{1});
-    const cpu::ForwardArrays<T> arrays{given.x.data(), weight.data(), nullptr, y.data(), given.batch};
+    const cpu::ForwardArrays<T> arrays{given.x.data(), nullptr, nullptr, nullptr, y.data(), given.batch};
     const cpu::Tiling<T> tiling(plan, given.batch);
-    cpu::kernels<T>().forward[tiling.variant](plan, arrays, std::numeric_limits<int64_t>::max(), true, tape.data());
+    cpu::kernels<T>().network.read[tiling.kind](plan, arrays, std::numeric_limits<int64_t>::max(), tape.data());
   } else if (bug == "wrong_number" || bug == "thread_count") {
     const auto one = run(given, 1), many = run(given, kManyThreads);
     const Exact<T>& spoilt = (bug == "wrong_number" ? one : many).back().values;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Runs one case through the CPU kernels, in every way that they can be called.
 //
-// The batch goes through cpu/network/drive.h as it does under torch, but on std::thread: the sanitizers do not know
-// OpenMP's barriers and would report false races.
+// The batch goes through cpu/network/{forward,backward}_drive.h as it does under torch, but on std::thread: the
+// sanitizers do not know OpenMP's barriers and would report false races.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/network/drive.h"
+#include "cpu/network/backward_drive.h"
+#include "cpu/network/forward_drive.h"
 #include "testing/cases/case_file.h"
 #include "testing/cases/exact.h"
 #include "testing/cases/results.h"
@@ -21,7 +22,7 @@ namespace freewire::testing {
 constexpr int kManyThreads = 4;  // besides one
 constexpr const char* kThreadCounts = "1 and 4 threads";
 
-// The parallel_for of drive.h. It ignores grain and cuts evenly, so that small cases run in parallel as well.
+// The parallel_for of the drives. It ignores grain and cuts evenly, so that small cases run in parallel as well.
 struct StdThreads {
   template <class Body>
   void operator()(int64_t begin, int64_t end, int64_t, const Body& body) const {
@@ -32,6 +33,7 @@ struct StdThreads {
     }
     for (std::thread& worker : workers) worker.join();
   }
+  int64_t threads() const { return count; }
   int64_t count;
 };
 
