@@ -12,7 +12,7 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(freewire, m) {
-  // x [B, I], weight [E], bias [N] or None -> y [B, O] and the tape, [tape_rows x B rounded up to whole tiles].
+  // x [B, I], weight [E], bias [N] or None -> y [B, O] and the tape, [kept_elements() of allocations.h].
   // tape_rows is R, or 0 to keep nothing until the backward runs the forward once more.
   m.def(
       "forward(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int[]? header, int num_outputs, int tape_rows) -> "

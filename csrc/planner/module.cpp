@@ -349,6 +349,7 @@ PYBIND11_MODULE(_planner, m) {
   m.def("plan_layout", own::plan_layout);
   m.attr("MAX_GROUPS") = freewire::cpu::kMaxGroups;
   m.def("padded_batch", freewire::padded_batch, exact("batch"));
+  m.attr("few_padding") = freewire::kFewPadding;
   m.def("cpu_call_bytes", own::cpu_call_bytes, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),
         exact("threads"), exact("need_x"), exact("need_parameters"));
   m.def("gpu_call_bytes", own::gpu_call_bytes, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),

@@ -86,6 +86,9 @@ def plan_sizes(arrays: Mapping[str, NDArray[Any]], num_inputs: int, num_biases: 
 def pack(arrays: Mapping[str, NDArray[Any]], num_inputs: int, num_biases: int, row_bytes: int) -> NDArray[np.int64]: ...
 def sections(words: NDArray[np.int64]) -> dict[str, NDArray[Any]]: ...
 def padded_batch(batch: int) -> int: ...
+
+few_padding: int  # kFewPadding of csrc/allocations.h
+
 def cpu_call_bytes(
     sizes: PlanSizes,
     batch: int,

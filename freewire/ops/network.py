@@ -37,7 +37,6 @@ from freewire.ops.network_reference import reference_of_packed_plan
 __all__ = ["run_packed_plan", "run_plainly"]
 
 _TAPE_PADDING = planner.padded_batch(1)  # samples; a number, since the fake kernels see symbolic batches
-_FEW_PADDING = 4  # kFewPadding of csrc/allocations.h
 
 _inference = torch.ops.freewire.inference.default
 _forward = torch.ops.freewire.forward.default
@@ -58,7 +57,7 @@ def _forward_fake(
     check_devices(x=x, weight=weight, bias=bias, plan=plan)
     padded = (x.shape[0] + _TAPE_PADDING - 1) // _TAPE_PADDING * _TAPE_PADDING
     if header is None:  # as on a CPU
-        padded = torch.sym_min(padded, _FEW_PADDING * x.shape[0])
+        padded = torch.sym_min(padded, planner.few_padding * x.shape[0])
     return x.new_empty(x.shape[0], num_outputs), x.new_empty(tape_rows * padded)
 
 

@@ -184,7 +184,10 @@ class Plan:
         return self.sizes.num_block_edges / max(self.num_live_edges, 1)
 
     def tape_bytes(self, batch: int, itemsize: int = 4) -> int:
-        """Bytes that a training step keeps between forward and backward, for ``batch`` samples."""
+        """Bytes that a training step keeps between forward and backward, for ``batch`` samples, on a GPU.
+
+        A CPU keeps as many from 16 samples on, and less for fewer.
+        """
         return self.tape_rows * planner.padded_batch(batch) * itemsize
 
     def pack(self) -> PackedPlan:

@@ -47,6 +47,32 @@ def test_same_bits(name: str, batch: int, threads: int) -> None:
         assert_same_bits(network(GRAPHS[name], dtype), batch, threads)
 
 
+@pytest.mark.parametrize("batch", [4, 65, 130])
+def test_an_infinity_in_a_padded_block(batch: int) -> None:
+    """Missing edges have weight 0, which must not spread it; nor may it change the bits of other samples."""
+    ends = [(i, 20 + j) for j in range(10) for i in range(20) if i not in (j, (j + 7) % 20)]
+    net = network(fw.Graph.from_edges(*zip(*ends, strict=True), activation="linear"), torch.float32)
+    assert (net.plan.block_panel >= 0).any()
+    x, grad_y = batch_of(net, batch)
+    x[1:, ::3] = -0.0
+    grad_y[1:, ::3] = -0.0
+
+    def results() -> list[torch.Tensor]:
+        y, grad_x, _, _ = gradients(net, net, x, grad_y)
+        with torch.no_grad():
+            return [net(x).view(torch.int32), y.view(torch.int32), grad_x.view(torch.int32)]
+
+    finite = results()
+    x[0, 5], grad_y[0, 3] = float("inf"), float("nan")
+    assert fw.reference(net, x)[0].isfinite().any()
+    for threads in THREADS:
+        assert_threads_change_no_bit(threads, results)
+    for found, wanted in zip(results(), finite, strict=True):
+        assert torch.equal(found[1:], wanted[1:])
+    y, wanted = net(x), fw.reference(net, x)
+    assert torch.equal(y.isfinite(), wanted.isfinite())
+
+
 @pytest.fixture(scope="module")
 def wide() -> fw.Network:
     """20 levels of 1,000 nodes: so much work per level that threads share a single sample."""

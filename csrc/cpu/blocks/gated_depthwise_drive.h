@@ -2,10 +2,10 @@
 // Runs whole feature maps through a gated sum and the depthwise convolution that reads it: bands of rows, and their
 // order.
 //
-// Arrays are [batch, height, width, channels]; parallel_for is that of cpu/network/forward_drive.h. The rows of the sum pass
-// through a window of three that stays in the cache, and the sum is never written to memory; the backward recomputes
-// it. A backward pass over a band of rows reads xs and grad_y and writes grad_xs. No torch here, so that csrc/testing
-// runs the same code under the sanitizers.
+// Arrays are [batch, height, width, channels]; parallel_for is that of cpu/network/forward_drive.h. The rows of the sum
+// pass through a window of three that stays in the cache, and the sum is never written to memory; the backward
+// recomputes it. A backward pass over a band of rows reads xs and grad_y and writes grad_xs. No torch here, so that
+// csrc/testing runs the same code under the sanitizers.
 #pragma once
 
 #include <algorithm>

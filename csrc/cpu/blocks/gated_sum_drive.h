@@ -2,8 +2,8 @@
 // Runs whole arrays through the kernels of a gated sum: gates, spans over threads, and the order in which sums are
 // added.
 //
-// parallel_for is that of cpu/network/forward_drive.h. No torch here, so that csrc/testing runs the same code on std::thread
-// under the sanitizers.
+// parallel_for is that of cpu/network/forward_drive.h. No torch here, so that csrc/testing runs the same code on
+// std::thread under the sanitizers.
 #pragma once
 
 #include <algorithm>

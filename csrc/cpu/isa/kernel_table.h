@@ -38,7 +38,7 @@ FREEWIRE_EXPANDED_PRAGMA(GCC target(FREEWIRE_TARGET))
 
 namespace freewire::cpu {
 
-// Kernels by kind of row; Kernel<G> is the tile's geometry.
+// Kernels by kind of row, each for one geometry of the tile.
 template <class T, int kBytes, int kStride = kBytes>
 using TileOf = Tile<T, FREEWIRE_VECTOR_BYTES, kBytes, kStride>;
 #define FREEWIRE_EACH_WIDE_ROW(kernel) \

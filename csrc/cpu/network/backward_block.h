@@ -47,18 +47,23 @@ FREEWIRE_INLINE void push_products(const C* const* weights, const C* const* delt
   }
 }
 
-// The same edge by edge, where a gradient is infinite or a NaN, and the padded weights of 0 would spread it.
+// The same for one node of a padded block, where some gradient is infinite or a NaN: 0 times it is skipped. Every other
+// number gets the same bits, whatever its neighbours in the tile are.
 template <class G, class C>
-void push_edges(const PlanView& plan, const C* weight, int64_t block, C* grad) {
+void push_padded(const PlanView& plan, int64_t node, const C* weights, const int32_t* slots, int64_t sources,
+                 const C* delta, C* grad) {
   using V = typename G::V;
-  for (int64_t at = plan.block_begin[block]; at < plan.block_end[block]; ++at) {
-    const int64_t node = plan.run_node[at];
-    const C* delta = grad + (plan.num_inputs + node) * G::kStride;
-    for (int64_t e = plan.in_begin[node]; e < plan.in_split[node]; ++e) {
-      C* row = grad + int64_t{plan.in_src[e]} * G::kStride;
-      for (int c = 0; c < G::kColumns; c += G::kLanes) {
-        (V::load(row + c) + V(weight[e]) * V::load(delta + c)).store(row + c);
-      }
+  const V zero(C(0));
+  const int32_t* column = plan.panel_column + plan.in_begin[node];
+  const int32_t* last = plan.panel_column + plan.in_split[node];
+  for (int64_t s = 0; s < sources; ++s) {
+    const bool reads = column < last && *column == s;
+    if (reads) ++column;
+    C* row = grad + int64_t{slots[s]} * G::kStride;
+    for (int c = 0; c < G::kColumns; c += G::kLanes) {
+      const V from = V::load(delta + c), before = V::load(row + c);
+      const V after = in_register(before + V(weights[s]) * from);  // rounded once, and only then chosen
+      (reads ? after : select(from * zero == zero, after, before)).store(row + c);
     }
   }
 }
@@ -70,11 +75,8 @@ void push_block(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t b
   const int64_t sources = plan.block_src_ptr[block + 1] - plan.block_src_ptr[block];
   const int64_t begin = plan.block_begin[block], end = plan.block_end[block], panel = plan.block_panel[block];
   const auto row_of = [&](int64_t at) { return grad + (plan.num_inputs + plan.run_node[at]) * int64_t{G::kStride}; };
-  if (panel >= 0) {
-    bool finite = true;
-    for (int64_t at = begin; at < end && finite; ++at) finite = row_is_finite<G>(row_of(at));
-    if (!finite) return push_edges<G, C>(plan, arrays.weight, block, grad);
-  }
+  bool finite = true;
+  for (int64_t at = begin; panel >= 0 && finite && at < end; ++at) finite = row_is_finite<G>(row_of(at));
   for (int64_t first = begin; first < end; first += kPushedNodes) {
     const int64_t nodes = std::min(end - first, kPushedNodes);
     const C *weights[kPushedNodes], *delta[kPushedNodes];
@@ -82,6 +84,12 @@ void push_block(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t b
       weights[i] = panel >= 0 ? arrays.panel + panel + (first + i - begin) * sources
                               : arrays.weight + plan.in_begin[plan.run_node[first + i]];
       delta[i] = row_of(first + i);
+    }
+    if (!finite) {
+      for (int64_t i = 0; i < nodes; ++i) {
+        push_padded<G, C>(plan, plan.run_node[first + i], weights[i], slots, sources, delta[i], grad);
+      }
+      continue;
     }
     in_block_runs(0, sources, [&](auto count, int64_t at) {
       for (int c = 0; c < G::kColumns; c += G::kBlockVectors * G::kLanes) {

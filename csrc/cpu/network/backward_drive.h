@@ -112,29 +112,41 @@ class BackwardRun {
     const RowKind kind = tiling_.kind;
     const int64_t parts = few_parts(plan_), nodes = plan_.num_computed();
     Buffer<C> rows(space_.few_rows.count);
-    FewScratch<C> shared{rows.data(), nullptr, weight_sums(), gradients_.bias ? bias_sums_.data() : nullptr, parts};
+    const FewScratch<C> shared{rows.data(), nullptr, weight_sums(), gradients_.bias ? bias_sums_.data() : nullptr,
+                               parts};
+    const auto start_part = [&](int64_t part) { own.few_start[kind](plan_, arrays_, part, shared); };
     const StageCut cut(plan_, parts, kFewestItemEdges);
-    const int64_t stages = parts > 1 ? plan_.num_stages : 1;  // after one in which the parts start
-    Team team(stages + 1);
-    const auto work = [&] {
+    const auto run_item = [&](int64_t stage, int64_t item, const FewScratch<C>& scratch) {
+      const int64_t items = cut.items(stage);
+      own.few_run[kind](plan_, arrays_, item, cut.begin(stage, item, items), cut.begin(stage, item + 1, items), tape_,
+                        scratch);
+    };
+    // Calls body with what the calling thread works in.
+    const auto with_products = [&](const auto& body) {
       Buffer<C> products(space_.products.count);
       FewScratch<C> scratch = shared;
       scratch.products = products.data();
-      team.run([&](int64_t i) { return i == 0      ? parts
-                                       : parts > 1 ? cut.items(stages - i)
-                                                   : 1; },
-               [&](int64_t i, int64_t item) {
-                 if (i == 0) return own.few_start[kind](plan_, arrays_, item, scratch);
-                 if (parts == 1) return own.few_run[kind](plan_, arrays_, 0, 0, nodes, tape_, scratch);
-                 const int64_t stage = stages - i, items = cut.items(stage);
-                 own.few_run[kind](plan_, arrays_, item, cut.begin(stage, item, items),
-                                   cut.begin(stage, item + 1, items), tape_, scratch);
-               });
+      body(scratch);
     };
-    if (parts > 1 && by_stage(plan_, tiling_, parallel_for_.threads())) {
-      parallel_for_(0, parallel_for_.threads(), 1, [&](int64_t, int64_t) { work(); });
+    if (space_.sharing > 1) {
+      Team team(plan_.num_stages + 1);  // stage 0 is the start, and the others go backwards
+      parallel_for_(0, space_.sharing, 1, [&](int64_t, int64_t) {
+        with_products([&](const FewScratch<C>& scratch) {
+          team.run([&](int64_t i) { return i == 0 ? parts : cut.items(plan_.num_stages - i); },
+                   [&](int64_t i, int64_t item) {
+                     if (i == 0) return start_part(item);
+                     run_item(plan_.num_stages - i, item, scratch);
+                   });
+        });
+      });
     } else {
-      work();
+      for (int64_t part = 0; part < parts; ++part) start_part(part);
+      with_products([&](const FewScratch<C>& scratch) {
+        if (parts == 1) return own.few_run[kind](plan_, arrays_, 0, 0, nodes, tape_, scratch);
+        for (int64_t stage = plan_.num_stages - 1; stage >= 0; --stage) {
+          for (int64_t item = 0; item < cut.items(stage); ++item) run_item(stage, item, scratch);
+        }
+      });
     }
     own.few_finish[kind](plan_, arrays_, shared);
   }

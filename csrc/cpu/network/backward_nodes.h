@@ -10,8 +10,8 @@
 namespace freewire::cpu {
 inline namespace FREEWIRE_REGISTERS {
 
-// Which samples of a tile are in the batch. Past its end, values on the tape and gradients of outputs are 0, but an
-// infinite weight would turn a gradient there into a NaN, and that into one of the weights before it.
+// Which samples of a tile are in the batch. Past its end, values on the tape are 0, and gradients of outputs repeat the
+// last sample's: a slot's gradient is cleared there before anything is computed from it.
 template <class G>
 class Live {
  public:

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// freewire::backward on the CPU: one parallel region of torch's pool over groups of tiles, then the groups'
-// weight gradients added in order.
+// freewire::backward on the CPU, on torch's pool of threads.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 

@@ -2,8 +2,8 @@
 // Forward of a dense block for one tile: a product of matrices, the nodes' weights [nodes, sources] times the sources'
 // rows [sources, columns].
 //
-// The sums of up to kBlockNodes nodes stay in registers, so a row is loaded once for all of them. A sum has the order
-// that forward_node() has, so both give the same bits.
+// The sums of up to kBlockNodes nodes stay in registers, so a row is loaded once for all of them. A sum adds up its
+// sources in their order, as forward_node() does in rows of 64 bytes or more, so there both give the same bits.
 #pragma once
 
 #include <algorithm>
@@ -44,21 +44,43 @@ FREEWIRE_INLINE void block_products(const typename G::C* const (&weights)[kBlock
   }
 }
 
-// The nodes at positions [first, last) of a block, where a row is one number: products of a matrix and a vector.
+// The same for one node of a padded block, where some value is infinite or a NaN: 0 times it is skipped. Every other
+// number gets the same bits as from block_products(), whatever its neighbours in the tile are.
+template <class G, class T, class Row>
+void padded_products(const PlanView& plan, int64_t node, const typename G::C* weights, int64_t sources, Row&& row,
+                     typename G::C* sums) {
+  using V = typename G::V;
+  const V zero(typename G::C(0));
+  const int32_t* column = plan.panel_column + plan.in_begin[node];
+  const int32_t* last = plan.panel_column + plan.in_split[node];
+  for (int64_t s = 0; s < sources; ++s) {
+    const bool reads = column < last && *column == s;
+    if (reads) ++column;
+    const T* values = row(s);
+    for (int c = 0; c < G::kColumns; c += G::kLanes) {
+      const V value = V::load(values + c), before = V::load(sums + c);
+      const V after = in_register(before + V(weights[s]) * value);  // rounded once, and only then chosen
+      (reads ? after : select(value * zero == zero, after, before)).store(sums + c);
+    }
+  }
+}
+
+// The nodes at positions [first, last) of a block, where a row is one number: products of a matrix and a vector. Padded
+// blocks run edge by edge.
 template <class G, class T>
 void forward_block_of_one(const ForwardTile<G, T>& tile, int64_t block, int64_t first, int64_t last) {
   using C = typename G::C;
   const PlanView& plan = tile.plan;
   const int64_t sources = plan.block_src_ptr[block + 1] - plan.block_src_ptr[block];
-  // All nodes of a block that is not padded read the rows that its first one reads.
+  if (plan.block_panel[block] >= 0) {
+    for (int64_t at = first; at < last; ++at) forward_node<G, T>(tile, plan.run_node[at], nullptr);
+    return;
+  }
+  // All nodes read the rows that the first one reads.
   const int32_t* rows = tile.src + plan.in_begin[plan.run_node[plan.block_begin[block]]];
   const bool adjacent = are_adjacent(rows, sources);
   for (int64_t at = first; at < last; ++at) {
     const int64_t node = plan.run_node[at];
-    if (plan.block_panel[block] >= 0) {
-      forward_node<G, T>(tile, node, nullptr);
-      continue;
-    }
     const C* weight = tile.arrays.weight + plan.in_begin[node];
     C sum = adjacent ? indexed_dot<true>(rows, weight, sources, tile.tape)
                      : indexed_dot<false>(rows, weight, sources, tile.tape);
@@ -77,13 +99,9 @@ void forward_block(const ForwardTile<G, T>& tile, int64_t block, int64_t first, 
   const int32_t* slots = plan.block_src + plan.block_src_ptr[block];
   const int64_t sources = plan.block_src_ptr[block + 1] - plan.block_src_ptr[block];
   const bool padded = plan.block_panel[block] >= 0;
-  if (padded) {
-    // A weight of 0 leaves a sum as it is, unless the value is infinite or a NaN.
-    bool finite = true;
-    for (int64_t s = 0; s < sources && finite; ++s) finite = row_is_finite<G>(tile.row(slots[s]));
-    for (int64_t at = first; !finite && at < last; ++at) forward_node<G, T>(tile, plan.run_node[at], nullptr);
-    if (!finite) return;
-  }
+  // A weight of 0 leaves a sum as it is, unless the value is infinite or a NaN.
+  bool finite = true;
+  for (int64_t s = 0; padded && finite && s < sources; ++s) finite = row_is_finite<G>(tile.row(slots[s]));
   in_block_runs(first, last, [&](auto count, int64_t at) {
     constexpr int kNodes = decltype(count)::value;
     alignas(64) C sums[kNodes * G::kColumns];
@@ -96,7 +114,12 @@ void forward_block(const ForwardTile<G, T>& tile, int64_t block, int64_t first, 
       const typename G::V start(summed && tile.arrays.bias ? tile.arrays.bias[plan.bias_index[node]] : C(0));
       for (int c = 0; c < G::kColumns; c += G::kLanes) start.store(sums + i * G::kColumns + c);
     }
-    for (int c = 0; c < G::kColumns; c += G::kBlockVectors * G::kLanes) {
+    for (int i = 0; !finite && i < kNodes; ++i) {
+      padded_products<G, T>(
+          plan, plan.run_node[at + i], weights[i], sources, [&](int64_t s) { return tile.row(slots[s]); },
+          sums + i * G::kColumns);
+    }
+    for (int c = 0; finite && c < G::kColumns; c += G::kBlockVectors * G::kLanes) {
       if (tile.moved) {
         block_products<G, kNodes, T>(weights, sources, [&](int64_t s) { return tile.row(slots[s]) + c; }, sums + c);
       } else {

@@ -38,19 +38,19 @@ void run_forward(const PlanView& plan, const ForwardCall<T>& call, T* tape, cons
   const Tiling<T> tiling = keep ? kept : kept.shared_by(threads, call.batch);
   const int64_t slices = keep ? tiling.slices(threads) : 1;
   const Widened<T> weight(call.weight, plan.num_edges, parallel_for), bias(call.bias, plan.num_biases, parallel_for);
-  const Panels<Compute<T>> panel(plan, weight.data(), parallel_for);
-  const ForwardWorkspace<T> workspace(plan, tiling, keep);
+  const ForwardWorkspace<T> workspace(plan, tiling, keep, threads);
+  const Panels<Compute<T>> panel(workspace.panel.count ? plan : PlanView{}, weight.data(), parallel_for);
   const ForwardArrays<T> arrays{call.x, weight.data(), panel.data(), bias.data(), call.y, call.batch};
   const auto& own = kernels<T>().network;
   const RowKind kind = slices > 1 ? kSlice : tiling.kind;
   const bool prefetch = fetches_early<T>(keep ? plan.tape_rows : plan.scratch_rows, tiling.columns);
-  if (by_stage(plan, tiling, threads)) {
+  if (workspace.sharing > 1) {
     Buffer<T> scratch(workspace.rows.count);
     T* rows = keep ? tape : scratch.data();
-    const StageCut cut(plan, threads, kFewestItemEdges);
+    const StageCut cut(plan, workspace.sharing, kFewestItemEdges);
     Team team(plan.num_stages);
     own.read[kind](plan, arrays, 0, rows);
-    parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+    parallel_for(0, workspace.sharing, 1, [&](int64_t, int64_t) {
       team.run([&](int64_t stage) { return cut.items(stage); },
                [&](int64_t stage, int64_t item) {
                  const int64_t items = cut.items(stage);

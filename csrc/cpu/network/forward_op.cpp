@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// freewire::forward, inference and network on the CPU: one parallel region of torch's pool, one task per tile of the
-// batch.
+// freewire::forward, inference and network on the CPU, on torch's pool of threads.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 

@@ -2,7 +2,8 @@
 // Forward of the whole network for one tile of the batch, in the plan's run order: dense blocks, and the nodes between
 // them.
 //
-// One thread owns the tile. Tiles share nothing that is written, so there are no races: bitwise deterministic.
+// One thread runs a tile, or several run the nodes of one stage after the other. Tiles share nothing that is written,
+// and nodes of a stage read nothing that it writes, so there are no races: bitwise deterministic.
 #pragma once
 
 #include <algorithm>

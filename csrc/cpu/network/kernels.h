@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The raw CPU kernels, without torch: their arguments, and the table of the kernels for this processor.
 //
-// A kernel runs one tile, a slice of the batch, through the whole network. Tiles are independent, so callers may
-// distribute them over threads in any way (cpu/network/*_op.cpp by torch's pool, csrc/testing by std::thread). A row of
-// a tile holds one node's values for the tile's samples; tiling.h decides how many.
+// A kernel runs one tile, a slice of the batch, through the network or some of its nodes. Tiles are independent, so
+// callers may distribute them over threads in any way (cpu/network/*_op.cpp by torch's pool, csrc/testing by
+// std::thread). A row of a tile holds one node's values for the tile's samples; tiling.h decides how many.
 //
 // x, y, their gradients and the tape are stored in T. Parameters and the gradients of nodes are Compute<T>, so that
 // 16-bit types round a value once, and a gradient only when it is returned.
@@ -93,8 +93,9 @@ struct NetworkKernels {
   // first: the tile is the first of its group, so the sums are written instead of added to.
   using Backward = void (*)(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t begin, bool first,
                             bool prefetch, const T* tape, const BackwardScratch<Compute<T>>& scratch);
-  // Of few samples: start: the gradients of a part before the first node. run: the nodes at positions [first, last) of
-  // run_node, or with one part those nodes, backwards, as nodes of a part. finish: grad_x.
+  // Of few samples. start: a part's gradients before the first node. run: the nodes at positions [first, last) of
+  // run_node, last to first, as nodes of that part; with one part and no dense blocks, the nodes of those numbers.
+  // finish: grad_x.
   using FewStart = void (*)(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t part,
                             const FewScratch<Compute<T>>& scratch);
   using FewRun = void (*)(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t part, int64_t first,

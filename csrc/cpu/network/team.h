@@ -50,6 +50,10 @@ class StageCut {
 
 class Team {
  public:
+  struct alignas(64) Stage {
+    std::atomic<int64_t> claimed{0}, done{0};
+  };
+
   explicit Team(int64_t stages) : stages_(static_cast<size_t>(stages)) {}
 
   // Called by each thread: body(stage, item) for every item of every stage that it claims. items(stage) is their
@@ -64,23 +68,21 @@ class Team {
         body(static_cast<int64_t>(i), item);
       }
       if (done) stage.done.fetch_add(done, std::memory_order_release);
-      for (int spins = 0; stage.done.load(std::memory_order_acquire) < count; ++spins) wait(spins);
+      for (int spins = 0; stage.done.load(std::memory_order_acquire) < count;) spins = wait(spins);
     }
   }
 
  private:
-  struct alignas(64) Stage {
-    std::atomic<int64_t> claimed{0}, done{0};
-  };
-
-  static void wait(int spins) {
-    if (spins >= kSpins) {
+  // Waits a little; the number of the next wait.
+  static int wait(int spins) {
+    if (spins == kSpins) {
       sched_yield();
-      return;
+      return spins;
     }
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
+    return spins + 1;
   }
   static constexpr int kSpins = 256;  // some microseconds: longer than a stage that all threads work on
 

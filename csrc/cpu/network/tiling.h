@@ -57,15 +57,15 @@ struct Tiling {
   int64_t columns, tiles, groups;
 };
 
-// Whether several threads go through the stages of a tile together.
+// How many of the threads go through the stages of a tile together: all or one.
 template <class T>
-bool by_stage(const PlanSizes& plan, const Tiling<T>& tiling, int64_t threads) {
-  if (threads < 2 || !tiling.few() || plan.num_stages == 0) return false;
-  const int64_t saved_ps = plan.num_live_edges / threads * (threads - 1) * kEdgePs;
-  return saved_ps / 1000 > plan.num_stages * kStageNs;
+int64_t threads_by_stage(const PlanSizes& plan, const Tiling<T>& tiling, int64_t threads) {
+  if (threads < 2 || !tiling.few() || plan.num_stages == 0) return 1;
+  const int64_t saved_ns = plan.num_live_edges / threads * (threads - 1) * kEdgePs / 1000;
+  return saved_ns > plan.num_stages * kStageNs ? threads : 1;
 }
 
-// A function of the plan alone, since the sum of the parts is rounded.
+// Parts of a stage in the backward of few samples: a function of the plan alone, since the sum of the parts is rounded.
 inline int64_t few_parts(const PlanSizes& plan) {
   return plan.num_stages > 0 && plan.num_live_edges >= kFewPartEdges ? kFewParts : 1;
 }

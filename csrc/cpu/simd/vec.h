@@ -137,11 +137,14 @@ struct Vec<T, 1> {
   friend FREEWIRE_INLINE Vec select(Mask m, Vec a, Vec b) { return m.v ? a : b; }
 };
 
-// The value itself, loaded once: compilers repeat a load that several instructions could each do by themselves.
+// The value itself, complete in a register. Compilers repeat a load that several instructions could each do by
+// themselves, and take a product and a sum apart to select between the sum and something else.
 template <class T, int N>
 FREEWIRE_INLINE Vec<T, N> in_register(Vec<T, N> value) {
 #if defined(__x86_64__)
   if constexpr (N > 1) asm("" : "+v"(value.v));
+#elif defined(__aarch64__)
+  if constexpr (N > 1) asm("" : "+w"(value.v));
 #endif
   return value;
 }
