@@ -59,6 +59,7 @@ FREEWIRE_INLINE void aggregate(const int32_t* src, const Compute<T>* weight, int
     for (int k = 0; k < G::kChunk; ++k)
       total[k] = total[k] + ((parts[0][k] + parts[1][k]) + (parts[2][k] + parts[3][k]));
   }
+#pragma GCC unroll 2
   for (; e < end; ++e) {
     const V w(weight[e]);
     const T* row = tape + int64_t{src[e]} * G::kStride;

@@ -20,23 +20,29 @@ void read_inputs(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t b
   G::read(arrays.x, plan.num_inputs, begin, arrays.batch, [&](int64_t i) { return tape + i * G::kStride; });
 }
 
+// Nodes that are in no block.
+template <class G, class T>
+FREEWIRE_INLINE void run_sparse(const ForwardTile<G, T>& tile, int64_t first, int64_t last, bool prefetch) {
+  const int32_t* const order = tile.plan.run_node;
+  int64_t ahead = first;
+  for (int64_t at = first; at < last; ++at) {
+    while (prefetch && ahead < last && tile.plan.run_edges[ahead] - tile.plan.run_edges[at] < kEdgesAhead) {
+      prefetch_sources(tile, order[ahead++]);
+    }
+    forward_node_inline<G, T>(tile, order[at], nullptr);
+  }
+}
+
 template <class G, class T>
 void run_nodes(const PlanView& plan, const ForwardArrays<T>& arrays, int64_t first, int64_t last, bool keep,
                bool prefetch, T* tape) {
-  const ForwardTile<G, T> tile(plan, arrays, keep, tape);
-  int64_t block = block_from(plan, first), ahead = first;
-  for (int64_t at = first; at < last;) {
+  int64_t at = first;
+  for (int64_t block = block_from(plan, first); at < last; ++block) {
     const int64_t dense = block < plan.num_blocks ? std::clamp<int64_t>(plan.block_begin[block], at, last) : last;
-    for (ahead = std::max(ahead, at); at < dense; ++at) {
-      while (prefetch && ahead < dense && plan.run_edges[ahead] - plan.run_edges[at] < kEdgesAhead) {
-        prefetch_sources(tile, plan.run_node[ahead++]);
-      }
-      forward_node_inline<G, T>(tile, plan.run_node[at], nullptr);
-    }
-    if (at == last) break;
-    const int64_t end = std::min<int64_t>(plan.block_end[block], last);
-    forward_block<G, T>(tile, block++, at, end);
-    at = end;
+    run_sparse<G, T>(ForwardTile<G, T>(plan, arrays, keep, tape), at, dense, prefetch);
+    if (dense == last) break;
+    at = std::min<int64_t>(plan.block_end[block], last);
+    forward_block<G, T>(ForwardTile<G, T>(plan, arrays, keep, tape), block, dense, at);
   }
 }
 

@@ -42,8 +42,10 @@ FREEWIRE_INLINE Wide<C> gathered(const T* from, const int32_t* index) {
 
 // Whether the indices are i, i + 1, i + 2, ...
 inline bool are_adjacent(const int32_t* index, int64_t count) {
-  for (int64_t i = 1; i < count; ++i) {
-    if (index[i] != index[0] + i) return false;
+  for (int64_t i = 0; i < count;) {
+    bool all = true;  // of some, so that a loop without a branch compares them
+    for (const int64_t end = i + 64 < count ? i + 64 : count; i < end; ++i) all &= index[i] == index[0] + i;
+    if (!all) return false;
   }
   return true;
 }
