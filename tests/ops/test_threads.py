@@ -13,7 +13,14 @@ from freewire._native.planner import planner
 from freewire.plan import make_plan
 from tests.support.dense_graphs import PARTS, layers, planted_graph, shuffled
 from tests.support.graphs import CASES
-from tests.support.tensors import DTYPES, assert_threads_change_no_bit, batch_of, gradients, network
+from tests.support.tensors import (
+    DTYPES,
+    assert_matches_reference,
+    assert_threads_change_no_bit,
+    batch_of,
+    gradients,
+    network,
+)
 
 THREADS = (2, 3, 16)
 
@@ -87,6 +94,17 @@ def wide() -> fw.Network:
 @pytest.mark.parametrize("batch", [1, 4, 7, 16])
 def test_threads_share_a_sample(wide: fw.Network, batch: int, threads: int) -> None:
     assert_same_bits(wide, batch, threads)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_shared_samples_match_the_reference(wide: fw.Network, batch: int) -> None:
+    x, grad_y = batch_of(wide, batch)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert_matches_reference(wide, x, grad_y)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", ["W1", "W2", "W3", "W4", "W5"])

@@ -240,9 +240,9 @@ struct Math<cpu::Vec<double, N>> {
 };
 
 // One lane: the C library's functions, as for double.
-template <>
-struct Math<cpu::Vec<float, 1>> {
-  using V = cpu::Vec<float, 1>;
+template <class T>
+struct OneLaneMath {
+  using V = cpu::Vec<T, 1>;
   static FREEWIRE_INLINE V exp(V x) { return std::exp(x.v); }
   static FREEWIRE_INLINE V expm1(V x) { return std::expm1(x.v); }
   static FREEWIRE_INLINE V log1p(V x) { return std::log1p(x.v); }
@@ -252,15 +252,8 @@ struct Math<cpu::Vec<float, 1>> {
   static FREEWIRE_INLINE V erf(V x) { return std::erf(x.v); }
 };
 template <>
-struct Math<cpu::Vec<double, 1>> {
-  using V = cpu::Vec<double, 1>;
-  static FREEWIRE_INLINE V exp(V x) { return std::exp(x.v); }
-  static FREEWIRE_INLINE V expm1(V x) { return std::expm1(x.v); }
-  static FREEWIRE_INLINE V log1p(V x) { return std::log1p(x.v); }
-  static FREEWIRE_INLINE V tanh(V x) { return std::tanh(x.v); }
-  static FREEWIRE_INLINE V sin(V x) { return std::sin(x.v); }
-  static FREEWIRE_INLINE V cos(V x) { return std::cos(x.v); }
-  static FREEWIRE_INLINE V erf(V x) { return std::erf(x.v); }
-};
+struct Math<cpu::Vec<float, 1>> : OneLaneMath<float> {};
+template <>
+struct Math<cpu::Vec<double, 1>> : OneLaneMath<double> {};
 
 }  // namespace freewire
