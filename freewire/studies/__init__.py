@@ -9,6 +9,7 @@ from freewire.studies.diagnostics import Diagnostics as Diagnostics
 from freewire.studies.diagnostics_log import read_diagnostics as read_diagnostics
 from freewire.studies.diagnostics_plot import plot_diagnostics as plot_diagnostics
 from freewire.studies.metrics import top1 as top1
+from freewire.studies.null_models import null_models as null_models
 
 __all__ = [
     "Damage",
@@ -16,6 +17,7 @@ __all__ = [
     "EdgeDamage",
     "NodeDamage",
     "damage",
+    "null_models",
     "plot_diagnostics",
     "read_diagnostics",
     "top1",

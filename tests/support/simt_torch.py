@@ -51,8 +51,8 @@ def library() -> ctypes.CDLL:
 def played() -> Iterator[None]:
     """Within it, operators on CPU tensors run the CUDA implementations.
 
-    As on a GPU, they get a packed plan whose header cannot be read where the words are, and a header beside it, by which
-    fake kernels tell devices apart.
+    As on a GPU, they get a packed plan whose header cannot be read where the words are, and a header beside it, by
+    which fake kernels tell devices apart.
     """
     library()
     registered = torch.library.Library("freewire", "IMPL")
