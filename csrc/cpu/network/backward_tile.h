@@ -25,19 +25,19 @@ inline namespace FREEWIRE_REGISTERS {
 template <class G, bool kTotal, bool kDots, class T>
 FREEWIRE_INLINE void gather(const int32_t* dst, const typename G::C* weight, int64_t begin, int64_t end,
                             const typename G::C* grad, const T* value, bool first, typename G::C* sums,
-                            typename G::V (&total)[G::kChunk]) {
+                            typename G::V (&total)[G::kDotChunk]) {
   using V = typename G::V;
   using C = typename G::C;
   constexpr int kGroup = kSumGroup<C>;
-  V own[G::kChunk];
+  V own[G::kDotChunk];
 #pragma GCC unroll 8
-  for (int k = 0; k < G::kChunk; ++k) own[k] = V::load(value + k * G::kLanes);
+  for (int k = 0; k < G::kDotChunk; ++k) own[k] = V::load(value + k * G::kLanes);
   const auto edge = [&](int64_t e) __attribute__((always_inline)) {
     const C* row = grad + int64_t{dst[e]} * G::kStride;
     const V w(kTotal ? weight[e] : C(0));
     V dot(C(0));
 #pragma GCC unroll 8
-    for (int k = 0; k < G::kChunk; ++k) {
+    for (int k = 0; k < G::kDotChunk; ++k) {
       const V g = kTotal && kDots ? in_register(V::load(row + k * G::kLanes)) : V::load(row + k * G::kLanes);
       if constexpr (kTotal) total[k] = total[k] + w * g;
       if constexpr (kDots) dot = k == 0 ? g * own[k] : dot + g * own[k];
@@ -88,10 +88,10 @@ FREEWIRE_INLINE void backward_slot(const PlanView& plan, const BackwardArrays<T>
   const C scale = node < 0 ? C(1) : gradient_scale<C>(plan, node);
   V bias_sum = zero;
 
-  for (int chunk = 0; chunk < G::kColumns; chunk += G::kChunk * G::kLanes) {
-    V grad[G::kChunk];
+  for (int chunk = 0; chunk < G::kColumns; chunk += G::kDotChunk * G::kLanes) {
+    V grad[G::kDotChunk];
 #pragma GCC unroll 8
-    for (int k = 0; k < G::kChunk; ++k) grad[k] = preset ? V::load(row + chunk + k * G::kLanes) : zero;
+    for (int k = 0; k < G::kDotChunk; ++k) grad[k] = preset ? V::load(row + chunk + k * G::kLanes) : zero;
     const int64_t readers = plan.out_ptr[slot], end = plan.out_sparse[slot];
     if (scratch.out_sums) {
       gather<G, true, true>(plan.out_dst, arrays.out_weight, readers, end, scratch.grad + chunk, value + chunk,
@@ -103,10 +103,10 @@ FREEWIRE_INLINE void backward_slot(const PlanView& plan, const BackwardArrays<T>
     if (in_registers) {
       if (live.cuts()) {
 #pragma GCC unroll 8
-        for (int k = 0; k < G::kChunk; ++k) grad[k] = live.only(grad[k], chunk + k * G::kLanes);
+        for (int k = 0; k < G::kDotChunk; ++k) grad[k] = live.only(grad[k], chunk + k * G::kLanes);
       }
 #pragma GCC unroll 8
-      for (int k = 0; k < G::kChunk; ++k) {
+      for (int k = 0; k < G::kDotChunk; ++k) {
         if (activation == Activation::kRelu) {
           grad[k] = through_activation<Activation::kRelu>(grad[k], V::load(value + chunk + k * G::kLanes));
         }
@@ -115,7 +115,7 @@ FREEWIRE_INLINE void backward_slot(const PlanView& plan, const BackwardArrays<T>
       }
     }
 #pragma GCC unroll 8
-    for (int k = 0; k < G::kChunk; ++k) grad[k].store(row + chunk + k * G::kLanes);
+    for (int k = 0; k < G::kDotChunk; ++k) grad[k].store(row + chunk + k * G::kLanes);
   }
   if (node < 0) return;
   if (!in_registers) bias_sum = differentiate_node<G, T>(plan, node, tape, live, row);
@@ -177,8 +177,8 @@ void sum_slots(const PlanView& plan, int64_t begin, int64_t end, bool first, con
   using V = typename G::V;
   using C = typename G::C;
   for (int64_t slot = begin; slot < end; ++slot) {
-    for (int chunk = 0; scratch.out_sums && chunk < G::kColumns; chunk += G::kChunk * G::kLanes) {
-      V none[G::kChunk];
+    for (int chunk = 0; scratch.out_sums && chunk < G::kColumns; chunk += G::kDotChunk * G::kLanes) {
+      V none[G::kDotChunk];
       gather<G, false, true>(plan.out_dst, static_cast<const C*>(nullptr), plan.out_ptr[slot], plan.out_sparse[slot],
                              scratch.grad + chunk, tape + slot * G::kStride + chunk, first && chunk == 0,
                              scratch.out_sums, none);

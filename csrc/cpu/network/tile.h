@@ -37,6 +37,8 @@ struct Tile {
   // Registers of a row that one pass accumulates. SSE2 has only 16, so its wide rows take two passes.
   static constexpr int kChunk = kVectors < 8 ? kVectors : 8;
   static_assert(kVectors % kChunk == 0, "a row is a whole number of chunks");
+  // The same where a row's sums and its values are both held, in the backward: AVX2 has 16 registers too.
+  static constexpr int kDotChunk = kVectorBytes == 32 && kChunk > 4 ? 4 : kChunk;
   // Registers of a row that a dense block accumulates for each of several nodes.
   static constexpr int kBlockVectors =
       kVectors < kBlockRegisters<kVectorBytes> ? kVectors : kBlockRegisters<kVectorBytes>;
