@@ -122,11 +122,10 @@ void push(const PlanView& plan, const Compute<T>* weight, int64_t node, const T*
       }
     }
   };
-  if (A == Aggregation::kProduct && live.cuts()) {
-    second_sweep(std::true_type{});
-  } else {
-    second_sweep(std::false_type{});
+  if constexpr (A == Aggregation::kProduct) {
+    if (live.cuts()) return second_sweep(std::true_type{});
   }
+  second_sweep(std::false_type{});
 }
 
 template <class G, class T>

@@ -3,7 +3,8 @@
 // rows [sources, columns].
 //
 // The sums of up to kBlockNodes nodes stay in registers, so a row is loaded once for all of them. A sum adds up its
-// sources in their order, as forward_node() does in rows of 64 bytes or more, so there both give the same bits.
+// sources in their order, as a node outside of blocks does in rows of 64 bytes or more, so there both give the same
+// bits.
 #pragma once
 
 #include <algorithm>
@@ -73,7 +74,7 @@ void forward_block_of_one(const ForwardTile<G, T>& tile, int64_t block, int64_t 
   const PlanView& plan = tile.plan;
   const int64_t sources = plan.block_src_ptr[block + 1] - plan.block_src_ptr[block];
   if (plan.block_panel[block] >= 0) {
-    for (int64_t at = first; at < last; ++at) forward_node<G, T>(tile, plan.run_node[at], nullptr);
+    for (int64_t at = first; at < last; ++at) forward_block_node<G, T>(tile, plan.run_node[at], nullptr);
     return;
   }
   // All nodes read the rows that the first one reads.
@@ -86,7 +87,7 @@ void forward_block_of_one(const ForwardTile<G, T>& tile, int64_t block, int64_t 
                      : indexed_dot<false>(rows, weight, sources, tile.tape);
     const bool summed = static_cast<Aggregation>(plan.aggregation[node]) == Aggregation::kSum;
     if (summed && tile.arrays.bias) sum += tile.arrays.bias[plan.bias_index[node]];
-    forward_node<G, T>(tile, node, &sum);
+    forward_block_node<G, T>(tile, node, &sum);
   }
 }
 
@@ -128,7 +129,7 @@ void forward_block(const ForwardTile<G, T>& tile, int64_t block, int64_t first, 
             weights, sources, [&](int64_t s) { return column + int64_t{slots[s]} * G::kStride; }, sums + c);
       }
     }
-    for (int i = 0; i < kNodes; ++i) forward_node<G, T>(tile, plan.run_node[at + i], sums + i * G::kColumns);
+    for (int i = 0; i < kNodes; ++i) forward_block_node<G, T>(tile, plan.run_node[at + i], sums + i * G::kColumns);
   });
 }
 

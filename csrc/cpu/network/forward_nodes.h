@@ -104,8 +104,8 @@ struct ForwardTile {
 };
 
 // A node's value. If partial is null, from all its in-edges; otherwise from a row with the sum over those in its dense
-// block, and the others.
-template <class G, class T>
+// block, and the others. kLinear: the node's aggregation is, as in every block.
+template <class G, bool kLinear, class T>
 FREEWIRE_INLINE void forward_node_inline(const ForwardTile<G, T>& tile, int64_t node, const typename G::C* partial) {
   using V = typename G::V;
   using C = typename G::C;
@@ -136,7 +136,9 @@ FREEWIRE_INLINE void forward_node_inline(const ForwardTile<G, T>& tile, int64_t 
     for (int k = 0; k < G::kChunk; ++k) {
       z[k] = partial ? V::load(partial + chunk + k * G::kLanes) : summed ? bias : V(C(0));
     }
-    if (summed || first < last) {
+    if constexpr (kLinear) {
+      aggregate<G, Aggregation::kSum>(tile.src, tile.arrays.weight, first, last, tile.tape + chunk, z);
+    } else if (summed || first < last) {
       aggregate<G>(aggregation, tile.src, tile.arrays.weight, first, last, tile.tape + chunk, z);
     }
     if (!summed) {
@@ -163,8 +165,8 @@ FREEWIRE_INLINE void forward_node_inline(const ForwardTile<G, T>& tile, int64_t 
 }
 
 template <class G, class T>
-void forward_node(const ForwardTile<G, T>& tile, int64_t node, const typename G::C* partial) {
-  forward_node_inline<G, T>(tile, node, partial);
+void forward_block_node(const ForwardTile<G, T>& tile, int64_t node, const typename G::C* partial) {
+  forward_node_inline<G, true, T>(tile, node, partial);
 }
 
 // Rows that a node will read soon, into the second cache: a tape past it is read at random.
