@@ -32,7 +32,10 @@ BATCHES = {0, 1, 33, 65, 130}
 
 def chosen(kind: str, case: sanitize.Case) -> bool:
     """Whether a kind of program runs a case: under a sanitizer small ones only. Row widths are the CPU's."""
-    every_kind = case.name.startswith("every_kind")
+    kind_of_case = case.name.split("-")[0]
+    if kind_of_case.startswith("shared") or (kind_of_case == "few" and case.batch not in BATCHES):
+        return False  # other rows and threads of the CPU
+    every_kind = kind_of_case == "every_kind"
     if every_kind and (case.row_bytes != 64 or not (case.wild or case.batch in BATCHES)):
         return False
     limit = {"plain": 10**9, "address": 6_000, "thread": 1_500}[kind]
