@@ -27,7 +27,7 @@ constexpr int64_t kFewParts = 2, kFewPartEdges = kAlways ? 0 : 500000;
 constexpr int64_t kStageNs = kAlways ? 0 : 1200, kEdgePs = 600;
 // In-edges of an item of a stage, at least: claiming one takes as long as some hundred.
 constexpr int64_t kFewestItemEdges = kAlways ? 1 : 256;
-// Nodes of a task that computes weight gradients of a dense block, at least: each task transposes the values anew.
+// The fewest nodes for a task that computes weight gradients of a dense block, since every task transposes the values.
 constexpr int64_t kFewestBlockNodes = 24;
 // Edges of a task that copies parameters: with fewer, starting it costs more.
 constexpr int64_t kEdgesPerTask = 32768;

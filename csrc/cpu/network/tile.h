@@ -92,13 +92,6 @@ struct Tile {
   }
 };
 
-// One row.
-template <class G, class From, class To>
-FREEWIRE_INLINE void copy_row(const From* from, To* to) {
-#pragma GCC unroll 8
-  for (int c = 0; c < G::kColumns; c += G::kLanes) G::V::load(from + c).store(to + c);
-}
-
 // Whether no number of a row is infinite or a NaN.
 template <class G, class T>
 FREEWIRE_INLINE bool row_is_finite(const T* row) {
