@@ -97,6 +97,22 @@ def check_ordered(given: Any, what: str, error: type[FreewireError] = GraphError
         )
 
 
+def distinct_names(given: Iterable[Hashable], count: int) -> tuple[Hashable, ...]:
+    """The argument ``names`` as ``count`` different node names."""
+    check_ordered(given, "names")
+    names = tuple(given)
+    try:
+        different = len(set(names))
+    except TypeError as error:
+        raise GraphError(f"names: expected names that can be hashed, got others ({cut(error)}). Use text.") from None
+    if not len(names) == different == count:
+        raise GraphError(
+            f"names: expected {count} different names, got {len(names)}, {different} of them different. "
+            "Pass one per node."
+        )
+    return names
+
+
 def lookup(given: Any, names: Sequence[Hashable], index: Mapping[Hashable, int] | None, what: str) -> IntArray:
     """Convert the node names of argument ``what`` to indices, int64.
 

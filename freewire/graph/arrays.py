@@ -69,7 +69,7 @@ class GraphArrays:
 
     @property
     def depth(self) -> int:
-        """Number of edges on the longest path."""
+        """Number of edges on the longest path; in a recurrent graph, of edges without delay."""
         return int(self._level.max(initial=0))
 
     @property
@@ -103,7 +103,7 @@ class GraphArrays:
 
     @property
     def level(self) -> IntArray:
-        """Number of edges on the longest path that ends at each node, int64 ``[N]``."""
+        """Number of edges on the longest path that ends at each node, int64 ``[N]``; see `depth`."""
         return self._level
 
     # ------------------------------------------------------------------ fields, one property each
@@ -138,17 +138,32 @@ class GraphArrays:
         """Reserved: which weights are not trained, bool ``[E]``, or None."""
         return self.__dict__["_frozen"]
 
+    @property
+    def delay(self) -> IntArray | None:
+        """Steps that each edge delays its source's value by, int64 ``[E]``; None unless the graph is recurrent."""
+        return self.__dict__["_delay"]
+
+    @property
+    def leak(self) -> FloatArray | None:
+        """Leak of each node, float64 ``[N]``, NaN where it is not stored, which means 1; None where no node has one."""
+        return self.__dict__["_leak"]
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether edges have delays, so that there may be cycles: the graph of a `freewire.Recurrent`."""
+        return self.delay is not None
+
     # ------------------------------------------------------------------ paths
 
     @cached_property
     def reaches_output(self) -> NDArray[np.bool_]:
         """Whether a path leads from each node to an output, bool ``[N]``."""
-        return reach(self._edge_index, self._output_index, self.num_nodes, backward=True)
+        return reach(self._edge_index, self._output_index, self.num_nodes, backward=True, recurrent=self.recurrent)
 
     @cached_property
     def reachable_from_input(self) -> NDArray[np.bool_]:
         """Whether a path leads from an input to each node, bool ``[N]``."""
-        return reach(self._edge_index, self._input_index, self.num_nodes, backward=False)
+        return reach(self._edge_index, self._input_index, self.num_nodes, backward=False, recurrent=self.recurrent)
 
     @cached_property
     def wiring_hash(self) -> str:
@@ -179,4 +194,6 @@ class GraphArrays:
             f"{self.num_edges:,} edges",
             f"depth {self.depth:,}",
         ]
+        if self.delay is not None:
+            parts.append(f"recurrent, delays up to {int(self.delay.max(initial=0)):,}")
         return f"Graph({', '.join(parts)})"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ from freewire.errors import GraphError, shown
 from freewire.graph import arguments as read
 from freewire.graph.arguments import IntArray
 from freewire.graph.data import GraphData
-from freewire.graph.fields import ACTIVATION, EDGE_FIELDS, NODE_FIELDS, Field
+from freewire.graph.delays import filled_delays, order_with_delays, reach_through_cycles
+from freewire.graph.fields import ACTIVATION, DELAY, EDGE_FIELDS, LEAK, NODE_FIELDS, Field
 
 
 class Canonical(NamedTuple):
@@ -46,18 +47,34 @@ def canonical(data: GraphData) -> Canonical:
     num_nodes = len(names)
     if not isinstance(names, range) and all(type(name) is int and name == i for i, name in enumerate(names)):
         names = range(num_nodes)  # takes no memory, and no space in files
-    order = planner.order(np.require(src, np.int64, ["C", "A"]), np.require(dst, np.int64, ["C", "A"]), num_nodes)
+    src, dst = np.require(src, np.int64, ["C", "A"]), np.require(dst, np.int64, ["C", "A"])
+    recurrent = data.recurrent or data.fields.get(DELAY.name) is not None
+    in_degree, out_degree = (np.bincount(end, minlength=num_nodes) for end in (dst, src))
     if inputs is None:
-        inputs = np.flatnonzero(order["in_degree"] == 0)
+        inputs = np.flatnonzero(in_degree == 0)
     if outputs is None:
-        outputs = np.flatnonzero(order["out_degree"] == 0)
-    _check_ends(inputs, outputs, order["in_degree"], names)
-    if "edge_index" not in order:
-        _refuse_cycle(src, dst, order["level"] < 0, names)
+        outputs = np.flatnonzero(out_degree == 0)
+    _check_ends(inputs, outputs, in_degree, names)
+    given = dict(data.fields)
+    if recurrent:
+        given[DELAY.name] = delay = filled_delays(data, inputs)
+        level, edge_index, position = order_with_delays(src, dst, delay, num_nodes)
+        if edge_index is None or position is None:
+            instant = delay == 0
+            _refuse_cycle(src[instant], dst[instant], level < 0, names, recurrent)
+    else:
+        order = planner.order(src, dst, num_nodes)
+        level = order["level"]
+        if "edge_index" not in order:
+            _refuse_cycle(src, dst, level < 0, names, recurrent)
+        edge_index, position = order["edge_index"], order["edge_position"]
+        if given.get(LEAK.name) is not None:
+            raise GraphError(
+                "leak: expected none, since the graph is not recurrent, got some. Pass recurrent=True, or remove leak."
+            )
     if not len(outputs):
         raise GraphError("outputs: expected at least one node, got none. Name the nodes whose values you want.")
-    edge_index, position = order["edge_index"], order["edge_position"]
-    edge_fields = {field.name: _sorted(field, data.fields.get(field.name), position) for field in EDGE_FIELDS}
+    edge_fields = {field.name: _sorted(field, given.get(field.name), position) for field in EDGE_FIELDS}
     found = replace(
         data,
         names=names,
@@ -66,8 +83,9 @@ def canonical(data: GraphData) -> Canonical:
         inputs=inputs.astype(np.int64),
         outputs=outputs.astype(np.int64),
         fields={**_node_fields(data, inputs, outputs), **edge_fields},
+        recurrent=recurrent,
     )
-    return Canonical(found, edge_index, position, order["level"])
+    return Canonical(found, edge_index, position, level)
 
 
 def _check_ends(inputs: IntArray, outputs: IntArray, in_degree: IntArray, names: Sequence[Hashable]) -> None:
@@ -87,7 +105,9 @@ def _check_ends(inputs: IntArray, outputs: IntArray, in_degree: IntArray, names:
             )
 
 
-def _refuse_cycle(src: IntArray, dst: IntArray, stuck: NDArray[np.bool_], names: Sequence[Hashable]) -> None:
+def _refuse_cycle(
+    src: IntArray, dst: IntArray, stuck: NDArray[np.bool_], names: Sequence[Hashable], recurrent: bool
+) -> NoReturn:
     """Raise, naming one cycle in edge order, given the nodes that no level could be found for."""
     inside = stuck[src] & stuck[dst]
     source_of = np.zeros(len(stuck), np.int64)
@@ -101,9 +121,15 @@ def _refuse_cycle(src: IntArray, dst: IntArray, stuck: NDArray[np.bool_], names:
     path = [shown(names[i]) for i in cycle[: read.NAMES_SHOWN]]
     if len(cycle) > read.NAMES_SHOWN:
         path.append(f"... ({len(cycle) - read.NAMES_SHOWN} more)")
+    cycle_shown = " -> ".join([*path, path[0]])
+    if recurrent:
+        raise GraphError(
+            f"delay: expected an edge of delay 1 or more in every cycle, got {cycle_shown} without one. "
+            "Delay one of these edges."
+        )
     raise GraphError(
-        f"graph: expected no cycle, got {' -> '.join([*path, path[0]])}. "
-        "Remove one of these edges, or unroll the loop into steps."
+        f"graph: expected no cycle, got {cycle_shown}. "
+        "Remove one of these edges, or pass recurrent=True for a network that runs step by step."
     )
 
 
@@ -154,7 +180,9 @@ def _without_inputs(
     return None if field.is_missing(values).all() else values
 
 
-def reach(edge_index: IntArray, start: IntArray, num_nodes: int, *, backward: bool) -> NDArray[np.bool_]:
+def reach(
+    edge_index: IntArray, start: IntArray, num_nodes: int, *, backward: bool, recurrent: bool = False
+) -> NDArray[np.bool_]:
     """Which nodes paths from ``start`` lead to, or (backward) which nodes have a path to ``start``, bool ``[N]``.
 
     Args:
@@ -162,8 +190,10 @@ def reach(edge_index: IntArray, start: IntArray, num_nodes: int, *, backward: bo
         start: Node indices, int64; these nodes reach themselves.
         num_nodes: ``N``.
         backward: Follow edges against their direction.
+        recurrent: Whether there may be cycles.
     """
-    reached = planner.reach(edge_index, start, num_nodes, backward)
+    search = reach_through_cycles if recurrent else planner.reach
+    reached = search(edge_index, start, num_nodes, backward=backward)
     reached.flags.writeable = False
     return reached
 

@@ -14,7 +14,7 @@ from freewire.errors import GraphError, shown
 from freewire.graph import arguments as read
 from freewire.graph.arguments import MAX_EDGES, IntArray
 from freewire.graph.data import GraphData
-from freewire.graph.fields import FIELDS, Field
+from freewire.graph.fields import DELAY, FIELDS, Field
 
 
 def read_edges(
@@ -26,6 +26,7 @@ def read_edges(
     outputs: ArrayLike | None,
     fields: Mapping[str, ArrayLike | Sequence[str] | None],
     output_activation: str,
+    recurrent: bool = False,
 ) -> GraphData:
     """Read an edge list; see `Graph.from_edges`. ``fields`` has its arguments that are edge and node fields."""
     src, dst = read.node_numbers(src, "src"), read.node_numbers(dst, "dst")
@@ -62,6 +63,7 @@ def read_edges(
         outputs=None if outputs is None else read.lookup(outputs, names, None, "outputs"),
         fields={field.name: read_field(field) for field in FIELDS},
         default_activation=default_activation,
+        recurrent=recurrent,
     )
 
 
@@ -141,9 +143,9 @@ def side_by_side(members: Sequence[GraphData]) -> GraphData:
         if all(part is None for part in parts):
             return None
         lengths = [len(member.src if field.element == "edge" else member.names) for member in members]
-        return np.concatenate(
-            [field.empty(n) if part is None else part for part, n in zip(parts, lengths, strict=True)]
-        )
+        # An edge of a graph without delays has none; its delay is not one to be filled in.
+        absent = np.zeros(max(lengths), np.int64) if field is DELAY else field.empty(max(lengths))
+        return np.concatenate([absent[:n] if part is None else part for part, n in zip(parts, lengths, strict=True)])
 
     return GraphData(
         names=names,

@@ -159,6 +159,70 @@ class Number(Field):
 
 
 @dataclass(frozen=True)
+class Rate(Number):
+    """A float64 above 0 and at most 1; one number may stand for all elements."""
+
+    @property
+    def expected(self) -> str:
+        """In words."""
+        return "a number above 0 and at most 1"
+
+    def legal(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """Above 0, up to 1."""
+        return (array > 0) & (array <= 1)
+
+    def parse(self, value: Any) -> float:
+        """Accept a number in that range."""
+        if not 0 < (found := as_number(value)) <= 1:
+            raise ValueError(value)
+        return found
+
+    def read_array(
+        self, given: ArrayLike, length: int, show_element: Callable[[int], str] = lambda _: ""
+    ) -> NDArray[Any]:
+        """Convert one value per element, or one for all."""
+        return super().read_array(_for_all(given, length), length, show_element)
+
+
+@dataclass(frozen=True)
+class Steps(Field):
+    """A whole number of time steps, 0 or more; one number may stand for all elements."""
+
+    dtype = np.int64
+    missing = -1
+    #: The most that a delay may be: delayed values are kept for as long.
+    most: ClassVar[int] = 65535
+
+    @property
+    def expected(self) -> str:
+        """In words."""
+        return f"a whole number from 0 to {self.most}"
+
+    def legal(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whole numbers in that range."""
+        return (array >= 0) & (array <= self.most) & (array == np.floor(array))
+
+    def parse(self, value: Any) -> int:
+        """Accept a number, or plain text of one."""
+        found = as_number(value)
+        if not (0 <= found <= self.most and found == int(found)):
+            raise ValueError(value)
+        return int(found)
+
+    def read_array(
+        self, given: ArrayLike, length: int, show_element: Callable[[int], str] = lambda _: ""
+    ) -> NDArray[Any]:
+        """Convert one value per element, or one for all."""
+        return super().read_array(_for_all(given, length), length, show_element)
+
+
+def _for_all(given: Any, length: int) -> Any:
+    """An argument that may be one number for all elements, as one for each."""
+    is_number = isinstance(given, int | float | np.number) and not isinstance(given, bool)
+    return np.full(length, given) if is_number else given
+
+
+@dataclass(frozen=True)
 class Sign(Field):
     """-1, 0 or 1; 0, free, counts as no value."""
 
@@ -266,18 +330,23 @@ class Choice(Field):
 
 
 ACTIVATION = Choice("activation", "node", "wiring", ACTIVATIONS)
+#: Of recurrent graphs only: every edge of such a graph has a delay, and no other graph's edge has one.
+DELAY = Steps("delay", "edge", "wiring")
+LEAK = Rate("leak", "node", "wiring")
 
 #: In the order in which files write them.
 EDGE_FIELDS: tuple[Field, ...] = (
     Number("weight", "edge", "parameter"),
     Sign("sign", "edge", "constraint"),
     Flag("frozen", "edge", "constraint"),
+    DELAY,
 )
 #: In the order in which files write them and `Graph.wiring_hash` reads them.
 NODE_FIELDS: tuple[Field, ...] = (
     ACTIVATION,
     Choice("aggregation", "node", "wiring", AGGREGATIONS),
     Number("bias", "node", "parameter"),
+    LEAK,
 )
 #: All of them; no two have the same name.
 FIELDS = (*NODE_FIELDS, *EDGE_FIELDS)

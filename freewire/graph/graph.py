@@ -16,8 +16,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from freewire.errors import GraphError, cut, shown
-from freewire.graph.arguments import as_array, check_ordered
+from freewire.errors import GraphError, shown
+from freewire.graph.arguments import as_array, check_ordered, distinct_names
 from freewire.graph.canonical import canonical
 from freewire.graph.data import GraphData
 from freewire.graph.edge_arrays import read_adjacency, read_edges, side_by_side
@@ -30,14 +30,15 @@ __all__ = ["Graph"]
 
 
 class Graph(NodeViews):
-    """A directed acyclic wiring of named nodes; immutable.
+    """A directed wiring of named nodes, without cycles unless it is recurrent; immutable.
 
     Made by `from_networkx`, `from_edges`, `from_adjacency`, `from_nodes` or `union`; ``Graph(inputs, hidden, outputs)``
     is `from_nodes`.
 
     Edges are in **canonical order**: by the destination's (level, node order), then by the source's (level, node
     order), then in the caller's order. It is the order of `Network.weight`, and no version or device changes it. A
-    node's level is the number of edges on the longest path that ends at it.
+    node's level is the number of edges on the longest path that ends at it; in a recurrent graph, of edges without
+    delay.
 
     Example:
         >>> import freewire as fw
@@ -78,14 +79,16 @@ class Graph(NodeViews):
         outputs: Iterable[Hashable] | None = None,
         activation: str = "relu",
         output_activation: str = "linear",
+        *,
+        recurrent: bool = False,
     ) -> Graph:
         """Read a networkx ``DiGraph`` or ``MultiDiGraph``; time is linear in nodes and edges.
 
         Args:
-            G: A graph with any hashable node names. Its node attributes ``activation``, ``aggregation`` and ``bias``
-                and its edge attributes ``weight``, ``sign`` and ``frozen`` are read, and take precedence over the
-                arguments. An input is not computed, so its ``activation`` and ``aggregation`` have no meaning and
-                are not read.
+            G: A graph with any hashable node names. Its node attributes ``activation``, ``aggregation``, ``bias`` and
+                ``leak`` and its edge attributes ``weight``, ``sign``, ``frozen`` and ``delay`` are read, and take
+                precedence over the arguments. An input is not computed, so its ``activation``, ``aggregation`` and
+                ``leak`` have no meaning and are not read.
             inputs: Node names in the order of the features. Default: the nodes with an attribute ``freewire_input``,
                 in the order of its values (`to_networkx` writes it; False: no input), or if there is none the nodes
                 of in-degree 0. Where inputs have the attribute, a node of in-degree 0 without any of the attributes
@@ -94,9 +97,12 @@ class Graph(NodeViews):
                 or if there is none the nodes of out-degree 0; the same rules apply.
             activation: Activation of the computed nodes that are not outputs.
             output_activation: Activation of the outputs.
+            recurrent: Whether to allow cycles, which `freewire.Recurrent` runs step by step. Edges without a ``delay``
+                then have delay 0 if they start at an input, and else 1. A graph with any ``delay`` is recurrent.
 
         Raises:
-            GraphError: A cycle (named), an unknown node, an input with in-edges, a repeated input or output, no
+            GraphError: A cycle (named; in a recurrent graph one of edges without delay), an unknown node, an input with
+                in-edges, a repeated input or output, no
                 output, an unknown activation, a NaN weight; inputs or outputs in a set, which has no order; nodes
                 added to a graph with marked inputs or outputs, or two nodes of one position; an edge that an attribute
                 ``type`` or ``directed`` calls undirected, or an attribute such as ``Weight``, of other case.
@@ -107,7 +113,8 @@ class Graph(NodeViews):
             >>> g.nodes, g.depth
             (('x', 'h', 'y'), 2)
         """
-        return cls.from_data(read_networkx(G, inputs, outputs, (activation, output_activation)))
+        data = read_networkx(G, inputs, outputs, (activation, output_activation))
+        return cls.from_data(replace(data, recurrent=bool(recurrent)))
 
     @classmethod
     def from_edges(
@@ -125,6 +132,9 @@ class Graph(NodeViews):
         output_activation: str = "linear",
         sign: ArrayLike | None = None,
         frozen: ArrayLike | None = None,
+        delay: ArrayLike | None = None,
+        leak: ArrayLike | None = None,
+        recurrent: bool = False,
     ) -> Graph:
         """Build from arrays; nodes are named 0 to ``num_nodes - 1``. No Python loop over edges.
 
@@ -141,6 +151,11 @@ class Graph(NodeViews):
             output_activation: Activation of the outputs, where ``activation`` is one name.
             sign: -1, 0 or 1, integers ``[E]``. Reserved.
             frozen: Booleans ``[E]``. Reserved.
+            delay: Time steps that an edge delays its source's value by, whole numbers ``[E]``, or one for all; the
+                graph is then recurrent.
+            leak: How far a node moves to its new pre-activation in a step, above 0 and at most 1, floats ``[N]``, or
+                one for all; recurrent graphs only. See `freewire.Recurrent`.
+            recurrent: As in `from_networkx`.
 
         Raises:
             GraphError: As `from_networkx`, and for arrays whose lengths or types do not fit.
@@ -158,14 +173,11 @@ class Graph(NodeViews):
                 inputs=inputs,
                 outputs=outputs,
                 fields=dict(
-                    weight=weight,
-                    sign=sign,
-                    frozen=frozen,
-                    activation=activation,
-                    aggregation=aggregation,
-                    bias=bias,
+                    **dict(weight=weight, sign=sign, frozen=frozen, delay=delay),
+                    **dict(activation=activation, aggregation=aggregation, bias=bias, leak=leak),
                 ),
                 output_activation=output_activation,
+                recurrent=bool(recurrent),
             )
         )
 
@@ -180,6 +192,8 @@ class Graph(NodeViews):
         *,
         aggregation: str | Sequence[str] = "sum",
         bias: ArrayLike | None = None,
+        leak: ArrayLike | None = None,
+        recurrent: bool = False,
     ) -> Graph:
         """Read an adjacency matrix: ``A[u, v] != 0`` is an edge ``u -> v`` of that weight.
 
@@ -193,6 +207,8 @@ class Graph(NodeViews):
             output_activation: Activation of the outputs.
             aggregation: One name, or ``N`` names.
             bias: Floats ``[N]``.
+            leak: Floats ``[N]``, or one for all.
+            recurrent: Whether to allow cycles.
 
         Raises:
             GraphError: ``A`` is not square, or as `from_edges`.
@@ -214,6 +230,8 @@ class Graph(NodeViews):
             activation=activation,
             aggregation=aggregation,
             output_activation=output_activation,
+            leak=leak,
+            recurrent=recurrent,
         )
 
     @classmethod
@@ -331,22 +349,7 @@ class Graph(NodeViews):
             >>> fw.generators.mlp([2, 1]).with_names("abc").inputs
             ('a', 'b')
         """
-        if names is None:
-            renamed: Sequence[Hashable] = range(self.num_nodes)
-        else:
-            check_ordered(names, "names")
-            renamed = tuple(names)
-            try:
-                different = len(set(renamed))
-            except TypeError as error:
-                raise GraphError(
-                    f"names: expected names that can be hashed, got others ({cut(error)}). Use text."
-                ) from None
-            if not len(renamed) == different == self.num_nodes:
-                raise GraphError(
-                    f"names: expected {self.num_nodes} different names, got {len(renamed)}, {different} of them "
-                    "different. Pass one per node."
-                )
+        renamed = range(self.num_nodes) if names is None else distinct_names(names, self.num_nodes)
         graph = Graph.from_data(replace(self.to_data(), names=renamed))
         return Graph._of({**graph.__dict__, "_edge_position": self._edge_position})
 

@@ -63,7 +63,7 @@ class Network(Wired):
         bias: Parameter ``[computed nodes]`` in node order, or None.
 
     Raises:
-        GraphError: ``graph`` has ``sign`` or ``frozen`` edges, which are reserved.
+        GraphError: ``graph`` is recurrent, or has ``sign`` or ``frozen`` edges, which are reserved.
         BuildError: ``device`` is a GPU, for which there are no kernels, and they cannot be built.
         InputError: An unknown ``init``, one that leaves a weight unset or returns something else, an unsupported
             ``dtype``, or stored biases with ``bias=False``.
@@ -96,6 +96,11 @@ class Network(Wired):
             raise GraphError(
                 f"graph: expected a freewire Graph, got {type(graph).__name__}. "
                 "Convert it first, for example with Graph.from_networkx."
+            )
+        if graph.recurrent:
+            raise GraphError(
+                "graph: expected one without delays, got a recurrent graph. Use freewire.Recurrent, which runs it step "
+                "by step."
             )
         for field, values in graph.to_data().stored():
             if field.role == "constraint":

@@ -260,3 +260,14 @@ CASES: dict[str, fw.Graph] = {
 FULL = fw.Graph.from_edges(
     [0, 1, 0], [2, 2, 1], inputs=[0], weight=[1, 2, 3], bias=[0, 1, 2], sign=[0, 1, -1], frozen=[1, 0, 0]
 )
+
+#: Delays and leaks: a cycle, a self-loop, and edges that skip steps.
+RECURRENT = fw.Graph.from_edges(
+    [0, 0, 1, 2, 2, 3],
+    [1, 2, 2, 1, 3, 3],
+    num_nodes=4,
+    inputs=[0],
+    outputs=[3],
+    delay=[0, 2, 0, 1, 0, 3],
+    leak=[1, 0.5, 1, 0.25],
+)
