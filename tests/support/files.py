@@ -23,6 +23,8 @@ _VALUES = {
     "weight": st.floats(allow_nan=True),
     "sign": st.sampled_from((-1, 0, 1)),
     "frozen": st.booleans(),
+    "delay": st.integers(0, 65535),
+    "leak": st.floats(0, 1, exclude_min=True),
     "bias": st.floats(allow_nan=True),
 }
 
@@ -58,16 +60,18 @@ def _values(draw: st.DrawFn, name: str, length: int) -> list[Any] | None:
 
 @st.composite
 def stored_graphs(draw: st.DrawFn) -> fw.Graph:
-    """Draw any graph, with any numbers, signs and frozen edges stored, and names that all formats can hold."""
+    """Draw any graph, with any numbers, signs, frozen edges and delays stored, and names that all formats can hold."""
     g = draw(graphs())
-    fields = {name: _values(draw, name, g.num_edges) for name in ("weight", "sign", "frozen")}
-    bias = _values(draw, "bias", g.num_nodes)
+    fields = {name: _values(draw, name, g.num_edges) for name in ("weight", "sign", "frozen", "delay")}
+    nodes = {"bias": _values(draw, "bias", g.num_nodes)}
+    if fields["delay"]:
+        nodes["leak"] = _values(draw, "leak", g.num_nodes)
     G = g.with_values().to_networkx()
     for e, (_, _, data) in enumerate(G.edges(data=True)):
         data |= {name: values[e] for name, values in fields.items() if values and values[e] == values[e]}
     for i, (node, data) in enumerate(G.nodes(data=True)):
-        if bias and bias[i] == bias[i] and node not in g.inputs:
-            data["bias"] = bias[i]
+        if node not in g.inputs:
+            data |= {name: values[i] for name, values in nodes.items() if values and values[i] == values[i]}
     kind = draw(st.sampled_from((_NUMBERS, _TEXTS, None)))
     if kind is None:
         return fw.Graph.from_networkx(G)
