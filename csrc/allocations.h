@@ -23,9 +23,19 @@ constexpr int64_t padded_batch(int64_t batch) { return (batch + kTapePadding - 1
 // Elements of the tape that a forward keeps for its backward. Few samples have short rows on a CPU, where the tape has
 // room for kFewPadding times as many samples. cpu: the operator was called without a header, as on a CPU.
 constexpr int64_t kFewPadding = 4;
-constexpr int64_t kept_elements(const PlanSizes& plan, int64_t batch, bool cpu) {
+constexpr int64_t kept_batch(int64_t batch, bool cpu) {
   const int64_t padded = padded_batch(batch);
-  return plan.tape_rows * (cpu && kFewPadding * batch < padded ? kFewPadding * batch : padded);
+  return cpu && kFewPadding * batch < padded ? kFewPadding * batch : padded;
+}
+constexpr int64_t kept_elements(const PlanSizes& plan, int64_t batch, bool cpu) {
+  return plan.tape_rows * kept_batch(batch, cpu);
+}
+
+// The same over a sequence: the tapes of all steps or, where the forward is run once more, the states before every k-th
+// step.
+constexpr int64_t kept_of_sequence(const PlanSizes& plan, int64_t batch, int64_t steps, int64_t every, bool cpu) {
+  const int64_t rows = every ? (steps + every - 1) / every * plan.num_states : steps * plan.tape_rows;
+  return rows * kept_batch(batch, cpu);
 }
 
 // Which gradients a training step computes.

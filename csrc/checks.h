@@ -79,6 +79,34 @@ inline PlanView checked_backward(const torch::stable::Tensor& grad_y, const torc
   return plan;
 }
 
+inline void check_steps(const torch::stable::Tensor& tensor, int64_t steps, int64_t batch, int64_t width,
+                        const char* name) {
+  STD_TORCH_CHECK(tensor.dim() == 3 && tensor.size(0) == steps && tensor.size(1) == batch && tensor.size(2) == width,
+                  name, ": expected shape [", steps, ", ", batch, ", ", width, "], got ", tensor.dim(),
+                  " dimension(s) and ", tensor.numel(), " element(s).");
+}
+
+// The tensors of freewire::sequence that its backward has too; x is checked first.
+inline PlanView checked_sequence(const torch::stable::Tensor& x, const torch::stable::Tensor& states,
+                                 const torch::stable::Tensor& weight, const std::optional<torch::stable::Tensor>& bias,
+                                 const torch::stable::Tensor& plan_words, const Header& header, int64_t every) {
+  const PlanView plan = checked_plan(plan_words, header);
+  STD_TORCH_CHECK(plan_words.device() == x.device(), "plan: expected the device of x, got another.");
+  STD_TORCH_CHECK(x.dim() == 3, "x: expected shape [steps, batch, features], got ", x.dim(), " dimension(s).");
+  check_steps(x, x.size(0), x.size(1), plan.num_inputs - plan.num_states, "x");
+  const auto like_x = [&](const torch::stable::Tensor& tensor, const char* name) {
+    STD_TORCH_CHECK(tensor.scalar_type() == x.scalar_type(), name, ": expected the element type of x, got another.");
+    STD_TORCH_CHECK(tensor.device() == x.device(), name, ": expected the device of x, got another.");
+  };
+  check_matrix(states, plan.num_states, "states");
+  STD_TORCH_CHECK(states.size(0) == x.size(1), "states: expected ", x.size(1), " rows, got ", states.size(0), ".");
+  like_x(states, "states");
+  check_vector(weight, x, plan.num_edges, "weight");
+  if (bias) check_vector(*bias, x, plan.num_biases, "bias");
+  STD_TORCH_CHECK(every >= 0, "every: expected a number of steps, or 0, got ", every, ".");
+  return plan;
+}
+
 // Calls body(T{}), T being the type that the tensor's numbers are stored in.
 template <class Body>
 void with_float_type(const torch::stable::Tensor& tensor, Body&& body) {

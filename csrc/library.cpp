@@ -2,7 +2,7 @@
 // The schemas of all operators: the table of contents. Each backend registers its implementation at the end of its
 // *_op.cpp; freewire/ops adds fake kernels and autograd.
 //
-// freewire::network and freewire::gated_sum are differentiable where freewire/ops has been imported, which registers
+// freewire::network, recurrent and gated_sum are differentiable where freewire/ops has been imported, which registers
 // their autograd; programs that torch.export and torch.jit.trace make call them. The others have no autograd of their
 // own: call them through freewire/ops, or gradients are silently missing.
 //
@@ -30,6 +30,26 @@ STABLE_TORCH_LIBRARY(freewire, m) {
   m.def(
       "network(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int[] header, int num_outputs, int tape_rows, "
       "bool checkpoint) -> Tensor");
+
+  // Recurrent networks: a sequence of S steps; the plan is that of one step, of whose inputs the last V are states. x
+  // [S, B, I - V], states [B, V] before the first step -> y [S, B, num_results], the states after the last step [B, V],
+  // and what is kept for the backward, [kept_of_sequence() of allocations.h]: with keep the tape of each step or, if
+  // every is not 0, the states before each multiple of it, from which the backward runs the forward once more.
+  m.def(
+      "sequence(Tensor x, Tensor states, Tensor weight, Tensor? bias, Tensor plan, int[]? header, int num_results, "
+      "int tape_rows, int every, bool keep) -> (Tensor, Tensor, Tensor)");
+  // The gradients of y and of the last states, what sequence() kept, and its arguments -> grad_x, grad_states,
+  // grad_weight, grad_bias; gradients that are not needed are empty.
+  m.def(
+      "sequence_backward(Tensor grad_y, Tensor grad_last, Tensor kept, Tensor x, Tensor states, Tensor weight, "
+      "Tensor? bias, Tensor plan, int[]? header, int every, bool need_x, bool need_states, bool need_parameters) -> "
+      "(Tensor, Tensor, Tensor, Tensor)");
+
+  // y and the last states of sequence. A backward keeps the tape of each step, or with every runs the forward once
+  // more. The arguments are complete wherever the call runs later: header is never None.
+  m.def(
+      "recurrent(Tensor x, Tensor states, Tensor weight, Tensor? bias, Tensor plan, int[] header, int num_results, "
+      "int tape_rows, int every) -> (Tensor, Tensor)");
 
   // Networks of blocks, the aggregation of a node: xs, F tensors of one shape, type T and layout without gaps; weight
   // [F] in the type that T is computed in, or None -> the sum of sigmoid(weight_i) xs_i, or without weight the mean;

@@ -12,8 +12,8 @@
 // name of freewire/plan/plan.py's Plan; a DERIVED one is computed by the function of that name in planner/pack.cpp.
 //
 // S slots (rows of the tape), of which the first I are the inputs; C = S - I computed nodes; E edges of the graph;
-// M <= E live edges, those between nodes that reach an output; O outputs; L levels; P presets; G groups; D dense
-// blocks.
+// M <= E live edges, those between nodes that reach an output; O outputs; V states; L levels; P presets; G groups; D
+// dense blocks.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,9 @@
   SIZE(num_outputs)     /* O */                                                                          \
   SIZE(num_edges)       /* E */                                                                          \
   SIZE(num_live_edges)  /* M */                                                                          \
-  SIZE(num_biases)      /* computed nodes of the graph, including those that reach no output */          \
+  SIZE(num_biases)      /* entries of the bias; one may serve several nodes */                           \
+  SIZE(num_states)      /* V <= I: of the inputs, the last, which hold values of earlier time steps */   \
+  SIZE(num_results)     /* of the outputs, those that are the caller's: the first */                     \
   SIZE(tape_rows)       /* S, plus one row for each pre-activation kept for the backward */              \
   SIZE(gather_edges)    /* live edges into nodes whose aggregation is not linear */                      \
   SIZE(product_fan_in)  /* the largest fan-in of a product */                                            \
@@ -53,6 +55,7 @@
 //   in-edges in the block come first, up to in_split, and read the sources in block_src's order. Its other in-edges may
 //   come from earlier nodes of the block. In a padded block (block_panel >= 0) a node may lack some of the sources; its
 //   row of weights is that of a copy [nodes, sources] with zeros for them.
+// state_source: states are in an order in which none is the source of one before it. Every source is an output.
 // group_node, group_edge: each node's in-edges in groups of at most kGroupEdges, at least one group per node.
 // inference_row, row_src: where rows are reused, an input's row is its slot's number, an output shares its row with no
 //   later slot, and a row that level l reads last is written again on a later level only.
@@ -72,6 +75,7 @@
   GIVEN(int32_t, bias_index, num_computed())                /* entry of the bias vector */                       \
   GIVEN(int32_t, kept_row, num_computed())                  /* tape row of the kept pre-activation, or -1 */     \
   GIVEN(int32_t, output_slot, num_outputs)                  /* slot of each output */                            \
+  GIVEN(int32_t, state_source, num_states)                  /* slot whose value a state has in the next step */  \
   DERIVED(int32_t, preset_slot, num_presets)                /* ascending */                                      \
   DERIVED(int32_t, output_of_slot, num_slots)               /* which output the slot is, or -1 */                \
   DERIVED(int32_t, group_node, num_groups)                  /* node of each group */                             \

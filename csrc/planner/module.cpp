@@ -15,7 +15,7 @@
 #include <string>
 #include <type_traits>
 
-#include "cpu/network/workspace.h"
+#include "cpu/network/sequence_workspace.h"
 #include "cuda/network/workspace.h"
 #include "number.h"
 #include "plan_view.h"
@@ -184,9 +184,10 @@ Array<int32_t> inference_rows(const Array<int64_t>& level_ptr, int64_t num_input
 
 // A plan's arrays out of a dictionary of them.
 struct PlanInput {
-  PlanInput(const py::dict& arrays, int64_t num_inputs, int64_t num_biases, int64_t row_bytes) {
+  PlanInput(const py::dict& arrays, int64_t num_inputs, int64_t num_biases, int64_t num_results, int64_t row_bytes) {
     plan.num_inputs = num_inputs;
     plan.num_biases = num_biases;
+    plan.num_results = num_results;
     plan.row_bytes = row_bytes;
     plan.inference_row = array<int32_t>(arrays, "inference_row");
 #define FREEWIRE_GIVEN(type, name, length) plan.name = array<type>(arrays, #name);
@@ -210,14 +211,16 @@ struct PlanInput {
   }
 };
 
-PlanSizes sizes_of(const py::dict& arrays, int64_t num_inputs, int64_t num_biases, int64_t row_bytes) {
-  const PlanInput input(arrays, num_inputs, num_biases, row_bytes);
+PlanSizes sizes_of(const py::dict& arrays, int64_t num_inputs, int64_t num_biases, int64_t num_results,
+                   int64_t row_bytes) {
+  const PlanInput input(arrays, num_inputs, num_biases, num_results, row_bytes);
   return unlocked([&] { return plan_sizes(input.plan); });
 }
 
 // -> int64 [words]
-Array<int64_t> packed(const py::dict& arrays, int64_t num_inputs, int64_t num_biases, int64_t row_bytes) {
-  const PlanInput input(arrays, num_inputs, num_biases, row_bytes);
+Array<int64_t> packed(const py::dict& arrays, int64_t num_inputs, int64_t num_biases, int64_t num_results,
+                      int64_t row_bytes) {
+  const PlanInput input(arrays, num_inputs, num_biases, num_results, row_bytes);
   const PlanSizes sizes = unlocked([&] { return plan_sizes(input.plan); });
   Array<int64_t> words(packed_words(sizes));
   const auto to = room(words);
@@ -286,6 +289,13 @@ int64_t cpu_call_bytes(const PlanSizes& plan, int64_t batch, int64_t itemsize, b
   });
 }
 
+int64_t cpu_sequence_bytes(const PlanSizes& plan, int64_t batch, int64_t steps, int64_t every, int64_t itemsize,
+                           bool training, int64_t threads, bool need_x, bool need_parameters) {
+  return with_itemsize(itemsize, [&](auto type) {
+    return cpu::sequence_bytes<decltype(type)>(plan, batch, steps, every, training, threads, {need_x, need_parameters});
+  });
+}
+
 int64_t gpu_call_bytes(const PlanSizes& plan, int64_t batch, int64_t itemsize, bool training, int64_t shared_bytes,
                        bool need_x, bool need_parameters) {
   return with_itemsize(itemsize, [&](auto type) {
@@ -343,8 +353,10 @@ PYBIND11_MODULE(_planner, m) {
 #define FREEWIRE_SIZE(name) sizes.def_readonly(#name, &freewire::PlanSizes::name);
   FREEWIRE_PLAN_SIZES(FREEWIRE_SIZE)
 #undef FREEWIRE_SIZE
-  m.def("plan_sizes", own::sizes_of, exact("arrays"), exact("num_inputs"), exact("num_biases"), exact("row_bytes"));
-  m.def("pack", own::packed, exact("arrays"), exact("num_inputs"), exact("num_biases"), exact("row_bytes"));
+  m.def("plan_sizes", own::sizes_of, exact("arrays"), exact("num_inputs"), exact("num_biases"), exact("num_results"),
+        exact("row_bytes"));
+  m.def("pack", own::packed, exact("arrays"), exact("num_inputs"), exact("num_biases"), exact("num_results"),
+        exact("row_bytes"));
   m.def("sections", own::sections_of, exact("words"));
   m.def("plan_layout", own::plan_layout);
   m.attr("MAX_GROUPS") = freewire::cpu::kMaxGroups;
@@ -352,6 +364,8 @@ PYBIND11_MODULE(_planner, m) {
   m.attr("few_padding") = freewire::kFewPadding;
   m.def("cpu_call_bytes", own::cpu_call_bytes, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),
         exact("threads"), exact("need_x"), exact("need_parameters"));
+  m.def("cpu_sequence_bytes", own::cpu_sequence_bytes, exact("sizes"), exact("batch"), exact("steps"), exact("every"),
+        exact("itemsize"), exact("training"), exact("threads"), exact("need_x"), exact("need_parameters"));
   m.def("gpu_call_bytes", own::gpu_call_bytes, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),
         exact("shared_bytes"), exact("need_x"), exact("need_parameters"));
   m.def("gpu_forward_tile", own::gpu_forward_tile, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),

@@ -209,6 +209,21 @@ void check_blocks(const PlanArrays& plan, PlanSizes& sizes) {
   }
 }
 
+void check_states(const PlanArrays& plan, const PlanSizes& sizes) {
+  require(sizes.num_states <= plan.num_inputs, "state_source: expected at most one per input, got more.");
+  require(0 <= plan.num_results && plan.num_results <= sizes.num_outputs,
+          "num_results: expected at most one per output, got another number.");
+  const std::vector<bool> is_output = outputs_of(plan);
+  const int64_t first = plan.num_inputs - sizes.num_states;
+  for (int64_t state = 0; state < sizes.num_states; ++state) {
+    const int64_t source = plan.state_source[state];
+    require(source >= 0 && source < sizes.num_slots && is_output[source],
+            "state_source: expected outputs, got others.");
+    require(source < first || source >= plan.num_inputs || source < first + state,
+            "state_source: expected no state before its source, got one.");
+  }
+}
+
 void check_out_edges(const PlanArrays& plan, const PlanSizes& sizes) {
   for (int64_t slot = 0; slot < sizes.num_slots; ++slot) {
     require(0 <= plan.out_ptr[slot] && plan.out_ptr[slot] <= plan.out_sparse[slot] &&
@@ -229,6 +244,8 @@ PlanSizes checked_sizes(const PlanArrays& plan) {
   sizes.num_edges = static_cast<int64_t>(plan.in_src.size());
   sizes.num_live_edges = static_cast<int64_t>(plan.out_dst.size());
   sizes.num_biases = plan.num_biases;
+  sizes.num_states = static_cast<int64_t>(plan.state_source.size());
+  sizes.num_results = plan.num_results;
   sizes.row_bytes = plan.row_bytes;
   sizes.num_levels = static_cast<int64_t>(plan.level_ptr.size()) - 1;
   sizes.num_stages = static_cast<int64_t>(plan.stage_ptr.size()) - 1;
@@ -236,11 +253,14 @@ PlanSizes checked_sizes(const PlanArrays& plan) {
   sizes.num_block_src = static_cast<int64_t>(plan.block_src.size());
   require(plan.num_inputs >= 0 && plan.num_inputs <= sizes.num_slots,
           "num_inputs: expected at most one per slot, got another number.");
-  require(plan.num_biases >= sizes.num_computed(), "num_biases: expected at least one per computed slot, got fewer.");
+  for (const int32_t entry : plan.bias_index) {
+    require(entry >= 0 && entry < plan.num_biases, "bias_index: expected entries of the bias, got others.");
+  }
   require(plan.row_bytes == 64 || plan.row_bytes == 128 || plan.row_bytes == 256,
           "row_bytes: expected 64, 128 or 256, got another number.");
   require(static_cast<int64_t>(plan.inference_row.size()) == sizes.num_slots,
           "inference_row: expected num_slots entries, got another number.");
+  check_states(plan, sizes);
   check_nodes(plan, sizes);
   check_run_order(plan, sizes);
   check_blocks(plan, sizes);

@@ -13,7 +13,7 @@ namespace freewire::planner {
 
 // What a packed plan is made from: the given sections, and what they do not determine.
 struct PlanArrays {
-  int64_t num_inputs, num_biases, row_bytes;
+  int64_t num_inputs, num_biases, num_results, row_bytes;
   std::span<const int32_t> inference_row;  // [S], packed only if it saves rows
 #define FREEWIRE_GIVEN(type, name, length) std::span<const type> name;
 #define FREEWIRE_DERIVED(type, name, length)

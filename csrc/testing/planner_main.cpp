@@ -140,6 +140,13 @@ void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random, int64
   PlanArrays arrays;
   arrays.num_inputs = static_cast<int64_t>(inputs.size());
   arrays.num_biases = num_nodes - arrays.num_inputs;
+  arrays.num_results = static_cast<int64_t>(random() % (output_slot.size() + 1));
+  std::vector<int32_t> state_source;
+  for (const int32_t slot : output_slot) {
+    if (slot >= arrays.num_inputs && static_cast<int64_t>(state_source.size()) < arrays.num_inputs) {
+      state_source.push_back(slot);
+    }
+  }
   arrays.row_bytes = 64;
   arrays.inference_row = row;
   arrays.level_ptr = lists.level_ptr();
@@ -155,6 +162,7 @@ void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random, int64
   arrays.bias_index = activation;
   arrays.kept_row = kept_row;
   arrays.output_slot = output_slot;
+  arrays.state_source = state_source;
   arrays.run_node = blocks.run_node;
   arrays.stage_ptr = blocks.stage_ptr;
   arrays.block_begin = blocks.begin;

@@ -82,8 +82,12 @@ class Tiling(TypedDict):
     groups: int
 
 def plan_layout() -> PlanLayout: ...
-def plan_sizes(arrays: Mapping[str, NDArray[Any]], num_inputs: int, num_biases: int, row_bytes: int) -> PlanSizes: ...
-def pack(arrays: Mapping[str, NDArray[Any]], num_inputs: int, num_biases: int, row_bytes: int) -> NDArray[np.int64]: ...
+def plan_sizes(
+    arrays: Mapping[str, NDArray[Any]], num_inputs: int, num_biases: int, num_results: int, row_bytes: int
+) -> PlanSizes: ...
+def pack(
+    arrays: Mapping[str, NDArray[Any]], num_inputs: int, num_biases: int, num_results: int, row_bytes: int
+) -> NDArray[np.int64]: ...
 def sections(words: NDArray[np.int64]) -> dict[str, NDArray[Any]]: ...
 def padded_batch(batch: int) -> int: ...
 
@@ -92,6 +96,17 @@ few_padding: int  # kFewPadding of csrc/allocations.h
 def cpu_call_bytes(
     sizes: PlanSizes,
     batch: int,
+    itemsize: int,
+    training: bool,
+    threads: int,
+    need_x: bool,
+    need_parameters: bool,
+) -> int: ...
+def cpu_sequence_bytes(
+    sizes: PlanSizes,
+    batch: int,
+    steps: int,
+    every: int,
     itemsize: int,
     training: bool,
     threads: int,

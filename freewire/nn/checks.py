@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freewire.errors import InputError
-from freewire.graph import arguments
+from freewire.errors import GraphError, InputError
+from freewire.graph import Graph, arguments
 from freewire.ops.dtypes import DTYPES, check_dtype
 from freewire.ops.fake import is_abstract
 
@@ -17,6 +17,7 @@ __all__ = [
     "DEVICES",
     "check_device",
     "check_features",
+    "check_graph",
     "check_input",
     "check_number",
     "check_probability",
@@ -26,6 +27,15 @@ __all__ = [
 
 #: Types of devices that have kernels; those of meta are fake.
 DEVICES = ("cpu", "cuda", "meta")
+
+
+def check_graph(graph: Any) -> None:
+    """Raise `GraphError` unless it is a `Graph`."""
+    if not isinstance(graph, Graph):
+        raise GraphError(
+            f"graph: expected a freewire Graph, got {type(graph).__name__}. "
+            "Convert it first, for example with Graph.from_networkx."
+        )
 
 
 def check_features(x: Tensor, num_inputs: int) -> None:

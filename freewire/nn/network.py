@@ -9,35 +9,28 @@ threads may share it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
-import networkx as nx
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import Proxy
 
 from freewire.errors import GraphError, InputError, shown
 from freewire.graph import Graph
 from freewire.graph.arguments import whole
-from freewire.graph.networkx_conversion import write_networkx
-from freewire.nn.checks import DEVICES, check_device, check_features, check_input, check_values
-from freewire.nn.initialisers import InitFunction, Initialiser, draw_weights, fill_stored, undivided
-from freewire.nn.placement import PlacedPlan, call_bytes, check_memory, pack, place
-from freewire.nn.wired import Wired
-from freewire.ops import library
+from freewire.nn.checks import DEVICES, check_features, check_graph, check_input
+from freewire.nn.initialisers import Initialiser
+from freewire.nn.neurons import NeuronModule
+from freewire.nn.placement import PlacedPlan, call_bytes, check_memory, place
 from freewire.ops.autograd import called_plainly
-from freewire.ops.dtypes import DTYPES, autocast, check_dtype
-from freewire.ops.eager import eager
+from freewire.ops.dtypes import DTYPES, autocast
 from freewire.ops.network import run_packed_plan, run_plainly
-from freewire.pictures.subject import subject
-from freewire.plan import Plan, make_plan
 
 __all__ = ["Network"]
 
 
-class Network(Wired):
+class Network(NeuronModule):
     """A freely wired network: ``y = net(x)`` runs every node of the graph in one kernel call.
 
     A node's value is ``activation(aggregation over in-edges of (weight * source value) + bias)``. Of no in-edges every
@@ -75,10 +68,6 @@ class Network(Wired):
         torch.Size([5, 3])
     """
 
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-    _placed: PlacedPlan
-
     _WHAT = "network"
     _REMEDY = "Build the network from the graph that was trained; fw.save and fw.load keep both together."
 
@@ -91,86 +80,14 @@ class Network(Wired):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        if not isinstance(graph, Graph):
-            raise GraphError(
-                f"graph: expected a freewire Graph, got {type(graph).__name__}. "
-                "Convert it first, for example with Graph.from_networkx."
-            )
+        check_graph(graph)
         if graph.recurrent:
             raise GraphError(
                 "graph: expected one without delays, got a recurrent graph. Use freewire.Recurrent, which runs it step "
                 "by step."
             )
-        for field, values in graph.to_data().stored():
-            if field.role == "constraint":
-                count = int(np.count_nonzero(~field.is_missing(values)))
-                raise GraphError(
-                    f"graph: expected no {field.name} attribute, got {count} {field.element}(s) with one. "
-                    f"This version does not apply {field.name} yet: remove it."
-                )
-        if not bias and graph.bias is not None and np.any(np.nan_to_num(graph.bias)):
-            raise InputError(
-                "bias: expected True, since the graph stores biases, got False. Omit it, or remove the graph's biases."
-            )
-        self._graph = graph
-        self._init = InitFunction(init) if callable(init) else init
+        super().__init__(graph, bias, init, device, dtype)
         self.checkpoint = checkpoint
-        self._set_plan(make_plan(graph))
-        if device is not None:
-            check_device(torch.device(device), "device")
-            if torch.device(device).type == "cuda":
-                library.load_cuda()  # its error says more than torch's about what is missing
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        check_dtype(dtype, "dtype")
-        self.weight = nn.Parameter(torch.empty(graph.num_edges, device=device, dtype=dtype))
-        if bias:
-            self.bias = nn.Parameter(torch.empty(len(graph.computed_index), device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
-        self._placed = place(self._packed_plan, self.weight.device)
-
-    # ------------------------------------------------------------------ the wiring
-
-    @property
-    def plan(self) -> Plan:
-        """The plan that the kernels run; print it to see levels, edges, cost and memory."""
-        return self._plan
-
-    def _set_plan(self, plan: Plan) -> None:
-        self._plan = plan
-        # Not a buffer: `to_empty` would leave garbage in it, which the kernels would follow, and `stack_module_state`
-        # would stack it. This copy stays on the CPU, and is copied to the weights' device whenever they move.
-        self._placed = self._packed_plan = pack(plan)
-        self._every_node: PlacedPlan | None = None  # for `activations`
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
-        try:
-            super()._apply(fn, recurse)
-        except AssertionError as error:  # torch's way of saying that it was built without CUDA, or without another
-            if torch.version.cuda is None and "CUDA" in str(error):
-                library.load_cuda()  # its error says how to get one
-            raise
-        self._placed = place(self._packed_plan, self.weight.device)
-        return self
-
-    def reset_parameters(self) -> None:
-        """Draw new weights from torch's generator, as ``init`` says, and reset biases to the stored values, else 0.
-
-        Raises:
-            InputError: ``init`` was a function, which is not in the pickle that the network was read from.
-        """
-        graph = self._graph
-        with undivided(self.weight) as weight:
-            draw_weights(weight, graph, "he" if self._init is None else self._init)
-            if self._init is None:
-                fill_stored(weight, graph.weight)
-        if self.bias is not None:
-            with undivided(self.bias) as bias:
-                bias.zero_()
-                if self._init is None and graph.bias is not None:
-                    fill_stored(bias, graph.bias[graph.computed_index])
 
     # ------------------------------------------------------------------ running it
 
@@ -215,7 +132,7 @@ class Network(Wired):
     def _run(self, x: Tensor, placed: PlacedPlan) -> Tensor:
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
-        words, header, num_inputs, num_outputs, tape_rows, plan, max_unchecked_batch, _ = placed
+        words, header, num_inputs, num_outputs, tape_rows, plan, max_unchecked_batch, *_ = placed
         original, device_type = x, x.device.type
         if device_type != "meta" and torch.is_autocast_enabled(device_type):  # here, so that autograd casts gradients
             target = torch.get_autocast_dtype(device_type)
@@ -296,52 +213,3 @@ class Network(Wired):
         assert self._every_node is not None
         values = self._run(x, self._every_node)
         return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))
-
-    @eager  # numpy, which torch.compile would try to trace
-    def _plan_every_node(self) -> None:
-        packed = pack(make_plan(self._graph, every_node=True))
-        self._every_node = place(packed, self.weight.device)  # at worst two threads both do it
-
-    # ------------------------------------------------------------------ what was learnt
-
-    def to_networkx(self, grad: bool = False) -> nx.DiGraph | nx.MultiDiGraph:
-        """The network as a networkx graph: that of `Graph.to_networkx`, with the learnt weights and biases.
-
-        Args:
-            grad: Whether to write the gradients too, of weights and biases, as attribute ``grad`` of edges and nodes.
-
-        Returns:
-            A graph with edge attribute ``weight`` and node attributes ``bias``, ``activation`` and ``aggregation``.
-            ``Network(Graph.from_networkx(...))`` of it computes the same.
-
-        Raises:
-            InputError: ``grad=True`` before a backward pass, or the network is on the meta device.
-
-        Example:
-            >>> import freewire as fw
-            >>> net = fw.Network(fw.generators.mlp([1, 1], output_activation="tanh"), init="uniform")
-            >>> net.to_networkx().nodes[1]["activation"]
-            'tanh'
-        """
-        check_values(self.weight)
-        values = subject(self)
-        learnt = {"values": (values.weight, values.bias)}
-        if grad:
-            if values.weight_grad is None and values.bias_grad is None:
-                raise InputError("grad: expected gradients, got none. Call backward() on a loss first.")
-            learnt["grad"] = (values.weight_grad, values.bias_grad)
-        return write_networkx(self._graph.to_data(), learnt)
-
-    # ------------------------------------------------------------------ state
-
-    def __getstate__(self) -> dict[str, Any]:
-        derived = ("_plan", "_placed", "_packed_plan", "_every_node")
-        return {name: value for name, value in self.__dict__.items() if name not in derived}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._set_plan(make_plan(self._graph))
-
-    def extra_repr(self) -> str:
-        """The line that ``print(net)`` shows."""
-        return f"{self._graph}, bias={self.bias is not None}"

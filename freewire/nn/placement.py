@@ -15,7 +15,15 @@ from freewire.ops import library
 from freewire.ops.fake import is_abstract
 from freewire.plan import Plan, memory
 
-__all__ = ["PlacedPlan", "call_bytes", "check_memory", "pack", "place"]
+__all__ = [
+    "PlacedPlan",
+    "call_bytes",
+    "check_memory",
+    "check_sequence_memory",
+    "pack",
+    "place",
+    "sequence_call_bytes",
+]
 
 _LARGE = 1 << 28  # values on the tape and sums: a call with at least as many checks the available memory
 
@@ -31,6 +39,8 @@ class PlacedPlan(NamedTuple):
     plan: Plan
     max_unchecked_batch: int  # a call with more samples checks the available memory
     device: torch.device | None  # of the words; None where there are no kernels for it
+    leak: Tensor | None  # of the leaky nodes, float64 [K], on the device; see freewire/plan/steps.py
+    weight_entry: Tensor | None  # likewise
 
 
 def pack(plan: Plan) -> PlacedPlan:
@@ -38,9 +48,21 @@ def pack(plan: Plan) -> PlacedPlan:
     with torch.inference_mode(False):  # or no backward could keep it
         packed = plan.pack()
         words = torch.from_numpy(packed.words)
+        leaks = plan.leaks
+        leak = None if leaks is None else torch.from_numpy(leaks.leak)
+        entry = None if leaks is None or leaks.weight_entry is None else torch.from_numpy(leaks.weight_entry)
     max_batch = (_LARGE - planner.MAX_GROUPS * plan.num_edges) // max(plan.tape_rows, 1)
     return PlacedPlan(
-        words, packed.header, plan.num_inputs, plan.num_outputs, plan.tape_rows, plan, max_batch, words.device
+        words,
+        packed.header,
+        plan.num_inputs,
+        plan.num_outputs,
+        plan.tape_rows,
+        plan,
+        max_batch,
+        words.device,
+        leak,
+        entry,
     )
 
 
@@ -49,8 +71,12 @@ def place(packed: PlacedPlan, device: torch.device) -> PlacedPlan:
     if device.type == "cuda":
         library.load_cuda()
     with torch.inference_mode(False):
-        words = packed.words.to(device)
-    return packed._replace(words=words, device=words.device if device.type in DEVICES else None)
+        words, leak, entry = (
+            None if tensor is None else tensor.to(device) for tensor in (packed.words, packed.leak, packed.weight_entry)
+        )
+    assert words is not None
+    supported = words.device if device.type in DEVICES else None
+    return packed._replace(words=words, leak=leak, weight_entry=entry, device=supported)
 
 
 def call_bytes(plan: Plan, batch: int, like: Tensor, training: bool, **needed: bool) -> int:
@@ -63,6 +89,35 @@ def call_bytes(plan: Plan, batch: int, like: Tensor, training: bool, **needed: b
     return memory.call_bytes(plan, batch, itemsize, training=training, threads=torch.get_num_threads(), **needed)
 
 
+def sequence_call_bytes(
+    plan: Plan, batch: int, steps: int, every: int, like: Tensor, training: bool, **needed: bool
+) -> int:
+    """`call_bytes` over ``steps`` time steps of a recurrent network; ``every`` as in `run_sequence`."""
+    threads = torch.get_num_threads()
+    return memory.sequence_bytes(
+        plan, batch, steps, every, like.dtype.itemsize, training=training, threads=threads, **needed
+    )
+
+
+def check_sequence_memory(placed: PlacedPlan, x: Tensor, every: int, need_parameters: bool) -> None:
+    """Raise `OutOfMemoryError` where a call with x ``[T, B, I]`` cannot fit, before it allocates."""
+    steps, batch = x.shape[:2]
+    if steps * batch <= placed.max_unchecked_batch or is_abstract(x):
+        return
+    need_x = x.requires_grad
+    training = torch.is_grad_enabled() and (need_x or need_parameters)
+    needed = sequence_call_bytes(
+        placed.plan, batch, steps, every, x, training, need_x=need_x, need_parameters=need_parameters
+    )
+    _check_available(
+        needed,
+        x.device,
+        training,
+        f"{steps:,} steps of {batch:,} samples",
+        "Use shorter sequences, smaller batches or checkpoint_every, or torch.no_grad() where no gradient is wanted",
+    )
+
+
 def check_memory(plan: Plan, x: Tensor, need_parameters: bool) -> None:
     """Raise `OutOfMemoryError` where a call with x ``[B, I]`` cannot fit: before it allocates, not halfway through."""
     if is_abstract(x):
@@ -70,14 +125,17 @@ def check_memory(plan: Plan, x: Tensor, need_parameters: bool) -> None:
     need_x = x.requires_grad
     training = torch.is_grad_enabled() and (need_x or need_parameters)
     needed = call_bytes(plan, x.shape[0], x, training, need_x=need_x, need_parameters=need_parameters)
-    available = _available_bytes(x.device)
+    remedy = "Use smaller batches, or torch.no_grad() where no gradient is wanted"
+    _check_available(needed, x.device, training, f"{x.shape[0]:,} samples", remedy)
+
+
+def _check_available(needed: int, device: torch.device, training: bool, got: str, remedy: str) -> None:
+    available = _available_bytes(device)
     if available is not None and needed > available:
         what = "a training step" if training else "a forward"
         raise OutOfMemoryError(
-            f"x: expected a batch that fits into the {available / 2**30:,.1f} GiB left on {x.device}, got "
-            f"{x.shape[0]:,} samples, for which {what} takes {needed / 2**30:,.1f} GiB. "
-            "Use smaller batches, or torch.no_grad() where no gradient is wanted; net.memory(batch) returns the bytes "
-            "that a call needs."
+            f"x: expected a batch that fits into the {available / 2**30:,.1f} GiB left on {device}, got {got}, for "
+            f"which {what} takes {needed / 2**30:,.1f} GiB. {remedy}; net.memory() returns the bytes that a call needs."
         )
 
 

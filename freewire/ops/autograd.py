@@ -97,12 +97,12 @@ _LIBRARY = torch.library.Library("freewire", "IMPL")
 
 
 def register_autograd_kernel(
-    name: str, differentiable: Callable[..., Tensor], cast: Callable[..., tuple[Any, ...]]
+    name: str, differentiable: Callable[..., Any], cast: Callable[..., tuple[Any, ...]]
 ) -> None:
     """Make direct calls of the operator ``freewire::name`` differentiable, inside ``torch.func`` and autocast too.
 
     Args:
-        name: The operator. It returns one tensor.
+        name: The operator.
         differentiable: Accepts its arguments and calls the family's Function, or where no gradient is needed the
             operator itself inside `below_autograd`.
         cast: ``(target, *arguments)`` to the arguments as autocast to the type ``target`` casts them.

@@ -13,7 +13,7 @@ from pathlib import Path
 from freewire._native.planner import planner
 from freewire.plan.plan import Plan
 
-__all__ = ["available_bytes", "call_bytes", "gpu_call_bytes", "gpu_forward_tile"]
+__all__ = ["available_bytes", "call_bytes", "gpu_call_bytes", "gpu_forward_tile", "sequence_bytes"]
 
 # Larger batches are not counted sample by sample: no sample takes so much memory that these would not fit in 64 bits.
 _MOST_COUNTED = 1 << 24
@@ -46,6 +46,39 @@ def call_bytes(
     return _scaled(
         lambda samples: planner.cpu_call_bytes(
             plan.sizes, samples, itemsize, training, threads, need_x, need_parameters
+        ),
+        batch,
+    )
+
+
+def sequence_bytes(
+    plan: Plan,
+    batch: int,
+    steps: int,
+    every: int,
+    itemsize: int,
+    *,
+    training: bool,
+    threads: int,
+    need_x: bool = True,
+    need_parameters: bool = True,
+) -> int:
+    """`call_bytes` over a sequence of a recurrent network.
+
+    Args:
+        plan: The plan of one step.
+        batch: Number of samples.
+        steps: Number of time steps.
+        every: The steps between two whose states are kept for the backward; 0: the values of all nodes are kept.
+        itemsize: Bytes of a stored number: 2, 4 or 8.
+        training: Count a forward that keeps something and its backward, and not a forward without gradients.
+        threads: Number of threads that torch may use.
+        need_x: The backward computes the gradient of x.
+        need_parameters: The backward computes the gradients of the parameters.
+    """
+    return _scaled(
+        lambda samples: planner.cpu_sequence_bytes(
+            plan.sizes, samples, steps, every, itemsize, training, threads, need_x, need_parameters
         ),
         batch,
     )

@@ -21,6 +21,7 @@ from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
 from freewire.graph.arguments import whole
 from freewire.graph.fields import LINEAR_AGGREGATIONS, PREACTIVATION_KEPT
 from freewire.plan.packed import GIVEN, PackedPlan
+from freewire.plan.steps import Leaks, step_graph
 
 __all__ = ["Plan", "make_plan"]
 
@@ -42,13 +43,21 @@ class Plan:
 
     A **slot** is a node's row on the tape ``[slots, columns]``. The first ``num_inputs`` slots are the inputs, in the
     order of the features; the live computed nodes follow by (level, node order), so that every edge leads to a later
-    slot. **Live** nodes are those that reach an output; other computed nodes have no slot. Shapes: S slots, I inputs,
-    C = S - I computed nodes, E edges, M live edges, O outputs, L levels.
+    slot. **Live** nodes are those that reach an output; other computed nodes have no slot. The plan of a recurrent
+    graph is that of one time step, whose last inputs are **states**, values of steps before; freewire/plan/steps.py has
+    more on them. Shapes: S slots, I inputs, C = S - I computed nodes, E edges, M live edges, O outputs, L levels, V
+    states.
     """
 
     num_nodes: int
+    #: I: the inputs of the graph, and after them the states.
     num_inputs: int
+    #: E: edges of the graph, and those that leaks add.
     num_edges: int
+    #: Entries of the bias: computed nodes of the graph, including those without a slot, and a zero where leaks need it.
+    num_biases: int
+    #: Of the outputs, those that the graph names; they are the first.
+    num_results: int
     #: Graph node of each slot, int64 [S].
     slot_node: IntArray
     #: First slot of each level, int64 [L + 1]; level 0 holds the inputs and the nodes without in-edges.
@@ -77,6 +86,10 @@ class Plan:
     inference_row: SlotArray
     #: Slot of each output, int32 [O].
     output_slot: SlotArray
+    #: Slot whose value each state has in the next step, int32 [V]; all of them are outputs. Empty unless recurrent.
+    state_source: SlotArray
+    #: What tells each state from the others in any plan of the graph: ascending numbers, int64 [V].
+    state_key: IntArray
     #: Computed nodes in the order in which the CPU runs them, int32 [C]: level by level, or component by component.
     run_node: SlotArray
     #: First position in `run_node` of each stage, int64 [stages + 1]; [0] if the order is by component. The nodes of a
@@ -102,6 +115,8 @@ class Plan:
     row_bytes: int
     #: Number of nodes that no input reaches.
     num_unreachable: int
+    #: Where leaks are among the weights; None where no node has one.
+    leaks: Leaks | None
 
     @property
     def num_slots(self) -> int:
@@ -124,9 +139,14 @@ class Plan:
         return len(self.out_dst)
 
     @property
-    def num_biases(self) -> int:
-        """Computed nodes of the graph, including those without a slot: the length of the bias."""
-        return self.num_nodes - self.num_inputs
+    def num_states(self) -> int:
+        """V: values that a step takes over from those before it; the last inputs."""
+        return len(self.state_source)
+
+    @property
+    def num_features(self) -> int:
+        """Inputs of the graph."""
+        return self.num_inputs - self.num_states
 
     @property
     def num_levels(self) -> int:
@@ -194,9 +214,9 @@ class Plan:
         """The plan as one array, as the kernels receive it."""
         return PackedPlan(planner.pack(*self._packing_arguments()))
 
-    def _packing_arguments(self) -> tuple[dict[str, NDArray[Any]], int, int, int]:
+    def _packing_arguments(self) -> tuple[dict[str, NDArray[Any]], int, int, int, int]:
         arrays = {name: getattr(self, name) for name in GIVEN}
-        return arrays, self.num_inputs, self.num_biases, self.row_bytes
+        return arrays, self.num_inputs, self.num_biases, self.num_results, self.row_bytes
 
     def _dense_blocks(self) -> str:
         """How many edges run in dense blocks, in words."""
@@ -244,14 +264,17 @@ class Plan:
         )
 
 
-def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None = None) -> Plan:
-    """Make the plan of a graph.
+def make_plan(
+    graph: Graph, *, every_node: bool = False, row_bytes: int | None = None, learn_leak: bool = False
+) -> Plan:
+    """Make the plan of a graph, or of one step of a recurrent graph.
 
     Args:
         graph: The graph to plan.
         every_node: Compute all nodes and make each of them an output, in node order. By default only nodes that reach
             an output are computed.
         row_bytes: Maximum bytes of a tape row: 64, 128 or 256 (default).
+        learn_leak: Whether leaks are parameters, so that a stored leak of 1 is one too.
 
     Raises:
         InputError: ``row_bytes`` is another number.
@@ -262,18 +285,16 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
         >>> fw.plan.make_plan(fw.generators.mlp([2, 3, 1])).num_levels
         3
     """
-    num_nodes = graph.num_nodes
     width = _ROW_BYTES if row_bytes is None else whole(row_bytes)
     if width not in (64, 128, 256):
         raise InputError(f"row_bytes: expected 64, 128 or 256, got {shown(row_bytes)}. Omit it to use 256.")
-    inputs, computed = graph.input_index, graph.computed_index
-    keep = np.ones(num_nodes, np.bool_) if every_node else graph.reaches_output.copy()
-    keep[inputs] = False
-    edges = planner.edge_lists(graph.edge_index, graph.level, inputs, keep, np.isin(graph.aggregation, _LINEAR))
+    step = step_graph(graph, every_node=every_node, learn_leak=learn_leak)
+    inputs = step.inputs
+    edges = planner.edge_lists(step.edge_index, step.level, inputs, step.keep, np.isin(step.aggregation, _LINEAR))
     slot_of, slot_node = edges["slot_of"], edges["slot_node"]
     kept, num_slots = slot_node[len(inputs) :], len(slot_node)
 
-    activation = graph.activation[kept].astype(np.int32)
+    activation = step.activation[kept].astype(np.int32)
     keeps = np.isin(activation, [ACTIVATIONS.index(name) for name in PREACTIVATION_KEPT])
     if num_slots + np.count_nonzero(keeps) > _MAX_ROWS:
         raise GraphError(
@@ -282,11 +303,13 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
             "activations, or split the graph into several networks."
         )
     kept_row = np.where(keeps, num_slots + np.cumsum(keeps) - 1, -1).astype(np.int32)
-    bias_of = np.full(num_nodes, -1, np.int32)
-    bias_of[computed] = np.arange(len(computed), dtype=np.int32)
-    output_slot = slot_of if every_node else slot_of[graph.output_index]
+    results, states = slot_of[step.outputs], slot_of[step.state_source]
+    # What the next step reads is an output too: it is computed last, and its gradient does not start from zero.
+    output_slot = np.concatenate((results, states[~np.isin(states, results)]))
     is_output = np.zeros(num_slots, np.bool_)
     is_output[output_slot] = True
+    # A state's row is written while the sources of others are still read, so no source may lie there.
+    is_output[len(inputs) - len(states) : len(inputs)] = True
     inference_row = planner.inference_rows(
         level_ptr=edges["level_ptr"],
         num_inputs=len(inputs),
@@ -298,10 +321,12 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
         is_output=is_output,
     )
     plan = Plan(
-        num_nodes=num_nodes,
+        num_nodes=graph.num_nodes,
         num_inputs=len(inputs),
-        num_edges=graph.num_edges,
-        slot_node=slot_node,
+        num_edges=step.edge_index.shape[1],
+        num_biases=step.num_biases,
+        num_results=len(results),
+        slot_node=step.node[slot_node],
         level_ptr=edges["level_ptr"],
         in_begin=edges["in_begin"],
         in_end=edges["in_end"],
@@ -311,11 +336,13 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
         out_dst=edges["out_dst"],
         out_edge=edges["out_edge"],
         activation=activation,
-        aggregation=graph.aggregation[kept].astype(np.int32),
-        bias_index=bias_of[kept],
+        aggregation=step.aggregation[kept].astype(np.int32),
+        bias_index=step.bias_entry[kept].astype(np.int32),
         kept_row=kept_row,
         inference_row=inference_row,
         output_slot=output_slot,
+        state_source=states,
+        state_key=step.state_key,
         run_node=edges["run_node"],
         stage_ptr=edges["stage_ptr"],
         component_ptr=edges["component_ptr"],
@@ -328,6 +355,7 @@ def make_plan(graph: Graph, *, every_node: bool = False, row_bytes: int | None =
         in_split=edges["in_split"],
         out_sparse=edges["out_sparse"],
         row_bytes=width,
+        leaks=step.leaks,
         num_unreachable=int(np.count_nonzero(~graph.reachable_from_input)),
     )
     for field in fields(plan):

@@ -76,6 +76,8 @@ class TestLayout:
             "num_edges": g.num_edges,
             "num_live_edges": len(live_edges(g, plan)),
             "num_biases": g.num_nodes - len(g.inputs),
+            "num_states": 0,
+            "num_results": g.num_nodes if every_node else len(g.outputs),
             "tape_rows": slots + sum(row >= 0 for row in plan.kept_row.tolist()),
             "gather_edges": sum(n for n, name in zip(fan_in, kinds, strict=True) if name not in LINEAR),
             "product_fan_in": max((n for n, name in zip(fan_in, kinds, strict=True) if name == "product"), default=0),

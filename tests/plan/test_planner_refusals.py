@@ -86,7 +86,17 @@ class TestRefusals:
             (lambda: rows(out_dst=np.array([1, 0, 2], np.int32)), "out_dst: expected later slots"),
             (lambda: packed(num_inputs=4), "num_inputs: expected at most one per slot"),
             (lambda: packed(num_inputs=-1), "num_inputs: expected at most one per slot"),
-            (lambda: packed(num_biases=1), "num_biases: expected at least one per computed slot"),
+            (lambda: packed(num_biases=1), "bias_index: expected entries of the bias"),
+            (lambda: packed(bias_index=narrow(0, -1)), "bias_index: expected entries of the bias"),
+            (lambda: packed(num_results=2), "num_results: expected at most one per output"),
+            (lambda: packed(num_results=-1), "num_results: expected at most one per output"),
+            (lambda: packed(state_source=narrow(2, 2)), "state_source: expected at most one per input"),
+            (lambda: packed(state_source=narrow(1)), "state_source: expected outputs"),
+            (lambda: packed(state_source=narrow(3)), "state_source: expected outputs"),
+            (
+                lambda: packed(state_source=narrow(0), output_slot=narrow(0, 2)),
+                "state_source: expected no state before its source",
+            ),
             (lambda: packed(row_bytes=100), "row_bytes: expected 64, 128 or 256"),
             (lambda: packed(inference_row=narrow(0, 1)), "inference_row: expected num_slots entries"),
             (lambda: packed(inference_row=narrow(0, 3, 1)), "inference_row: expected at most one row per slot"),
@@ -248,7 +258,12 @@ def narrow(*numbers: int) -> Any:
 def packed(**changed: Any) -> Any:
     own = {name: LISTS[name] for name in GIVEN if name in LISTS}
     own |= {name: narrow(0, 0) for name in ("activation", "aggregation", "kept_row")}
-    own |= {"bias_index": narrow(0, 1), "output_slot": narrow(2), "inference_row": narrow(0, 1, 2)}
-    numbers = {"num_inputs": 1, "num_biases": 2, "row_bytes": 64}
+    own |= {
+        "bias_index": narrow(0, 1),
+        "output_slot": narrow(2),
+        "state_source": narrow(),
+        "inference_row": narrow(0, 1, 2),
+    }
+    numbers = {"num_inputs": 1, "num_biases": 2, "num_results": 1, "row_bytes": 64}
     numbers |= {name: changed.pop(name) for name in list(changed) if name in numbers}
     return _planner.pack({**own, **changed}, **numbers)

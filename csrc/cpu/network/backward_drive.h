@@ -22,6 +22,14 @@ struct Gradients {
   T* bias;    // [num_biases]
 };
 
+// Entry i of the groups' sums [groups, count], added in order.
+template <class C>
+C ordered_sum(const C* sums, int64_t groups, int64_t count, int64_t i) {
+  C total = sums[i];
+  for (int64_t group = 1; group < groups; ++group) total += sums[group * count + i];
+  return total;
+}
+
 // One call: what its parts share.
 template <class T, class ParallelFor>
 class BackwardRun {
@@ -113,7 +121,7 @@ class BackwardRun {
     const int64_t parts = few_parts(plan_), nodes = plan_.num_computed();
     Buffer<C> rows(space_.few_rows.count);
     const FewScratch<C> shared{rows.data(), nullptr, weight_sums(), gradients_.bias ? bias_sums_.data() : nullptr,
-                               parts};
+                               parts,       true};
     const auto start_part = [&](int64_t part) { own.few_start[kind](plan_, arrays_, part, shared); };
     const StageCut cut(plan_, parts, kFewestItemEdges);
     const auto run_item = [&](int64_t stage, int64_t item, const FewScratch<C>& scratch) {
@@ -237,13 +245,6 @@ class BackwardRun {
       gradients_.bias[plan_.bias_index[i]] =
           narrowed<T>(ordered_sum(bias_sums_.data(), tiling_.groups, plan_.num_computed(), i));
     }
-  }
-
-  // Entry i of the groups' sums [groups, count], added in order.
-  static C ordered_sum(const C* sums, int64_t groups, int64_t count, int64_t i) {
-    C total = sums[i];
-    for (int64_t group = 1; group < groups; ++group) total += sums[group * count + i];
-    return total;
   }
 
   const PlanView& plan_;

@@ -16,7 +16,8 @@ inline namespace FREEWIRE_REGISTERS {
 // Pushes delta, the gradient that a linear node passes on, along its in-edges [begin, end).
 template <class G, bool kDots, class T>
 FREEWIRE_INLINE void push_linear(const int32_t* src, const typename G::C* weight, int64_t begin, int64_t end,
-                                 const typename G::C* delta, const T* tape, typename G::C* grad, typename G::C* sums) {
+                                 const typename G::C* delta, const T* tape, typename G::C* grad, bool first,
+                                 typename G::C* sums) {
   using V = typename G::V;
   using C = typename G::C;
   constexpr int kGroup = kSumGroup<C>;
@@ -44,27 +45,30 @@ FREEWIRE_INLINE void push_linear(const int32_t* src, const typename G::C* weight
       V parts[kGroup];
 #pragma GCC unroll 4
       for (int i = 0; i < kGroup; ++i) parts[i] = edge(e + i);
-      first_lanes<kGroup>(block_sums(parts)).store(sums + e);
+      const auto dots = first_lanes<kGroup>(block_sums(parts));
+      (first ? dots : Vec<C, kGroup>::load(sums + e) + dots).store(sums + e);
     }
   }
   for (; e < end; ++e) {
     const V dot = edge(e);
-    if constexpr (kDots) sums[e] = horizontal_sum(dot);
+    if constexpr (kDots) sums[e] = first ? horizontal_sum(dot) : sums[e] + horizontal_sum(dot);
   }
 }
 
 // The same along edges from adjacent slots, where a row is one number.
 template <class C, class T>
-void push_adjacent(const C* weight, int64_t count, C delta, const T* tape, C* grad, C* sums) {
+void push_adjacent(const C* weight, int64_t count, C delta, const T* tape, C* grad, bool first, C* sums) {
   using V = Wide<C>;
   int64_t i = 0;
   for (; i + V::kLanes <= count; i += V::kLanes) {
     (V::load(grad + i) + V::load(weight + i) * V(delta)).store(grad + i);
-    if (sums) (V(delta) * V::load(tape + i)).store(sums + i);
+    if (!sums) continue;
+    const V dots = V(delta) * V::load(tape + i);
+    (first ? dots : V::load(sums + i) + dots).store(sums + i);
   }
   for (; i < count; ++i) {
     grad[i] += weight[i] * delta;
-    if (sums) sums[i] = delta * widened(tape[i]);
+    if (sums) sums[i] = first ? delta * widened(tape[i]) : sums[i] + delta * widened(tape[i]);
   }
 }
 
@@ -110,7 +114,7 @@ void run_few(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t part
     C* row = grad + (plan.num_inputs + node) * G::kStride;
     if (scratch.parts > 1) add_parts<G, C>(plan, plan.num_inputs + node, scratch, row);
     const auto sum = differentiate_node<G, T>(plan, node, tape, live, row);
-    if (scratch.bias_sums) add_bias<C>(plan, node, horizontal_sum(sum), true, scratch.bias_sums);
+    if (scratch.bias_sums) add_bias<C>(plan, node, horizontal_sum(sum), scratch.first, scratch.bias_sums);
     const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
     int64_t begin = plan.in_begin[node];
     const int64_t end = plan.in_end[node], split = plan.in_split[node];
@@ -121,7 +125,7 @@ void run_few(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t part
         block = mine;
         if (adjacent) {
           const int64_t source = plan.in_src[begin];
-          push_adjacent<C, T>(arrays.weight + begin, split - begin, row[0], tape + source, grad + source,
+          push_adjacent<C, T>(arrays.weight + begin, split - begin, row[0], tape + source, grad + source, scratch.first,
                               scratch.weight_sums ? scratch.weight_sums + begin : nullptr);
           begin = split;
         }
@@ -129,13 +133,14 @@ void run_few(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t part
     }
     if (!is_linear(aggregation)) {
       if (begin < end) {
-        push<G>(aggregation, plan, arrays.weight, node, tape, live, true,
+        push<G>(aggregation, plan, arrays.weight, node, tape, live, scratch.first,
                 {grad, scratch.products, scratch.weight_sums, nullptr});
       }
     } else if (scratch.weight_sums) {
-      push_linear<G, true, T>(plan.in_src, arrays.weight, begin, end, row, tape, grad, scratch.weight_sums);
+      push_linear<G, true, T>(plan.in_src, arrays.weight, begin, end, row, tape, grad, scratch.first,
+                              scratch.weight_sums);
     } else {
-      push_linear<G, false, T>(plan.in_src, arrays.weight, begin, end, row, tape, grad, nullptr);
+      push_linear<G, false, T>(plan.in_src, arrays.weight, begin, end, row, tape, grad, false, nullptr);
     }
   }
 }

@@ -65,6 +65,7 @@ struct FewScratch {
   C* weight_sums;  // [E] in canonical order, or null
   C* bias_sums;    // [C], or null
   int64_t parts;
+  bool first;  // sums are written instead of added to
 };
 
 // Weight gradients of dense blocks: which nodes and tiles, and where their rows are.
