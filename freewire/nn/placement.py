@@ -114,7 +114,8 @@ def check_sequence_memory(placed: PlacedPlan, x: Tensor, every: int, need_parame
         x.device,
         training,
         f"{steps:,} steps of {batch:,} samples",
-        "Use shorter sequences, smaller batches or checkpoint_every, or torch.no_grad() where no gradient is wanted",
+        "Use shorter sequences, smaller batches or checkpoint_every, or torch.no_grad() where no gradient is wanted; "
+        "net.memory(steps, batch)",
     )
 
 
@@ -125,7 +126,7 @@ def check_memory(plan: Plan, x: Tensor, need_parameters: bool) -> None:
     need_x = x.requires_grad
     training = torch.is_grad_enabled() and (need_x or need_parameters)
     needed = call_bytes(plan, x.shape[0], x, training, need_x=need_x, need_parameters=need_parameters)
-    remedy = "Use smaller batches, or torch.no_grad() where no gradient is wanted"
+    remedy = "Use smaller batches, or torch.no_grad() where no gradient is wanted; net.memory(batch)"
     _check_available(needed, x.device, training, f"{x.shape[0]:,} samples", remedy)
 
 
@@ -135,7 +136,7 @@ def _check_available(needed: int, device: torch.device, training: bool, got: str
         what = "a training step" if training else "a forward"
         raise OutOfMemoryError(
             f"x: expected a batch that fits into the {available / 2**30:,.1f} GiB left on {device}, got {got}, for "
-            f"which {what} takes {needed / 2**30:,.1f} GiB. {remedy}; net.memory() returns the bytes that a call needs."
+            f"which {what} takes {needed / 2**30:,.1f} GiB. {remedy} returns the bytes that a call needs."
         )
 
 
