@@ -169,7 +169,7 @@ class TestPlan:
         arrays = {field: value for field, value in vars(plan).items() if isinstance(value, np.ndarray)}
         assert len(arrays) == 28
         wide = {"slot_node", "level_ptr", "in_begin", "in_end", "out_ptr", "out_split", "out_edge", "out_sparse"}
-        wide |= {"stage_ptr", "component_ptr", "block_src_ptr", "block_panel", "in_split"}
+        wide |= {"stage_ptr", "component_ptr", "block_src_ptr", "block_panel", "in_split", "state_key"}
         for field, array in arrays.items():
             assert array.dtype == (np.int64 if field in wide else np.int32), field
             assert not array.flags.writeable, field
