@@ -23,19 +23,21 @@ constexpr int64_t padded_batch(int64_t batch) { return (batch + kTapePadding - 1
 // Elements of the tape that a forward keeps for its backward. Few samples have short rows on a CPU, where the tape has
 // room for kFewPadding times as many samples. cpu: the operator was called without a header, as on a CPU.
 constexpr int64_t kFewPadding = 4;
-constexpr int64_t kept_batch(int64_t batch, bool cpu) {
-  const int64_t padded = padded_batch(batch);
-  return cpu && kFewPadding * batch < padded ? kFewPadding * batch : padded;
-}
 constexpr int64_t kept_elements(const PlanSizes& plan, int64_t batch, bool cpu) {
-  return plan.tape_rows * kept_batch(batch, cpu);
+  const int64_t padded = padded_batch(batch);
+  return plan.tape_rows * (cpu && kFewPadding * batch < padded ? kFewPadding * batch : padded);
+}
+
+// Samples in whole tiles of few samples, of which a sequence's are on a CPU, whatever the type.
+constexpr int64_t few_columns(int64_t batch) {
+  return batch <= 1 ? batch : batch <= 8 ? (batch + 3) / 4 * 4 : (batch + 15) / 16 * 16;
 }
 
 // The same over a sequence: the tapes of all steps or, where the forward is run once more, the states before every k-th
 // step.
 constexpr int64_t kept_of_sequence(const PlanSizes& plan, int64_t batch, int64_t steps, int64_t every, bool cpu) {
   const int64_t rows = every ? (steps + every - 1) / every * plan.num_states : steps * plan.tape_rows;
-  return rows * kept_batch(batch, cpu);
+  return rows * (cpu ? few_columns(batch) : padded_batch(batch));
 }
 
 // Which gradients a training step computes.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import networkx as nx
 import numpy as np
@@ -140,8 +140,11 @@ class Recurrent(NeuronModule):
         place = np.searchsorted(plan.leaks.bias_entry, own.bias_entry)  # of all nodes', those that reach an output
         return stored.to(weight).index_copy(0, torch.from_numpy(place).to(weight.device), learnt)
 
-    def _step_parameters(self, placed: PlacedPlan, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Weights and biases of a step of the plan: with leaks, the graph's and theirs."""
+    def step_parameters(
+        self, weight: Tensor, bias: Tensor | None, placed: PlacedPlan | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Weights and biases of a step of a plan, the network's by default: with leaks, the graph's and theirs."""
+        placed = self._placed if placed is None else placed
         if placed.leak is None:
             return weight, bias
         leak = self._leak_of(placed, weight)
@@ -217,32 +220,54 @@ class Recurrent(NeuronModule):
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
         check_features(x, plan.num_features)
-        unbatched = x.dim() == 2
-        if x.dim() not in (2, 3):
-            layout = "[B, T, {0}]" if self.batch_first else "[T, B, {0}]"
-            raise InputError(
-                f"x: expected shape {layout.format(plan.num_features)} or [T, {plan.num_features}], got "
-                f"{list(x.shape)}. Put time and batch first, features last."
-            )
         original, device_type = x, x.device.type
         if device_type != "meta" and torch.is_autocast_enabled(device_type):  # here, so that autograd casts gradients
             target = torch.get_autocast_dtype(device_type)
             x, weight = autocast(x, target), autocast(weight, target)
             bias = None if bias is None else autocast(bias, target)
-            h = None if h is None else autocast(h, target)
+            h = autocast(h, target) if isinstance(h, Tensor) else h
         if x.dtype != weight.dtype or x.device != weight.device:
             check_input(original, self.weight, plan.num_features)  # raises
         check_input(x, weight, plan.num_features)
+        every = self.checkpoint_every or 0
+
+        def run_steps(x: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+            if not torch.compiler.is_compiling():
+                check_sequence_memory(placed, x, every, any(p.requires_grad for p in self.parameters()))
+            words, header, tape_rows = placed.words, placed.header, placed.tape_rows
+            parameters = self.step_parameters(weight, bias, placed)
+            return run_sequence(x, states, *parameters, words, header, plan.num_results, tape_rows, every)
+
+        return self.run_frames(x, h, run_steps, plan)
+
+    def run_frames(
+        self,
+        x: Tensor,
+        h: Tensor | None,
+        run_steps: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        plan: Plan | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Call a function of all time steps on what `forward` takes, and return what that returns.
+
+        Args:
+            x: As in `forward`, any type and device.
+            h: As in `forward`.
+            run_steps: ``(x [steps, B, I], states [B, V])`` to the outputs of all steps and the last states.
+            plan: The plan whose states it takes; None: the network's.
+        """
+        num_features = self._plan.num_features
+        if x.dim() not in (2, 3):
+            layout = "[B, T, {0}]" if self.batch_first else "[T, B, {0}]"
+            raise InputError(
+                f"x: expected shape {layout.format(num_features)} or [T, {num_features}], got {list(x.shape)}. Put "
+                "time and batch first, features last."
+            )
+        unbatched = x.dim() == 2
         x = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
-        states = self._states(h, plan, x, unbatched)
+        states = self._states(h, self._plan if plan is None else plan, x, unbatched)
         if self.steps > 1:
             x = x.repeat_interleave(self.steps, 0)
-        every = self.checkpoint_every or 0
-        if not torch.compiler.is_compiling():
-            check_sequence_memory(placed, x, every, any(p.requires_grad for p in self.parameters()))
-        weight, bias = self._step_parameters(placed, weight, bias)
-        words, header, tape_rows = placed.words, placed.header, placed.tape_rows
-        y, last = run_sequence(x, states, weight, bias, words, header, plan.num_results, tape_rows, every)
+        y, last = run_steps(x, states)
         if self.steps > 1:
             y = y[self.steps - 1 :: self.steps]
         if unbatched:

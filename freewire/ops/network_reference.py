@@ -20,11 +20,12 @@ from torch import Tensor
 from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.nn import functional
 
-from freewire.graph import ACTIVATIONS, AGGREGATIONS, Graph
+from freewire.graph import ACTIVATIONS, AGGREGATIONS
 from freewire.ops.dtypes import compute_dtype
 from freewire.ops.eager import eager
 from freewire.ops.fake import is_abstract
 from freewire.plan.packed import PackedPlan
+from freewire.plan.steps import StepGraph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,30 +137,28 @@ class Wiring:
     bias_index: NDArray[np.int64]
 
     @classmethod
-    def of_graph(cls, graph: Graph) -> tuple[Wiring, NDArray[np.int64]]:
-        """The inputs of a graph and the nodes that reach an output; also the row of each node, -1 for the others.
+    def of_step(cls, step: StepGraph) -> tuple[Wiring, NDArray[np.int64]]:
+        """The inputs of a step and the nodes that it keeps; also the row of each node, -1 for the others.
 
         The others have no part in the outputs, but would turn a gradient of 0 into NaN where they are infinite.
         """
-        computed = graph.computed_index
-        by_level = np.argsort(graph.level[computed], kind="stable")
-        by_level = by_level[graph.reaches_output[computed[by_level]]]
-        node = np.concatenate((graph.input_index, computed[by_level]))
-        row = np.full(graph.num_nodes, -1)
+        kept = np.flatnonzero(step.keep)
+        computed = kept[np.argsort(step.level[kept], kind="stable")]
+        node = np.concatenate((step.inputs, computed))
+        row = np.full(len(step.level), -1)
         row[node] = np.arange(len(node))
-        edge = np.flatnonzero(row[graph.edge_index[1]] >= 0)  # its source reaches an output too
-        src, dst = row[graph.edge_index[:, edge]]
-        level_ptr = np.searchsorted(graph.level[node], np.arange(graph.depth + 2))
-        computed_node = node[len(graph.input_index) :]
+        src, dst = step.edge_index
+        edge = np.flatnonzero(row[dst] >= 0)  # its source is kept too
+        level = step.level[node]
         wiring = cls(
-            len(graph.input_index),
-            level_ptr,
-            src,
-            dst,
+            len(step.inputs),
+            np.searchsorted(level, np.arange(level.max(initial=0) + 2)),
+            row[src[edge]],
+            row[dst[edge]],
             edge,
-            graph.activation[computed_node].astype(np.int64),
-            graph.aggregation[computed_node].astype(np.int64),
-            by_level,
+            step.activation[computed].astype(np.int64),
+            step.aggregation[computed].astype(np.int64),
+            step.bias_entry[computed],
         )
         return wiring, row
 

@@ -59,15 +59,20 @@ def _sequence_fake(
 ) -> tuple[Tensor, Tensor, Tensor]:
     check_devices(x=x, states=states, weight=weight, bias=bias, plan=plan)
     steps, batch = x.shape[:2]
-    padded = (batch + _PADDING - 1) // _PADDING * _PADDING
-    if header is None:  # as on a CPU
-        padded = torch.sym_min(padded, planner.few_padding * batch)
+    padded = _few_columns(batch) if header is None else (batch + _PADDING - 1) // _PADDING * _PADDING  # as on a CPU
     rows = (steps + every - 1) // every * states.shape[1] if every else steps * tape_rows
     return (
         x.new_empty(steps, batch, num_results),
         x.new_empty(batch, states.shape[1]),
         x.new_empty(rows * padded if keep else 0),
     )
+
+
+def _few_columns(batch: Any) -> Any:
+    """`few_columns` of csrc/allocations.h, without a condition on the batch, which may be symbolic."""
+    fours, sixteens = (batch + 3) // 4 * 4, (batch + 15) // 16 * 16
+    one, many = torch.sym_min(batch, 1) - torch.sym_min(batch // 2, 1), torch.sym_min(batch // 9, 1)
+    return fours - 3 * one + (sixteens - fours) * many
 
 
 @torch.library.register_fake("freewire::sequence_backward")

@@ -31,6 +31,7 @@ import freewire as fw
 from freewire._native.planner import planner
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
 from freewire.ops import network_reference
+from freewire.plan.steps import step_graph
 from tests.support import native
 from tests.support.dense_graphs import PARTS, planted_graph
 from tests.support.graphs import CASES
@@ -230,7 +231,7 @@ def _results(graph: fw.Graph, dtype: torch.dtype, batch: int, bias: bool) -> lis
 
 def _gradients(graph: fw.Graph, parameters: Sequence[Tensor], grad_y: Tensor) -> list[Tensor]:
     """y, grad_x, grad_weight and grad_bias (empty where there is no bias) by the reference."""
-    wiring, row = network_reference.Wiring.of_graph(graph)
+    wiring, row = network_reference.Wiring.of_step(step_graph(graph))
     leaves = [p.detach().requires_grad_() for p in parameters]
     values = network_reference.node_values(wiring, leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else None)
     y = values.index_select(1, torch.from_numpy(row[graph.output_index]))
