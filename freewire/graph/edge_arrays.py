@@ -141,9 +141,7 @@ def side_by_side(members: Sequence[GraphData]) -> GraphData:
         if all(part is None for part in parts):
             return None
         lengths = [len(member.src if field.element == "edge" else member.names) for member in members]
-        return np.concatenate(
-            [field.empty(n) if part is None else part for part, n in zip(parts, lengths, strict=True)]
-        )
+        return field.joined([field.empty(n) if part is None else part for part, n in zip(parts, lengths, strict=True)])
 
     return GraphData(
         names=names,

@@ -64,7 +64,8 @@ class Field(ABC):
         role: Who sets it and what it is part of. ``"parameter"``: the start value of something a network learns, which
             `Graph.with_values` and `Network.to_networkx` replace; an input must have none, or 0. ``"wiring"``: what
             the caller alone sets and outputs depend on, so it is in `Graph.wiring_hash` and in saved networks; an
-            input's is not read. ``"constraint"``: what the caller alone sets about how a weight may change; reserved.
+            input's is not read. ``"constraint"``: what the caller alone sets about how a weight may change, which
+            `freewire.constraints` applies; it is in saved networks, but not in `Graph.wiring_hash`.
     """
 
     name: str
@@ -87,6 +88,10 @@ class Field(ABC):
     @abstractmethod
     def legal(self, array: NDArray[Any]) -> NDArray[np.bool_]:
         """Which entries of an array of numbers are values of this field, bool of the same shape."""
+
+    def joined(self, parts: list[NDArray[Any]]) -> NDArray[Any]:
+        """The arrays of several graphs as that of their union."""
+        return np.concatenate(parts)
 
     @abstractmethod
     def parse(self, value: Any) -> Any:
@@ -205,6 +210,47 @@ class Flag(Field):
 
 
 @dataclass(frozen=True)
+class Group(Field):
+    """The number of a group, 0 or more; -1, in no group, counts as no value."""
+
+    dtype = np.int64
+    missing = -1
+    #: One more than the largest number: CSV and JSON hold smaller ones exactly, whoever reads them.
+    limit: ClassVar[int] = 2**53
+
+    @property
+    def expected(self) -> str:
+        """In words."""
+        return "a whole number of at least 0, or -1 for no group"
+
+    def legal(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whole numbers from -1."""
+        return (array >= -1) & (array < self.limit) & (np.floor(array) == array)
+
+    def joined(self, parts: list[NDArray[Any]]) -> NDArray[Any]:
+        """Groups of different graphs stay apart: the numbers of each graph are larger than those before."""
+        moved, first = [], 0
+        for part in parts:
+            if first + int(part.max(initial=-1)) >= self.limit:
+                raise GraphError(
+                    f"{self.name}: expected numbers whose sum over all graphs is below 2**53, got {part.max()} after "
+                    f"{first - 1}. Number the groups from 0."
+                )
+            moved.append(np.where(part < 0, part, part + first))
+            first = max(first, int(moved[-1].max(initial=-1)) + 1)
+        return np.concatenate(moved)
+
+    def parse(self, value: Any) -> int:
+        """Accept a whole number, also as a float."""
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+            raise ValueError(value)
+        number = int(value)
+        if number != value or not -1 <= number < self.limit:
+            raise ValueError(value)
+        return number
+
+
+@dataclass(frozen=True)
 class Choice(Field):
     """One of several names, stored as its index among them.
 
@@ -272,6 +318,7 @@ EDGE_FIELDS: tuple[Field, ...] = (
     Number("weight", "edge", "parameter"),
     Sign("sign", "edge", "constraint"),
     Flag("frozen", "edge", "constraint"),
+    Group("group", "edge", "constraint"),
 )
 #: In the order in which files write them and `Graph.wiring_hash` reads them.
 NODE_FIELDS: tuple[Field, ...] = (

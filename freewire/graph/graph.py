@@ -83,9 +83,9 @@ class Graph(NodeViews):
 
         Args:
             G: A graph with any hashable node names. Its node attributes ``activation``, ``aggregation`` and ``bias``
-                and its edge attributes ``weight``, ``sign`` and ``frozen`` are read, and take precedence over the
-                arguments. An input is not computed, so its ``activation`` and ``aggregation`` have no meaning and
-                are not read.
+                and its edge attributes ``weight``, ``sign``, ``frozen`` and ``group`` are read, and take precedence
+                over the arguments. An input is not computed, so its ``activation`` and ``aggregation`` have no meaning
+                and are not read.
             inputs: Node names in the order of the features. Default: the nodes with an attribute ``freewire_input``,
                 in the order of its values (`to_networkx` writes it; False: no input), or if there is none the nodes
                 of in-degree 0. Where inputs have the attribute, a node of in-degree 0 without any of the attributes
@@ -125,6 +125,7 @@ class Graph(NodeViews):
         output_activation: str = "linear",
         sign: ArrayLike | None = None,
         frozen: ArrayLike | None = None,
+        group: ArrayLike | None = None,
     ) -> Graph:
         """Build from arrays; nodes are named 0 to ``num_nodes - 1``. No Python loop over edges.
 
@@ -139,8 +140,10 @@ class Graph(NodeViews):
             activation: One name for all computed nodes but the outputs, or ``N`` names.
             aggregation: One name, or ``N`` names.
             output_activation: Activation of the outputs, where ``activation`` is one name.
-            sign: -1, 0 or 1, integers ``[E]``. Reserved.
-            frozen: Booleans ``[E]``. Reserved.
+            sign: The sign that each weight keeps: -1, 1, or 0 where it is free, integers ``[E]``. For this and the
+                next two see `freewire.constraints`.
+            frozen: Which weights are not trained, booleans ``[E]``.
+            group: Edges of one number share one scale: integers of at least 0, or -1 for none, ``[E]``.
 
         Raises:
             GraphError: As `from_networkx`, and for arrays whose lengths or types do not fit.
@@ -157,14 +160,8 @@ class Graph(NodeViews):
                 num_nodes=num_nodes,
                 inputs=inputs,
                 outputs=outputs,
-                fields=dict(
-                    weight=weight,
-                    sign=sign,
-                    frozen=frozen,
-                    activation=activation,
-                    aggregation=aggregation,
-                    bias=bias,
-                ),
+                fields=dict(weight=weight, sign=sign, frozen=frozen, group=group)
+                | dict(activation=activation, aggregation=aggregation, bias=bias),
                 output_activation=output_activation,
             )
         )
@@ -355,9 +352,9 @@ class Graph(NodeViews):
 
         Returns:
             A ``DiGraph``, or a ``MultiDiGraph`` if edges are parallel. Computed nodes carry ``activation``,
-            ``aggregation`` and, where stored, ``bias``; edges carry ``weight``, ``sign`` and ``frozen`` where stored;
-            nodes carry ``freewire_input`` and ``freewire_output``, their position in `inputs` and `outputs`, and
-            ``freewire_hidden``, whether they are neither.
+            ``aggregation`` and, where stored, ``bias``; edges carry ``weight``, ``sign``, ``frozen`` and ``group``
+            where stored; nodes carry ``freewire_input`` and ``freewire_output``, their position in `inputs` and
+            `outputs`, and ``freewire_hidden``, whether they are neither.
 
         Example:
             >>> import freewire as fw

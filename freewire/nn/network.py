@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
+from freewire.constraints.application import apply_stored
 from freewire.errors import GraphError, InputError, shown
 from freewire.graph import Graph
 from freewire.graph.arguments import whole
 from freewire.graph.networkx_conversion import write_networkx
 from freewire.nn.checks import DEVICES, check_device, check_features, check_input, check_values
-from freewire.nn.initialisers import InitFunction, Initialiser, draw_weights, fill_stored, undivided
+from freewire.nn.initialisers import InitFunction, Initialiser, draw_weights, fill_stored, start_weights, undivided
 from freewire.nn.placement import PlacedPlan, call_bytes, check_memory, pack, place
 from freewire.nn.wired import Wired
 from freewire.ops import library
@@ -59,11 +60,13 @@ class Network(Wired):
         dtype: Type of the parameters: float32, float64, bfloat16 or float16. The default is torch's default type.
 
     Attributes:
-        weight: Parameter ``[E]``, in the graph's canonical edge order. Without edges its gradient is None.
+        weight: Parameter ``[E]``, in the graph's canonical edge order. Without edges its gradient is None. Where the
+            graph has ``sign``, ``frozen`` or ``group``, the weights are computed from other parameters, in
+            ``parametrizations.weight``: see `freewire.constraints`.
         bias: Parameter ``[computed nodes]`` in node order, or None.
 
     Raises:
-        GraphError: ``graph`` has ``sign`` or ``frozen`` edges, which are reserved.
+        GraphError: The graph's ``sign``, ``frozen`` and ``group`` do not fit each other or its stored weights.
         BuildError: ``device`` is a GPU, for which there are no kernels, and they cannot be built.
         InputError: An unknown ``init``, one that leaves a weight unset or returns something else, an unsupported
             ``dtype``, or stored biases with ``bias=False``.
@@ -97,13 +100,6 @@ class Network(Wired):
                 f"graph: expected a freewire Graph, got {type(graph).__name__}. "
                 "Convert it first, for example with Graph.from_networkx."
             )
-        for field, values in graph.to_data().stored():
-            if field.role == "constraint":
-                count = int(np.count_nonzero(~field.is_missing(values)))
-                raise GraphError(
-                    f"graph: expected no {field.name} attribute, got {count} {field.element}(s) with one. "
-                    f"This version does not apply {field.name} yet: remove it."
-                )
         if not bias and graph.bias is not None and np.any(np.nan_to_num(graph.bias)):
             raise InputError(
                 "bias: expected True, since the graph stores biases, got False. Omit it, or remove the graph's biases."
@@ -125,6 +121,7 @@ class Network(Wired):
             self.register_parameter("bias", None)
         self.reset_parameters()
         self._placed = place(self._packed_plan, self.weight.device)
+        apply_stored(self)
 
     # ------------------------------------------------------------------ the wiring
 
@@ -147,7 +144,7 @@ class Network(Wired):
             if torch.version.cuda is None and "CUDA" in str(error):
                 library.load_cuda()  # its error says how to get one
             raise
-        self._placed = place(self._packed_plan, self.weight.device)
+        self._placed = place(self._packed_plan, next(self.parameters()).device)
         return self
 
     def reset_parameters(self) -> None:
@@ -157,7 +154,7 @@ class Network(Wired):
             InputError: ``init`` was a function, which is not in the pickle that the network was read from.
         """
         graph = self._graph
-        with undivided(self.weight) as weight:
+        with start_weights(self) as weight:
             draw_weights(weight, graph, "he" if self._init is None else self._init)
             if self._init is None:
                 fill_stored(weight, graph.weight)
@@ -203,12 +200,13 @@ class Network(Wired):
             ):
                 words, header, _, num_outputs, tape_rows, *_ = placed
                 return run_plainly(x, weight, bias, words, header, num_outputs, tape_rows, self.checkpoint)
-        if placed.words.device != self.weight.device:  # parameters were replaced without a call of `_apply`
-            placed = self._placed = place(self._packed_plan, self.weight.device)
-        return self._run(x, placed)
+        weight = self.weight  # read once: constraints compute it
+        if placed.words.device != weight.device:  # parameters were replaced without a call of `_apply`
+            placed = self._placed = place(self._packed_plan, weight.device)
+        return self._run(x, placed, weight)
 
-    def _run(self, x: Tensor, placed: PlacedPlan) -> Tensor:
-        weight: Tensor = self.weight
+    def _run(self, x: Tensor, placed: PlacedPlan, weight: Tensor) -> Tensor:
+        own = weight
         bias: Tensor | None = self.bias
         words, header, num_inputs, num_outputs, tape_rows, plan, max_unchecked_batch, _ = placed
         original, device_type = x, x.device.type
@@ -224,7 +222,7 @@ class Network(Wired):
             or x.dtype not in DTYPES
             or device_type not in DEVICES
         ):
-            check_input(original, self.weight, num_inputs)  # raises
+            check_input(original, own, num_inputs)  # raises
         shape = x.shape
         if len(shape) != 2:
             x = x.reshape(math.prod(shape[:-1]), num_inputs)
@@ -286,16 +284,17 @@ class Network(Wired):
             >>> sorted(net.activations(torch.ones(2)))
             [0, 1, 2, 3, 4, 5]
         """
-        if self._every_node is None or self._every_node.words.device != self.weight.device:
-            self._plan_every_node()
+        weight = self.weight
+        if self._every_node is None or self._every_node.words.device != weight.device:
+            self._plan_every_node(weight.device)
         assert self._every_node is not None
-        values = self._run(x, self._every_node)
+        values = self._run(x, self._every_node, weight)
         return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))
 
     @eager  # numpy, which torch.compile would try to trace
-    def _plan_every_node(self) -> None:
+    def _plan_every_node(self, device: torch.device) -> None:
         packed = pack(make_plan(self._graph, every_node=True))
-        self._every_node = place(packed, self.weight.device)  # at worst two threads both do it
+        self._every_node = place(packed, device)  # at worst two threads both do it
 
     # ------------------------------------------------------------------ what was learnt
 
@@ -303,7 +302,8 @@ class Network(Wired):
         """The network as a networkx graph: that of `Graph.to_networkx`, with the learnt weights and biases.
 
         Args:
-            grad: Whether to write the gradients too, of weights and biases, as attribute ``grad`` of edges and nodes.
+            grad: Whether to write the gradients too, of weights and biases, as attribute ``grad`` of edges and nodes. A
+                tied edge has that of its group's scale, and a frozen one 0.
 
         Returns:
             A graph with edge attribute ``weight`` and node attributes ``bias``, ``activation`` and ``aggregation``.

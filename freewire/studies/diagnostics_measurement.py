@@ -63,14 +63,16 @@ class Start(NamedTuple):
         grads = grads_of(net)
         if recompute:
             return cls(step, at, None, grads)
+        if not net.weight.is_leaf:  # what computes the weights has the gradients
+            return cls(step, at, None, grads)
         bias = None if at.bias is None else _gradient(at.bias, grads[1], scale)
         return cls(step, at, Parameters(_gradient(at.weight, grads[0], scale), bias), grads)
 
 
 def grads_of(net: Network) -> tuple[Tensor | None, Tensor | None]:
     """The tensors that are ``.grad`` of weight and bias."""
-    bias = net.bias
-    return net.weight.grad, None if bias is None else bias.grad
+    weight, bias = net.weight, net.bias
+    return weight.grad if weight.is_leaf else None, None if bias is None else bias.grad
 
 
 def _detached(net: Network) -> Parameters:
