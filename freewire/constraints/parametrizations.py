@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from freewire.constraints.checks import Groups
+from freewire.constraints.spread import spread
 from freewire.errors import InputError
 from freewire.ops.dtypes import compute_dtype
 from freewire.ops.fake import is_abstract
@@ -202,10 +203,8 @@ class Tied(Constraint):
     def forward(self, scale: Tensor, free: Tensor | None = None) -> Tensor:
         """The weights ``[E]`` of the scales ``[groups]`` and of the free edges' weights."""
         tables = self._on(scale)
-        weight = self._spread(scale.to(compute_dtype(scale.dtype)), tables)
-        if "base" in tables:
-            weight = weight * tables["base"]
-        weight = weight.to(scale.dtype)
+        table = self._repeated(scale.to(compute_dtype(scale.dtype)))
+        weight = spread(table, tables["index"], tables.get("base"), scale.dtype)
         return weight if free is None else weight.index_copy(0, tables["free"], free)
 
     def begin(self, weight: Tensor) -> Tensor:
@@ -230,16 +229,16 @@ class Tied(Constraint):
     def per_edge(self, gradients: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Tensor:
         """Those of the scales, and of the free edges' weights."""
         tables = self._on(gradients[0])
-        spread = self._spread(gradients[0], tables)
-        return spread if len(gradients) == 1 else spread.index_copy(0, tables["free"], gradients[1])
+        gradient = self._repeated(gradients[0]).index_select(0, tables["index"])
+        return gradient if len(gradients) == 1 else gradient.index_copy(0, tables["free"], gradients[1])
 
     def extra_repr(self) -> str:
         """What ``print(net)`` shows."""
         free = len(self._tables.get("free", ()))
         return f"{self.num_groups:,} groups, {free:,} of {len(self._tables['index']):,} edges free"
 
-    def _spread(self, scale: Tensor, tables: dict[str, Tensor]) -> Tensor:
-        return (scale.repeat(self._copies) if self._copies > 1 else scale).index_select(0, tables["index"])
+    def _repeated(self, scale: Tensor) -> Tensor:
+        return scale.repeat(self._copies) if self._copies > 1 else scale
 
     def _parts(self, weight: Tensor) -> tuple[Tensor, ...]:
         tables = self._on(weight)

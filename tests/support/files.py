@@ -23,6 +23,7 @@ _VALUES = {
     "weight": st.floats(allow_nan=True),
     "sign": st.sampled_from((-1, 0, 1)),
     "frozen": st.booleans(),
+    "group": st.integers(-1, 2**53 - 1),
     "bias": st.floats(allow_nan=True),
 }
 
@@ -58,9 +59,9 @@ def _values(draw: st.DrawFn, name: str, length: int) -> list[Any] | None:
 
 @st.composite
 def stored_graphs(draw: st.DrawFn) -> fw.Graph:
-    """Draw any graph, with any numbers, signs and frozen edges stored, and names that all formats can hold."""
+    """Draw any graph, with any numbers and constraints stored, and names that all formats can hold."""
     g = draw(graphs())
-    fields = {name: _values(draw, name, g.num_edges) for name in ("weight", "sign", "frozen")}
+    fields = {name: _values(draw, name, g.num_edges) for name in ("weight", "sign", "frozen", "group")}
     bias = _values(draw, "bias", g.num_nodes)
     G = g.with_values().to_networkx()
     for e, (_, _, data) in enumerate(G.edges(data=True)):
