@@ -268,12 +268,15 @@ def edge_gradient(module: nn.Module) -> Tensor | None:
 
 
 def check_state(module: nn.Module, state_dict: dict[str, Any], prefix: str) -> None:
-    """Raise `InputError` for a state_dict of other constraints of the same kinds, before anything is copied."""
-    if is_constrained(module):
+    """Raise `InputError` for a state_dict of other constraints of the same kinds, before anything is copied.
+
+    torch itself refuses those of other kinds, whose names differ.
+    """
+    prefix += "parametrizations.weight."
+    if is_constrained(module) and {prefix + name for name in _list(module).state_dict()} <= state_dict.keys():
         for i, part in enumerate(_list(module)):
-            state = state_dict.get(f"{prefix}parametrizations.weight.{i}._extra_state")
-            if isinstance(part, Constraint) and state is not None:
-                part.set_extra_state(state)
+            if isinstance(part, Constraint):
+                part.check_hash(state_dict[f"{prefix}{i}._extra_state"])
 
 
 _WEIGHT = next(field for field in EDGE_FIELDS if isinstance(field, Number) and field.name == "weight")

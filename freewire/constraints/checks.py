@@ -43,7 +43,7 @@ def check_constraints(graph: Graph) -> tuple[Groups | None, NDArray[np.int8] | N
             one scale, or with an infinite stored weight.
     """
     weight, sign = graph.weight, graph.sign
-    if weight is not None and sign is not None and (wrong := np.flatnonzero(weight * sign < 0)).size:
+    if weight is not None and sign is not None and (wrong := np.flatnonzero(np.sign(weight) * sign < 0)).size:
         first = int(wrong[0])
         raise GraphError(
             f"sign: expected that of the stored weight, got {sign[first]:+d} for the weight {weight[first]:g} of "

@@ -120,9 +120,10 @@ def work(rank: int, folder: str) -> None:
         optimizer.step()
         found["ddp", names] = net.weight.detach()
         with torch.device("meta"):
-            net = constrained(*names, stored=False, seed=rank)  # each process draws other numbers
+            net = constrained(*names, stored=names == ALL)
         fully_shard(net)
         net.to_empty(device="cpu")
+        torch.manual_seed(rank)  # each process draws other numbers
         net.reset_parameters()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         y = net(x)
