@@ -4,6 +4,7 @@
 Data flows one way: `Graph` (the wiring) -> `plan` -> `ops` -> kernel, wrapped by one module, `Network`.
 """
 
+from freewire import constraints as constraints
 from freewire import generators as generators
 from freewire import keras as keras
 from freewire import models as models

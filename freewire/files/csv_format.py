@@ -26,7 +26,8 @@ from freewire.graph import ACTIVATIONS, Graph
 from freewire.graph import arguments as read
 from freewire.graph.arguments import IntArray
 from freewire.graph.data import GraphData
-from freewire.graph.fields import ACTIVATION, Field
+from freewire.graph.field_types import Field
+from freewire.graph.fields import ACTIVATION
 
 #: Rows converted at a time: so few objects are alive at once that Python's garbage collector hardly looks at them.
 CHUNK = 512

@@ -16,7 +16,8 @@ from freewire.errors import FileFormatError, GraphError, cut, shown
 from freewire.files.csv_rows import CsvFile
 from freewire.files.names import integers
 from freewire.graph.arguments import as_number, whole
-from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, UNDIRECTED, Field
+from freewire.graph.field_types import Field
+from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, UNDIRECTED
 
 #: Names of the two columns of an edge, as `_plain` makes them, from: networkx, Gephi, igraph, SNAP, neo4j, numpy users,
 #: neuPrint, FlyWire, MICrONS and the tables of C. elegans.

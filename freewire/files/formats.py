@@ -81,9 +81,9 @@ def read_graph(
 
     - ``.csv``: an edge list, one edge per line, with a comma, semicolon or tab between cells. With a header, an
       edge's ends are the columns source and target (or pre and post, from and to, ``:START_ID`` and ``:END_ID``, or
-      another of the known pairs of names), else the only two besides ``weight``, ``sign`` and ``frozen``; these are
-      read, and other columns ignored. Without a header the columns are source, target and perhaps weight. An empty
-      cell means no value. Nodes are ordered by number if all names are integers, else by first occurrence.
+      another of the known pairs of names), else the only two besides ``weight``, ``sign``, ``frozen`` and ``group``;
+      these are read, and other columns ignored. Without a header the columns are source, target and perhaps weight. An
+      empty cell means no value. Nodes are ordered by number if all names are integers, else by first occurrence.
     - ``.graphml``: directed, as networkx, Gephi, igraph, graph-tool and yEd write it. A node's name is its id; in
       igraph's files, whose ids are n0, n1, ..., it is the attribute ``name`` if there is one; then all nodes need a
       text there. Labels (Gephi's and yEd's) are not read.
@@ -172,10 +172,10 @@ def write_graph(graph: Graph, path: str | bytes | os.PathLike[str]) -> None:
     - ``.json``: networkx's node-link format of `Graph.to_networkx`, with a list "edges". It holds every graph.
       Infinite weights are ``Infinity``, as Python's own JSON reader and writer have them.
     - ``.graphml``: networkx's GraphML of `Graph.to_networkx`.
-    - ``.csv``: a plain edge list, ``source,target`` and ``weight``, ``sign``, ``frozen`` where stored. A graph that is
-      more than its edges raises: one with biases, isolated nodes, other inputs and outputs than the nodes of in-degree
-      and out-degree 0, other functions than ``relu`` (``linear`` at outputs) and ``sum``, or nodes in an order that a
-      reader would not restore.
+    - ``.csv``: a plain edge list, ``source,target`` and ``weight``, ``sign``, ``frozen``, ``group`` where stored. A
+      graph that is more than its edges raises: one with biases, isolated nodes, other inputs and outputs than the
+      nodes of in-degree and out-degree 0, other functions than ``relu`` (``linear`` at outputs) and ``sum``, or nodes
+      in an order that a reader would not restore.
     - ``.csv.gz``, ``.graphml.gz``, ``.json.gz``: the same, compressed by gzip; equal graphs make equal files.
 
     Args:

@@ -17,7 +17,7 @@ from freewire.errors import GraphError, shown
 from freewire.generators.draws import Draws, count
 from freewire.graph import Graph
 from freewire.graph.data import GraphData
-from freewire.graph.fields import Field
+from freewire.graph.field_types import Field
 from freewire.graph.networkx_conversion import check_dag
 
 __all__ = ["attach_io"]

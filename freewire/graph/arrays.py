@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from freewire.errors import shown
 from freewire.graph.arguments import CodeArray, FloatArray, IntArray
 from freewire.graph.canonical import reach, wiring_hash
 from freewire.graph.data import GraphData
-from freewire.graph.fields import FIELDS
+from freewire.graph.fields import EDGE_FIELDS, FIELDS
+
+Self = TypeVar("Self", bound="GraphArrays")
 
 
 class GraphArrays:
@@ -130,12 +133,12 @@ class GraphArrays:
 
     @property
     def sign(self) -> NDArray[np.int8] | None:
-        """Reserved: the sign each weight must keep, int8 ``[E]`` (0: free), or None."""
+        """The sign that each weight keeps, int8 ``[E]`` (0: free), or None; see `freewire.constraints`."""
         return self.__dict__["_sign"]
 
     @property
     def frozen(self) -> NDArray[np.bool_] | None:
-        """Reserved: which weights are not trained, bool ``[E]``, or None."""
+        """Which weights are not trained, bool ``[E]``, or None; see `freewire.constraints`."""
         return self.__dict__["_frozen"]
 
     @property
@@ -152,6 +155,42 @@ class GraphArrays:
     def recurrent(self) -> bool:
         """Whether edges have delays, so that there may be cycles: the graph of a `freewire.Recurrent`."""
         return self.delay is not None
+
+    @property
+    def group(self) -> IntArray | None:
+        """Groups of edges that share one learnable scale, int64 ``[E]`` (-1: none), or None."""
+        return self.__dict__["_group"]
+
+    def with_constraints(self: Self, **given: ArrayLike | None) -> Self:
+        """Copy the graph with other constraints on the weights; those that are not named stay.
+
+        Args:
+            **given: ``sign``, ``frozen`` or ``group``: numbers ``[E]`` in canonical order, as in `Graph.from_edges`;
+                None: no edge has one.
+
+        Raises:
+            GraphError: A length or a value does not fit.
+
+        Example:
+            >>> import freewire as fw
+            >>> fw.generators.mlp([2, 1]).with_constraints(sign=[1, -1]).sign.tolist()
+            [1, -1]
+        """
+        state = dict(self.__dict__)
+        fields = {field.name: field for field in EDGE_FIELDS if field.role == "constraint"}
+        for name, values in given.items():
+            if name not in fields:
+                raise TypeError(f"with_constraints: expected {', '.join(fields)}, got {shown(name)}. Use one of those.")
+            field = fields[name]
+            array = None if values is None else field.read_array(values, self.num_edges, self._show_edge)
+            state[f"_{name}"] = None if array is None or field.is_missing(array).all() else array
+        copy = object.__new__(type(self))
+        copy.__setstate__(state)
+        return copy
+
+    def _show_edge(self, edge: int) -> str:
+        u, v = (shown(self._names[i]) for i in self._edge_index[:, edge].tolist())
+        return f" ({u} -> {v})"
 
     # ------------------------------------------------------------------ paths
 

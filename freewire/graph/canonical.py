@@ -22,7 +22,8 @@ from freewire.graph import arguments as read
 from freewire.graph.arguments import IntArray
 from freewire.graph.data import GraphData
 from freewire.graph.delays import filled_delays, order_with_delays, reach_through_cycles
-from freewire.graph.fields import ACTIVATION, DELAY, EDGE_FIELDS, LEAK, NODE_FIELDS, Field
+from freewire.graph.field_types import Field
+from freewire.graph.fields import ACTIVATION, DELAY, EDGE_FIELDS, LEAK, NODE_FIELDS
 
 
 class Canonical(NamedTuple):

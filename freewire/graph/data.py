@@ -10,7 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from freewire.graph.arguments import IntArray
-from freewire.graph.fields import FIELDS, Field
+from freewire.graph.field_types import Field
+from freewire.graph.fields import FIELDS
 
 
 @dataclass(frozen=True, repr=False)

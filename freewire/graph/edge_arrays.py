@@ -14,7 +14,8 @@ from freewire.errors import GraphError, shown
 from freewire.graph import arguments as read
 from freewire.graph.arguments import MAX_EDGES, IntArray
 from freewire.graph.data import GraphData
-from freewire.graph.fields import DELAY, FIELDS, Field
+from freewire.graph.field_types import Field
+from freewire.graph.fields import DELAY, FIELDS
 
 
 def read_edges(
@@ -145,7 +146,7 @@ def side_by_side(members: Sequence[GraphData]) -> GraphData:
         lengths = [len(member.src if field.element == "edge" else member.names) for member in members]
         # An edge of a graph without delays has none; its delay is not one to be filled in.
         absent = np.zeros(max(lengths), np.int64) if field is DELAY else field.empty(max(lengths))
-        return np.concatenate([absent[:n] if part is None else part for part, n in zip(parts, lengths, strict=True)])
+        return field.joined([absent[:n] if part is None else part for part, n in zip(parts, lengths, strict=True)])
 
     return GraphData(
         names=names,

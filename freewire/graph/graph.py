@@ -86,15 +86,14 @@ class Graph(NodeViews):
 
         Args:
             G: A graph with any hashable node names. Its node attributes ``activation``, ``aggregation``, ``bias`` and
-                ``leak`` and its edge attributes ``weight``, ``sign``, ``frozen`` and ``delay`` are read, and take
-                precedence over the arguments. An input is not computed, so its ``activation``, ``aggregation`` and
-                ``leak`` have no meaning and are not read.
+                ``leak`` and its edge attributes ``weight``, ``sign``, ``frozen``, ``group`` and ``delay`` are read,
+                and take precedence over the arguments. An input's node attributes have no meaning and are not read,
+                but for a ``bias``, which is refused.
             inputs: Node names in the order of the features. Default: the nodes with an attribute ``freewire_input``,
                 in the order of its values (`to_networkx` writes it; False: no input), or if there is none the nodes
                 of in-degree 0. Where inputs have the attribute, a node of in-degree 0 without any of the attributes
                 that `to_networkx` writes is refused: it was added since, and may be a new input or a constant.
-            outputs: Node names in the order of the results. Default: the nodes with an attribute ``freewire_output``,
-                or if there is none the nodes of out-degree 0; the same rules apply.
+            outputs: Node names in the order of the results; likewise, by ``freewire_output`` or the out-degree.
             activation: Activation of the computed nodes that are not outputs.
             output_activation: Activation of the outputs.
             recurrent: Whether to allow cycles, which `freewire.Recurrent` runs step by step. Edges without a ``delay``
@@ -132,6 +131,7 @@ class Graph(NodeViews):
         output_activation: str = "linear",
         sign: ArrayLike | None = None,
         frozen: ArrayLike | None = None,
+        group: ArrayLike | None = None,
         delay: ArrayLike | None = None,
         leak: ArrayLike | None = None,
         recurrent: bool = False,
@@ -149,8 +149,10 @@ class Graph(NodeViews):
             activation: One name for all computed nodes but the outputs, or ``N`` names.
             aggregation: One name, or ``N`` names.
             output_activation: Activation of the outputs, where ``activation`` is one name.
-            sign: -1, 0 or 1, integers ``[E]``. Reserved.
-            frozen: Booleans ``[E]``. Reserved.
+            sign: The sign that each weight keeps: -1, 1, or 0 where it is free, integers ``[E]``. For this and the
+                next two see `freewire.constraints`.
+            frozen: Which weights are not trained, booleans ``[E]``.
+            group: Edges of one number share one scale: integers of at least 0, or -1 for none, ``[E]``.
             delay: Time steps that an edge delays its source's value by, whole numbers ``[E]``, or one for all; the
                 graph is then recurrent.
             leak: How far a node moves to its new pre-activation in a step, above 0 and at most 1, floats ``[N]``, or
@@ -173,7 +175,7 @@ class Graph(NodeViews):
                 inputs=inputs,
                 outputs=outputs,
                 fields=dict(
-                    **dict(weight=weight, sign=sign, frozen=frozen, delay=delay),
+                    **dict(weight=weight, sign=sign, frozen=frozen, group=group, delay=delay),
                     **dict(activation=activation, aggregation=aggregation, bias=bias, leak=leak),
                 ),
                 output_activation=output_activation,
@@ -206,8 +208,7 @@ class Graph(NodeViews):
             activation: One name, or ``N`` names.
             output_activation: Activation of the outputs.
             aggregation: One name, or ``N`` names.
-            bias: Floats ``[N]``.
-            leak: Floats ``[N]``, or one for all.
+            bias, leak: Floats ``[N]``; for leak also one number for all.
             recurrent: Whether to allow cycles.
 
         Raises:
@@ -358,9 +359,9 @@ class Graph(NodeViews):
 
         Returns:
             A ``DiGraph``, or a ``MultiDiGraph`` if edges are parallel. Computed nodes carry ``activation``,
-            ``aggregation`` and, where stored, ``bias``; edges carry ``weight``, ``sign`` and ``frozen`` where stored;
-            nodes carry ``freewire_input`` and ``freewire_output``, their position in `inputs` and `outputs`, and
-            ``freewire_hidden``, whether they are neither.
+            ``aggregation`` and, where stored, ``bias``; edges carry ``weight``, ``sign``, ``frozen`` and ``group``
+            where stored; nodes carry ``freewire_input`` and ``freewire_output``, their position in `inputs` and
+            `outputs`, and ``freewire_hidden``, whether they are neither.
 
         Example:
             >>> import freewire as fw

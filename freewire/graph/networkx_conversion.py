@@ -19,7 +19,8 @@ from freewire.errors import GraphError, cut, shown
 from freewire.graph import arguments as read
 from freewire.graph.arguments import FloatArray, IntArray
 from freewire.graph.data import GraphData
-from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, UNDIRECTED, Field, is_undirected
+from freewire.graph.field_types import Field
+from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, UNDIRECTED, is_undirected
 
 #: Node attributes that hold a node's position among the inputs and outputs; nobody's data has these names by chance.
 INPUT_MARK, OUTPUT_MARK = "freewire_input", "freewire_output"

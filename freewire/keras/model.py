@@ -30,7 +30,7 @@ from freewire.keras.progress import Progress
 from freewire.keras.summary import describe
 from freewire.keras.training import Mode, Task, measure, train
 from freewire.nn import Network, load, save
-from freewire.nn.initialisers import INITIALISERS, Initialiser, fill_stored
+from freewire.nn.initialisers import INITIALISERS, Initialiser, fill_stored, start_weights
 from freewire.nn.wired import Wired
 
 __all__ = ["Model"]
@@ -93,8 +93,11 @@ class Model(nn.Module):
                 f"{shown(initialization)}. Choose one of those."
             )
         self.network = Network(graph.with_names(), init=initialization, device=device, dtype=dtype)
+        drawn = self.network.weight.detach()
+        with start_weights(self.network) as weight:
+            weight.copy_(drawn)
+            fill_stored(weight, graph.weight)
         with torch.no_grad():
-            fill_stored(self.network.weight, graph.weight)
             if graph.bias is not None and self.network.bias is not None:
                 fill_stored(self.network.bias, graph.bias[graph.computed_index])
         self._graph = graph
@@ -348,7 +351,7 @@ class Model(nn.Module):
         if lists is None:
             return self._graph if weight is None else self._graph.with_values(weight, bias)
         position = self._graph.edge_position
-        grad = _array(_gradient(network.weight))
+        grad = _array(network.edge_gradient())
         lists.weight = None if weight is None else weight[position]
         lists.weight_grad = None if grad is None else grad[position]
         lists.bias = bias

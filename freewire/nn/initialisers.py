@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from freewire.constraints.application import is_constrained, originals, start_values
 from freewire.errors import InputError, shown
 from freewire.graph import Graph
 from freewire.graph.arguments import as_array
@@ -21,7 +22,7 @@ from freewire.ops.fake import is_abstract
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["INITIALISERS", "InitFunction", "Initialiser", "draw_weights", "fill_stored", "undivided"]
+__all__ = ["INITIALISERS", "InitFunction", "Initialiser", "draw_weights", "fill_stored", "start_weights", "undivided"]
 
 #: ``init(weight, graph)`` fills the weights ``[E]`` in place, or returns them, or one number for all.
 Initialiser = Callable[[Tensor, Graph], Any]
@@ -159,6 +160,30 @@ def undivided(parameter: Tensor) -> Iterator[Tensor]:
             filled = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
             yield filled
             parameter.copy_(distributed.distribute_tensor(filled, parameter.device_mesh, parameter.placements))
+
+
+@contextmanager
+def start_weights(module: Any) -> Iterator[Tensor]:
+    """The weights ``[E]`` of a module with a graph, to be filled in place, without gradients.
+
+    Where they are constrained, the module's weights become what the constraints make of those filled in: magnitudes
+    with the sign of each edge, and multiples of a group's first weight.
+    """
+    if not is_constrained(module):
+        with undivided(module.weight) as weight:
+            yield weight
+        return
+    own = originals(module)
+    with torch.no_grad():
+        weight = torch.empty(module.graph.num_edges, dtype=own[0].dtype, device=own[0].device)
+        yield weight
+        distributed = sys.modules.get("torch.distributed.tensor")
+        if distributed is not None and isinstance(own[0], distributed.DTensor):  # all processes take the first one's
+            everywhere = [distributed.Replicate()] * own[0].device_mesh.ndim
+            weight = distributed.distribute_tensor(weight, own[0].device_mesh, everywhere).to_local()
+        for original, values in zip(own, start_values(module, weight), strict=True):
+            with undivided(original) as whole:
+                whole.copy_(values)
 
 
 def fill_stored(parameter: Tensor, stored: NDArray[np.float64] | None) -> None:

@@ -52,11 +52,14 @@ class Network(NeuronModule):
         dtype: Type of the parameters: float32, float64, bfloat16 or float16. The default is torch's default type.
 
     Attributes:
-        weight: Parameter ``[E]``, in the graph's canonical edge order. Without edges its gradient is None.
+        weight: Parameter ``[E]``, in the graph's canonical edge order. Without edges its gradient is None. Where the
+            graph has ``sign``, ``frozen`` or ``group``, the weights are computed from other parameters, in
+            ``parametrizations.weight``: see `freewire.constraints`.
         bias: Parameter ``[computed nodes]`` in node order, or None.
 
     Raises:
-        GraphError: ``graph`` is recurrent, or has ``sign`` or ``frozen`` edges, which are reserved.
+        GraphError: ``graph`` is recurrent, or its ``sign``, ``frozen`` and ``group`` do not fit each other or its
+            stored weights.
         BuildError: ``device`` is a GPU, for which there are no kernels, and they cannot be built.
         InputError: An unknown ``init``, one that leaves a weight unset or returns something else, an unsupported
             ``dtype``, or stored biases with ``bias=False``.
@@ -125,12 +128,13 @@ class Network(NeuronModule):
             ):
                 words, header, _, num_outputs, tape_rows, *_ = placed
                 return run_plainly(x, weight, bias, words, header, num_outputs, tape_rows, self.checkpoint)
-        if placed.words.device != self.weight.device:  # parameters were replaced without a call of `_apply`
-            placed = self._placed = place(self._packed_plan, self.weight.device)
-        return self._run(x, placed)
+        weight = self.weight  # read once: constraints compute it
+        if placed.words.device != weight.device:  # parameters were replaced without a call of `_apply`
+            placed = self._placed = place(self._packed_plan, weight.device)
+        return self._run(x, placed, weight)
 
-    def _run(self, x: Tensor, placed: PlacedPlan) -> Tensor:
-        weight: Tensor = self.weight
+    def _run(self, x: Tensor, placed: PlacedPlan, weight: Tensor) -> Tensor:
+        own = weight
         bias: Tensor | None = self.bias
         words, header, num_inputs, num_outputs, tape_rows, plan, max_unchecked_batch, *_ = placed
         original, device_type = x, x.device.type
@@ -146,7 +150,7 @@ class Network(NeuronModule):
             or x.dtype not in DTYPES
             or device_type not in DEVICES
         ):
-            check_input(original, self.weight, num_inputs)  # raises
+            check_input(original, own, num_inputs)  # raises
         shape = x.shape
         if len(shape) != 2:
             x = x.reshape(math.prod(shape[:-1]), num_inputs)
@@ -208,8 +212,9 @@ class Network(NeuronModule):
             >>> sorted(net.activations(torch.ones(2)))
             [0, 1, 2, 3, 4, 5]
         """
-        if self._every_node is None or self._every_node.words.device != self.weight.device:
-            self._plan_every_node()
+        weight = self.weight
+        if self._every_node is None or self._every_node.words.device != weight.device:
+            self._plan_every_node(weight.device)
         assert self._every_node is not None
-        values = self._run(x, self._every_node)
+        values = self._run(x, self._every_node, weight)
         return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))

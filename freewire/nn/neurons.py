@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from freewire.errors import GraphError, InputError
+from freewire.constraints.application import apply_stored
+from freewire.errors import InputError
 from freewire.graph import Graph
 from freewire.graph.networkx_conversion import write_networkx
 from freewire.nn.checks import check_device, check_values
-from freewire.nn.initialisers import InitFunction, Initialiser, draw_weights, fill_stored, undivided
+from freewire.nn.initialisers import InitFunction, Initialiser, draw_weights, fill_stored, start_weights, undivided
 from freewire.nn.placement import PlacedPlan, pack, place
 from freewire.nn.wired import Wired
 from freewire.ops import library
@@ -46,13 +47,6 @@ class NeuronModule(Wired):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        for field, values in graph.to_data().stored():
-            if field.role == "constraint":
-                count = int(np.count_nonzero(~field.is_missing(values)))
-                raise GraphError(
-                    f"graph: expected no {field.name} attribute, got {count} {field.element}(s) with one. "
-                    f"This version does not apply {field.name} yet: remove it."
-                )
         if not bias and graph.bias is not None and np.any(np.nan_to_num(graph.bias)):
             raise InputError(
                 "bias: expected True, since the graph stores biases, got False. Omit it, or remove the graph's biases."
@@ -69,6 +63,7 @@ class NeuronModule(Wired):
         self._make_parameters(bias, device, dtype)
         self.reset_parameters()
         self._placed = place(self._packed_plan, self.weight.device)
+        apply_stored(self)
 
     def _make_parameters(self, bias: bool, device: torch.device | str | None, dtype: torch.dtype) -> None:
         self.weight = nn.Parameter(torch.empty(self._graph.num_edges, device=device, dtype=dtype))
@@ -101,7 +96,7 @@ class NeuronModule(Wired):
             if torch.version.cuda is None and "CUDA" in str(error):
                 library.load_cuda()  # its error says how to get one
             raise
-        self._placed = place(self._packed_plan, self.weight.device)
+        self._placed = place(self._packed_plan, next(self.parameters()).device)
         return self
 
     def reset_parameters(self) -> None:
@@ -111,7 +106,7 @@ class NeuronModule(Wired):
             InputError: ``init`` was a function, which is not in the pickle that the network was read from.
         """
         graph = self._graph
-        with undivided(self.weight) as weight:
+        with start_weights(self) as weight:
             draw_weights(weight, graph, "he" if self._init is None else self._init)
             if self._init is None:
                 fill_stored(weight, graph.weight)
@@ -122,9 +117,9 @@ class NeuronModule(Wired):
                     fill_stored(bias, graph.bias[graph.computed_index])
 
     @eager  # numpy, which torch.compile would try to trace
-    def _plan_every_node(self) -> None:
+    def _plan_every_node(self, device: torch.device) -> None:
         packed = pack(self._make_plan(every_node=True))
-        self._every_node = place(packed, self.weight.device)  # at worst two threads both do it
+        self._every_node = place(packed, device)  # at worst two threads both do it
 
     # ------------------------------------------------------------------ what was learnt
 
@@ -132,7 +127,8 @@ class NeuronModule(Wired):
         """The network as a networkx graph: that of `Graph.to_networkx`, with the learnt weights and biases.
 
         Args:
-            grad: Whether to write the gradients too, of weights and biases, as attribute ``grad`` of edges and nodes.
+            grad: Whether to write the gradients too, of weights and biases, as attribute ``grad`` of edges and nodes. A
+                tied edge has that of its group's scale, and a frozen one 0.
 
         Returns:
             A graph with edge attribute ``weight`` and node attributes ``bias``, ``activation`` and ``aggregation``.

@@ -171,9 +171,9 @@ class Recurrent(NeuronModule):
             InputError: The shape, type or device of x or h does not fit.
             OutOfMemoryError: The call needs more memory than is available; not checked inside ``torch.compile``.
         """
-        placed = self._on_device(self._placed)
-        self._placed = placed
-        return self._run(x, h, placed)
+        weight = self.weight  # read once: constraints compute it
+        self._placed = placed = self._on_device(self._placed, weight)
+        return self._run(x, h, placed, weight)
 
     def step(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run one frame.
@@ -205,19 +205,19 @@ class Recurrent(NeuronModule):
         Returns:
             A dictionary from node names to values, ``[T, B]`` in the layout of x, in node order.
         """
+        weight = self.weight
         if self._every_node is None:
-            self._plan_every_node()
+            self._plan_every_node(weight.device)
         assert self._every_node is not None
-        self._every_node = self._on_device(self._every_node)
-        values, _ = self._run(x, h, self._every_node)
+        self._every_node = self._on_device(self._every_node, weight)
+        values, _ = self._run(x, h, self._every_node, weight)
         return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))
 
-    def _on_device(self, placed: PlacedPlan) -> PlacedPlan:
-        return placed if placed.words.device == self.weight.device else place(placed, self.weight.device)
+    def _on_device(self, placed: PlacedPlan, weight: Tensor) -> PlacedPlan:
+        return placed if placed.words.device == weight.device else place(placed, weight.device)
 
-    def _run(self, x: Tensor, h: Tensor | None, placed: PlacedPlan) -> tuple[Tensor, Tensor]:
-        plan = placed.plan
-        weight: Tensor = self.weight
+    def _run(self, x: Tensor, h: Tensor | None, placed: PlacedPlan, weight: Tensor) -> tuple[Tensor, Tensor]:
+        plan, own = placed.plan, weight
         bias: Tensor | None = self.bias
         check_features(x, plan.num_features)
         original, device_type = x, x.device.type
@@ -227,7 +227,7 @@ class Recurrent(NeuronModule):
             bias = None if bias is None else autocast(bias, target)
             h = autocast(h, target) if isinstance(h, Tensor) else h
         if x.dtype != weight.dtype or x.device != weight.device:
-            check_input(original, self.weight, plan.num_features)  # raises
+            check_input(original, own, plan.num_features)  # raises
         check_input(x, weight, plan.num_features)
         every = self.checkpoint_every or 0
 

@@ -6,9 +6,11 @@ opened: nothing in it is ever executed.
 
 The tensors of a file, all little-endian as safetensors requires: ``weight [E]``; ``bias [computed nodes]``, absent
 without biases; ``edge_index`` int64 ``[2, E]``; ``inputs`` and ``outputs`` int64, node indices; each field of role
-"wiring" under its name (`freewire.graph.fields`), so ``activation`` and ``aggregation`` uint8 ``[N]``; ``names`` uint8,
-one JSON text after another, with ``name_ends`` int64 ``[N]``, both absent where nodes are numbered 0 to N-1. Names are
-not in safetensors' own metadata because those are part of a header that may not exceed 100 MB.
+"wiring" or "constraint" under its name (`freewire.graph.fields`), so ``activation`` and ``aggregation`` uint8 ``[N]``;
+where edges are tied, ``scale [groups]`` in the weights' type, and ``base`` float64, of the edges in groups, NaN for
+none; ``names`` uint8, one JSON text after another, with ``name_ends`` int64 ``[N]``, both absent where nodes are
+numbered 0 to N-1. Names are not in safetensors' own metadata because those are part of a header that may not exceed
+100 MB.
 
 The package safetensors maps the files that it reads, and a process that touches a map of a file which has become
 shorter is killed; the files that it writes are not on the disk yet when it returns. So it is given bytes and returns
@@ -29,6 +31,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
+from freewire.constraints.application import apply_graph, is_constrained, originals, refreeze
 from freewire.errors import FileFormatError, InputError, cut, shown
 from freewire.files.atomic import replacing
 from freewire.files.names import check_hashes, decoded, encoded, repeated
@@ -36,7 +39,7 @@ from freewire.files.paths import memory_for, open_to_read, path_name
 from freewire.graph import Graph
 from freewire.graph.arguments import MAX_NODES, plain
 from freewire.graph.data import GraphData
-from freewire.graph.fields import FIELDS
+from freewire.graph.fields import EDGE_FIELDS, FIELDS
 from freewire.nn.checks import check_device, check_values
 from freewire.nn.network import Network
 from freewire.ops.dtypes import check_dtype
@@ -44,6 +47,8 @@ from freewire.ops.dtypes import check_dtype
 __all__ = ["load", "save"]
 
 _FORMAT = "freewire network 1"
+#: Roles of the fields that are in a file.
+_SAVED = ("wiring", "constraint")
 
 
 def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
@@ -86,8 +91,12 @@ def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
         "edge_index": _tensor(graph.edge_index),
         "inputs": _tensor(graph.input_index),
         "outputs": _tensor(graph.output_index),
-        **{field.name: _tensor(array) for field, array in graph.to_data().stored() if field.role == "wiring"},
+        **{field.name: _tensor(array) for field, array in graph.to_data().stored() if field.role in _SAVED},
     }
+    if graph.group is not None and is_constrained(net):
+        tensors["scale"] = originals(net)[0].detach()
+        if graph.weight is not None:
+            tensors["base"] = _tensor(graph.weight[graph.group >= 0])
     if net.bias is not None:
         tensors["bias"] = net.bias.detach()
     if not isinstance(graph.nodes, range):
@@ -159,7 +168,7 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
     fields = {}
     for field in FIELDS:
         # A file from before a field existed lacks it; fields with a default are in every file.
-        if field.role == "wiring" and (field.default is not None or field.name in tensors):
+        if field.role in _SAVED and (field.default is not None or field.name in tensors):
             shape = edges.shape[1] if field.element == "edge" else num_nodes
             fields[field.name] = array = _array(tensors, field.name, _tensor(field.empty(0)).dtype, (shape,))
             legal = field.legal(array)
@@ -188,11 +197,35 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
         raise ValueError("weights and biases differ in type")
     checkpoint = metadata["checkpoint"] == "1"
     # On meta nothing is drawn. Copies are aligned in memory, as the tensors of safetensors need not be.
-    net = Network(graph, bias=bias is not None, checkpoint=checkpoint, device="meta", dtype=weight.dtype)
+    free = graph.with_constraints(**{field.name: None for field in EDGE_FIELDS if field.role == "constraint"})
+    net = Network(free, bias=bias is not None, checkpoint=checkpoint, device="meta", dtype=weight.dtype)
     net.weight = nn.Parameter(weight.to(device, copy=True))
     if bias is not None:
         net.bias = nn.Parameter(bias.to(device, copy=True))
-    return net.to(device)  # and the plan with it
+    net.to(device)  # and the plan with it
+    _constrain(net, graph, tensors)
+    return net
+
+
+def _constrain(net: Network, graph: Graph, tensors: dict[str, Tensor]) -> None:
+    """Apply the constraints of a graph to a network that has the weights of a file."""
+    if "base" in tensors and graph.group is not None:
+        tied = graph.group >= 0
+        base = np.full(graph.num_edges, np.nan)
+        base[tied] = _array(tensors, "base", torch.float64, (int(tied.sum()),))
+        graph = graph.with_values(base)
+    apply_graph(net, graph)
+    if graph.group is not None:
+        scale = originals(net)[0]
+        if tensors["scale"].shape != scale.shape or tensors["scale"].dtype != scale.dtype:
+            raise ValueError("scales do not match the groups")
+        with torch.no_grad():
+            scale.copy_(tensors["scale"])
+            refreeze(net, tensors["weight"])
+    if is_constrained(net):
+        found = net.weight.detach()
+        if not torch.allclose(found, tensors["weight"].to(found.device), rtol=0.0, atol=0.0, equal_nan=True):
+            raise ValueError("weights do not fit the constraints")
 
 
 def _tensor(array: Any) -> Tensor:

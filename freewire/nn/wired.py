@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from freewire.constraints.application import check_state, edge_gradient
 from freewire.errors import InputError, shown
 from freewire.graph import Graph
 from freewire.ops.fake import is_abstract
@@ -44,6 +45,10 @@ class Wired(nn.Module):
     def _repr_svg_(self) -> str | None:
         """What a notebook shows; None, on the meta device, for the usual text."""
         return None if any(parameter.is_meta for parameter in self.parameters()) else svg(self)
+
+    def edge_gradient(self) -> Tensor | None:
+        """Gradients ``[E]`` of the weights, None before a backward; see `freewire.constraints` for tied weights."""
+        return edge_gradient(self)
 
     def get_extra_state(self) -> Tensor:
         """The hash of the wiring: its bits as float32, in a shape of 16 dimensions that depends on it too."""
@@ -80,6 +85,7 @@ class Wired(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if prefix + "_extra_state" in state_dict:  # before any weight is copied
             self._check_wiring(state_dict[prefix + "_extra_state"])
+        check_state(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

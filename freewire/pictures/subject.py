@@ -26,7 +26,8 @@ class Subject:
         graph: The wiring.
         weight: Weights ``[E]`` in canonical order, NaN where an edge has none; None: no edge has one.
         bias: Biases ``[N]`` in node order, NaN where a node has none (inputs have none); None: no node has one.
-        weight_grad: Gradients of the weights ``[E]``; None before a backward pass, and for graphs.
+        weight_grad: Gradients of the weights ``[E]``; None before a backward pass, and for graphs. A tied edge has that
+            of its group's scale, and a frozen one 0.
         bias_grad: Gradients of the biases ``[N]``, NaN at inputs; None as above.
     """
 
@@ -57,11 +58,13 @@ def subject(net_or_graph: Any) -> Subject:
             "Convert it with Graph.from_networkx, or pass a Network."
         )
     weight, bias = getattr(net_or_graph, "weight", None), getattr(net_or_graph, "bias", None)
+    of_edges = getattr(net_or_graph, "edge_gradient", None)  # where the weights are not a parameter, .grad is None
+    weight_grad = getattr(weight, "grad", None) if of_edges is None else of_edges()
     return Subject(
         graph,
         _numbers(weight, "weight"),
         _of_nodes(graph, _numbers(bias, "bias")),
-        _numbers(getattr(weight, "grad", None), "weight.grad"),
+        _numbers(weight_grad, "weight.grad"),
         _of_nodes(graph, _numbers(getattr(bias, "grad", None), "bias.grad")),
     )
 

@@ -84,7 +84,8 @@ class Diagnostics:
 
     The gradient is the ``.grad`` that the optimizer received, so it should be that of the batch's loss. Where it is
     not, since gradients are clipped, accumulated over batches or averaged over processes, pass ``recompute=True``. That
-    of an optimizer with a closure (LBFGS) is always recomputed. Gradients that a GradScaler scaled are unscaled.
+    of an optimizer with a closure (LBFGS), or of constrained weights, is always recomputed. Gradients that a GradScaler
+    scaled are unscaled.
 
     Args:
         net: The network.

@@ -63,14 +63,16 @@ class Start(NamedTuple):
         grads = grads_of(net)
         if recompute:
             return cls(step, at, None, grads)
+        if not net.weight.is_leaf:  # what computes the weights has the gradients
+            return cls(step, at, None, grads)
         bias = None if at.bias is None else _gradient(at.bias, grads[1], scale)
         return cls(step, at, Parameters(_gradient(at.weight, grads[0], scale), bias), grads)
 
 
 def grads_of(net: Network) -> tuple[Tensor | None, Tensor | None]:
     """The tensors that are ``.grad`` of weight and bias."""
-    bias = net.bias
-    return net.weight.grad, None if bias is None else bias.grad
+    weight, bias = net.weight, net.bias
+    return weight.grad if weight.is_leaf else None, None if bias is None else bias.grad
 
 
 def _detached(net: Network) -> Parameters:
@@ -142,9 +144,13 @@ class Measurement:
 
     def _trained(self, gradient: Parameters) -> Parameters:
         """The gradient with zeros for parameters that are not trained."""
-        if self._net.weight.requires_grad and (self._net.bias is None or self._net.bias.requires_grad):
+        trained = any(each.requires_grad for name, each in self._net.named_parameters() if name != "bias")
+        frozen = self._net.graph.frozen
+        if frozen is None and trained and (self._net.bias is None or self._net.bias.requires_grad):
             return gradient
-        weight = gradient.weight if self._net.weight.requires_grad else torch.zeros_like(gradient.weight)
+        weight = gradient.weight if trained else torch.zeros_like(gradient.weight)
+        if frozen is not None:
+            weight = weight.masked_fill(torch.tensor(frozen, device=weight.device), 0.0)
         if gradient.bias is None or self._net.bias is None or self._net.bias.requires_grad:
             return Parameters(weight, gradient.bias)
         return Parameters(weight, torch.zeros_like(gradient.bias))

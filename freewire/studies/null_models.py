@@ -49,7 +49,7 @@ def null_models(graph: Graph, kind: str, n: int, seed: int | None = None) -> lis
         seed: An integer for the same graphs every time, None for new ones each time.
 
     Returns:
-        ``n`` graphs. In those of the first two kinds an edge's weight, sign and mark stay with the node that it leads
+        ``n`` graphs. In those of the first two kinds an edge's weight and constraints stay with the node that it leads
         to; in the third they are dealt out at random.
 
     Raises:

@@ -103,6 +103,12 @@ REFUSED = {
     "boolean sign": of_edge(sign=True),
     "infinite sign": of_edge(sign=math.inf),
     "sign in words": of_edge(sign="plus"),
+    "fractional group": of_edge(group=0.5),
+    "group below none": of_edge(group=-2),
+    "boolean group": of_edge(group=True),
+    "infinite group": of_edge(group=math.inf),
+    "group in words": of_edge(group="left"),
+    "group beyond 53 bits": of_edge(group=2**53 + 1),
     "frozen twice": of_edge(frozen=2),
     "half frozen": of_edge(frozen=0.5),
     "frozen as a float": of_edge(frozen=1.0),
@@ -145,6 +151,9 @@ ACCEPTED = {
     "weight as text": of_edge(weight="0.5"),
     "sign as a float": of_edge(sign=-1.0),
     "sign of 0": of_edge(sign=0),
+    "group": of_edge(group=2**53 - 1),
+    "group as a float": of_edge(group=3.0),
+    "no group": of_edge(group=-1),
     "frozen": of_edge(frozen=True),
     "frozen by 1": of_edge(frozen=1),
     "another attribute": of_edge(colour="red"),
@@ -171,7 +180,7 @@ class TestAgreement:
         with pytest.raises((fw.GraphError, fw.FileFormatError)):
             READERS[reader](REFUSED[case], tmp_path)
 
-    @pytest.mark.parametrize("name", ["Weight", "SIGN", "Frozen"])
+    @pytest.mark.parametrize("name", ["Weight", "SIGN", "Frozen", "Group"])
     def test_names_in_other_case(self, name, tmp_path):
         """Columns are read in any case; attributes differ by it, so that one of them would be lost without a word."""
         assert_same_graph(by_csv(of_edge(**{name: 1}), tmp_path), by_csv(of_edge(**{name.lower(): 1}), tmp_path))
@@ -194,7 +203,7 @@ class TestAgreement:
         for g in found[1:]:
             assert g.nodes == found[0].nodes
             assert g.wiring_hash == found[0].wiring_hash
-            for name in ("weight", "sign", "frozen", "bias"):
+            for name in ("weight", "sign", "frozen", "group", "bias"):
                 one, other = getattr(g, name), getattr(found[0], name)
                 assert (one is None) == (other is None), name
                 assert one is None or one.tobytes() == other.tobytes(), name

@@ -12,6 +12,7 @@ from scipy import sparse
 
 import freewire as fw
 from tests.support.graphs import CASES, FULL, assert_same_graph, graphs, multigraph, wirings
+from tests.support.messages import assert_refused
 
 
 class TestConstructors:
@@ -125,6 +126,15 @@ class TestConstructors:
         assert g.sign[where].tolist() == FULL.sign.tolist()
         assert g.frozen[where].tolist() == FULL.frozen.tolist()
         assert (g.sign[g.edge_position[0]], g.frozen[g.edge_position[0]]) == (0, False)
+        assert g.group[where].tolist() == FULL.group.tolist()
+
+    def test_union_keeps_groups_apart(self):
+        def two(*group: int) -> fw.Graph:
+            return fw.Graph.from_edges([0, 1], [2, 2], group=group)
+
+        g = fw.Graph.union([two(3, 0), CASES["single_edge"], two(0, -1), two(-1, 1)])
+        assert g.group[g.edge_position].tolist() == [3, 0, -1, 4, -1, -1, 6]
+        assert_refused(lambda: fw.Graph.union([two(2**53 - 1, 0), two(0, 0)]), r"group: expected numbers whose sum ")
 
     def test_a_direct_call_needs_three_lists_of_nodes(self):
         for lists in ((), ([fw.Node()],)):

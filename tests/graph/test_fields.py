@@ -14,19 +14,8 @@ import numpy as np
 import pytest
 
 import freewire as fw
-from freewire.graph.fields import (
-    ACTIVATIONS,
-    AGGREGATIONS,
-    DELAY,
-    EDGE_FIELDS,
-    FIELDS,
-    LEAK,
-    NODE_FIELDS,
-    Field,
-    Flag,
-    Number,
-    Sign,
-)
+from freewire.graph.field_types import Field, Flag, Group, Number, Sign
+from freewire.graph.fields import ACTIVATIONS, AGGREGATIONS, DELAY, EDGE_FIELDS, FIELDS, LEAK, NODE_FIELDS
 from tests.support.graphs import FULL, RECURRENT
 
 
@@ -90,6 +79,7 @@ def test_an_older_pickle_lacks_newer_fields():
         (Number("extra", "edge", "constraint"), [0.5, None, -2.0]),
         (Sign("extra", "edge", "wiring"), [1, None, -1]),
         (Flag("extra", "edge", "constraint"), [True, None, None]),
+        (Group("extra", "edge", "constraint"), [2**53 - 1, None, 0]),
         (Number("extra", "node", "parameter"), [None, 0.25, None]),
         (Number("extra", "node", "wiring"), [None, 0.25, None]),
     ],

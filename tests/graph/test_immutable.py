@@ -28,6 +28,7 @@ ARRAYS = (
     "bias",
     "sign",
     "frozen",
+    "group",
     "reaches_output",
     "reachable_from_input",
 )
@@ -117,10 +118,10 @@ class TestWiringHash:
             {"weight": [1, 2, 3, 4]},
             {"bias": [0, 0, 1, 2, 3]},
             {"src": [3, 0, 0, 1], "dst": [4, 3, 2, 2]},
-            {"frozen": [1, 1, 1, 1], "sign": [1, 1, 1, 1]},
+            {"frozen": [1, 1, 1, 1], "sign": [1, 1, 1, 1], "group": [0, 0, 1, -1]},
             {"activation": ["tanh", "sin", "linear", "relu", "linear"]},  # an input's does not matter
         ],
-        ids=["weight", "bias", "edge order", "reserved", "input's activation"],
+        ids=["weight", "bias", "edge order", "constraints", "input's activation"],
     )
     def test_does_not_change_with(self, changes):
         assert self.build(**changes).wiring_hash == self.GOLDEN

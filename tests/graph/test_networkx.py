@@ -46,9 +46,9 @@ class TestExport:
             },
         }  # fmt: skip
         assert list(G.edges(data=True)) == [
-            (0, 1, {"weight": 3.0, "sign": -1}),
+            (0, 1, {"weight": 3.0, "sign": -1, "group": 4}),
             (0, 2, {"weight": 1.0, "frozen": True}),
-            (1, 2, {"weight": 2.0, "sign": 1}),
+            (1, 2, {"weight": 2.0, "sign": 1, "group": 7}),
         ]
         assert_same_graph(fw.Graph.from_networkx(G), FULL)
 

@@ -301,6 +301,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: from_edges((0, 2), (1, 2), frozen=[True]),
         r"frozen: expected shape \[2\], one per edge, got \[1\]\. ",
     ),
+    **{
+        f"group of {value}": (
+            lambda value=value: from_edges((0, 1), group=[value]),  # type: ignore[misc]
+            rf"group: expected a whole number of at least 0, or -1 for no group, got {re.escape(str(value))} at edge 0",
+        )
+        for value in (-2, 0.5, float("nan"), float("inf"), 2**53)
+    },
+    "boolean group": (
+        lambda: with_edge(group=True),
+        r"group of edge 'x' -> 'y': expected a whole number of at least 0, or -1 for no group, got True\. ",
+    ),
+    "group in words": (lambda: with_edge(group="left"), r"group of edge 'x' -> 'y': expected .*, got 'left'\. "),
     "frozen in words": (lambda: from_edges((0, 1), frozen=["no"]), r"frozen: expected .*, got "),
     "frozen of 2": (
         lambda: from_edges((0, 1), frozen=[2]),

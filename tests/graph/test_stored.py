@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Weights, biases and reserved fields that a graph stores."""
+"""Weights, biases and constraints that a graph stores."""
 
 from __future__ import annotations
 
 import networkx as nx
 import numpy as np
+import pytest
 
 import freewire as fw
 from tests.support.graphs import CASES, FULL, assert_same_graph
+from tests.support.messages import assert_refused
 
 
 class TestStored:
-    """Weights, biases and the reserved attributes that a graph carries."""
+    """Weights, biases and the constraints that a graph carries."""
 
     def test_fields_that_are_not_given_are_none(self):
         g = CASES["diamond"]
-        assert (g.weight, g.bias, g.sign, g.frozen) == (None, None, None, None)
+        assert (g.weight, g.bias, g.sign, g.frozen, g.group) == (None, None, None, None, None)
 
     def test_parallel_edges_have_their_own_weights(self):
         G = nx.MultiDiGraph()
@@ -46,13 +48,30 @@ class TestStored:
     def test_infinite_weights_are_numbers(self):
         assert fw.Graph.from_edges([0], [1], weight=[np.inf]).weight.tolist() == [np.inf]
 
-    def test_reserved_attributes_are_carried(self):
+    def test_constraints_are_carried(self):
         assert FULL.edge_index.tolist() == [[0, 0, 1], [1, 2, 2]]
         assert FULL.weight.tolist() == [3, 1, 2]
         assert (FULL.sign.tolist(), FULL.sign.dtype) == ([-1, 0, 1], np.int8)
         assert (FULL.frozen.tolist(), FULL.frozen.dtype) == ([False, True, False], np.bool_)
-        plain = fw.Graph.from_edges([0], [1], sign=[0], frozen=[False])
-        assert (plain.sign, plain.frozen) == (None, None)
+        assert (FULL.group.tolist(), FULL.group.dtype) == ([4, -1, 7], np.int64)
+        plain = fw.Graph.from_edges([0], [1], sign=[0], frozen=[False], group=[-1])
+        assert (plain.sign, plain.frozen, plain.group) == (None, None, None)
+
+    def test_with_constraints(self):
+        g = FULL.with_constraints(sign=[1, 1, 0], group=None)
+        assert (g.sign.tolist(), g.group) == ([1, 1, 0], None)
+        assert g.frozen is FULL.frozen
+        assert g.wiring_hash == FULL.wiring_hash
+        assert g.edge_position.tolist() == FULL.edge_position.tolist()
+        assert FULL.with_constraints(frozen=[0, 0, 0]).frozen is None
+        with pytest.raises(ValueError, match="read-only"):
+            g.sign[0] = 0
+        assert_refused(
+            lambda: FULL.with_constraints(group=[0, 0.5, 1]),
+            r"group: expected a whole number of at least 0, or -1 for no group, got 0\.5 at edge 1 \(0 -> 2\)\. ",
+        )
+        with pytest.raises(TypeError, match=r"with_constraints: expected sign, frozen, group, got 'weight'\. "):
+            FULL.with_constraints(weight=[1, 2, 3])
 
     def test_with_values_keeps_the_wiring(self):
         g = CASES["diamond"].with_values([1, 2, np.nan, 4], [np.nan, 1, 2, 3])

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import freewire as fw
-from freewire.graph.fields import EDGE_FIELDS
 from freewire.nn.checks import check_input
 from tests.support.graphs import CASES
 from tests.support.tensors import network
@@ -95,12 +94,6 @@ class TestRefused:
         stored = fw.Graph.from_edges([0], [1], bias=[0.0, 2.0])
         with pytest.raises(fw.InputError, match=r"bias: expected True, since the graph stores biases, got False"):
             fw.Network(stored, bias=False)
-
-    @pytest.mark.parametrize("name", [field.name for field in EDGE_FIELDS if field.role == "constraint"])
-    def test_reserved_attributes(self, name: str) -> None:
-        g = fw.Graph.from_edges([0], [1], **{name: [1]})
-        with pytest.raises(fw.GraphError, match=rf"graph: expected no {name} attribute, got 1 edge\(s\) with one"):
-            fw.Network(g)
 
     def test_errors_are_value_errors(self) -> None:
         assert issubclass(fw.InputError, ValueError)

@@ -25,6 +25,7 @@ _VALUES = {
     "frozen": st.booleans(),
     "delay": st.integers(0, 65535),
     "leak": st.floats(0, 1, exclude_min=True),
+    "group": st.integers(-1, 2**53 - 1),
     "bias": st.floats(allow_nan=True),
 }
 
@@ -60,9 +61,9 @@ def _values(draw: st.DrawFn, name: str, length: int) -> list[Any] | None:
 
 @st.composite
 def stored_graphs(draw: st.DrawFn) -> fw.Graph:
-    """Draw any graph, with any numbers, signs, frozen edges and delays stored, and names that all formats can hold."""
+    """Draw any graph, with any numbers, constraints and delays stored, and names that all formats can hold."""
     g = draw(graphs())
-    fields = {name: _values(draw, name, g.num_edges) for name in ("weight", "sign", "frozen", "delay")}
+    fields = {name: _values(draw, name, g.num_edges) for name in ("weight", "sign", "frozen", "group", "delay")}
     nodes = {"bias": _values(draw, "bias", g.num_nodes)}
     if fields["delay"]:
         nodes["leak"] = _values(draw, "leak", g.num_nodes)

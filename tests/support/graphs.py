@@ -258,7 +258,14 @@ CASES: dict[str, fw.Graph] = {
 
 #: A graph that stores something in every field.
 FULL = fw.Graph.from_edges(
-    [0, 1, 0], [2, 2, 1], inputs=[0], weight=[1, 2, 3], bias=[0, 1, 2], sign=[0, 1, -1], frozen=[1, 0, 0]
+    [0, 1, 0],
+    [2, 2, 1],
+    inputs=[0],
+    weight=[1, 2, 3],
+    bias=[0, 1, 2],
+    sign=[0, 1, -1],
+    frozen=[1, 0, 0],
+    group=[-1, 7, 4],
 )
 
 #: Delays and leaks: a cycle, a self-loop, and edges that skip steps.

@@ -54,6 +54,7 @@ WORDS: dict[str, list[bytes]] = {
         b"9" * 5000,
         b"," * 2000,
         b"frozen",
+        b"group",
         b"true",
         b"type,",
     ],
