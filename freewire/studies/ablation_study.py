@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The ablation study: how much each node and each edge of a trained network contributes to a metric.
 
-A copy of the network reads every batch once. While a batch is there, it runs once for each silenced element, and only
-the element's weights are written between two runs: one kernel call per element and batch.
+A copy of the network runs once for each silenced element, and between two runs only the element's weights are written:
+one kernel call per element, on up to 1,024 samples, to which small batches are joined. (docs/design.md says why copies
+are not put side by side in one graph.)
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from operator import length_hint
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch.nn.utils import parametrize
 from freewire.errors import InputError, shown
 from freewire.graph import Graph
 from freewire.models.stage import GraphStage
+from freewire.nn import Network
 from freewire.nn.checks import check_values
 from freewire.studies.ablation_elements import Element, read_elements
 from freewire.studies.ablation_results import Ablation, Silenced
@@ -29,6 +30,8 @@ from freewire.studies.damage_study import Progress
 from freewire.studies.metrics import read_batches
 
 __all__ = ["AnyMetric", "ablate"]
+
+_ROWS, _VALUES = 1024, 1 << 22  # of batches that are run together: at most so many samples, and values of nodes
 
 #: (predictions, targets) -> one number, or a pair (sum, count)
 AnyMetric = Callable[[Any, Tensor], Any]
@@ -49,8 +52,8 @@ def ablate(
     by all its edges, and a maximum is at least 0. (A value of infinity times 0 is NaN.)
 
     The network is not modified: a copy of it runs in eval mode, with the effective weights if they are parametrized.
-    Batches are read once, and the copy runs on each once per element, so a loader may shuffle and augment: metrics
-    differ by the silencing alone. Autocast around the call applies.
+    Batches are read once, small ones are run together, and the copy runs on them once per element, so a loader may
+    shuffle and augment: metrics differ by the silencing alone. Autocast around the call applies.
 
     Args:
         net: A `freewire.Network`, or another module of one graph with a ``weight`` ``[E]`` in the graph's canonical
@@ -64,8 +67,8 @@ def ablate(
             set in the list is silenced together. A dictionary from labels to lists of names: each list together.
             Default: True where ``edges`` is omitted.
         edges: Which edges to silence, in the same forms; an edge is its column of ``net.graph.edge_index``.
-        progress: Called after each run of the network with the number of runs so far and in total; the total is None
-            if the loader has no length.
+        progress: Called after each run of the network with the number of pairs of a network and a batch so far and in
+            total; the total is None if the loader has no length.
 
     Returns:
         The metric of the whole network, and a row for each silenced element, the largest effect first.
@@ -137,7 +140,7 @@ def _plain_copy(net: nn.Module) -> nn.Module:
 
 
 class _Silencer:
-    """A copy of a network whose weights can be set to 0 for a while."""
+    """A copy of a network that runs with weights set to 0."""
 
     def __init__(self, net: nn.Module, graph: Graph) -> None:
         self.net = _plain_copy(net)
@@ -151,25 +154,59 @@ class _Silencer:
         self.columns = torch.arange(graph.num_edges, device=device)
         self.by_source = torch.from_numpy(np.argsort(sources, kind="stable")).to(device)
         self.starts = np.cumsum([0, *np.bincount(sources, minlength=graph.num_nodes)]).tolist()
+        self.most_rows = max(1, min(_ROWS, _VALUES // max(1, graph.num_nodes)))
         self.position = {int(node): i for i, node in enumerate(graph.output_index)}
 
     def __call__(self, x: Tensor) -> Any:
         y = self.net(x)
         return y[0] if isinstance(y, tuple) else y
 
-    @contextmanager
-    def without(self, element: Element) -> Iterator[Tensor | None]:
-        """Set weights to 0 meanwhile, and yield the columns of the outputs ``[silenced]`` that must be too, if any."""
+    def without(self, element: Element, x: Tensor) -> Any:
+        """Run the network with an element silenced."""
         silenced = [self.by_source[self.starts[i] : self.starts[i + 1]] for i in element.nodes]
         silenced += [self.columns[i : i + 1] for i in element.edges]
         columns = silenced[0] if len(silenced) == 1 else torch.cat(silenced)
-        outputs = [self.position[i] for i in element.nodes if i in self.position]
         kept = self.weight[columns]
         self.weight[columns] = 0
         try:
-            yield torch.tensor(outputs, device=self.weight.device) if outputs else None
+            predictions = self(x)
         finally:
             self.weight[columns] = kept
+        outputs = [self.position[i] for i in element.nodes if i in self.position]
+        if not outputs:
+            return predictions
+        return predictions.index_fill(-1, torch.tensor(outputs, device=predictions.device), 0)
+
+
+_Batch = tuple[Tensor, Tensor]  # inputs, targets
+
+
+def _joined(batches: Iterable[_Batch], net: _Silencer) -> Iterator[list[_Batch]]:
+    """The batches on the network's device, in lists of those that are run together.
+
+    A call costs as much as some tens of samples, so small batches would take several times as long one by one.
+    """
+    waiting: list[_Batch] = []
+    rows = 0
+    for batch in batches:
+        x, targets = (tensor.to(net.weight.device, non_blocking=True) for tensor in batch)
+        alone = x.dim() != 2 or not isinstance(net.net, Network)  # to which rows may be steps of a sequence
+        if waiting:
+            other = waiting[0][0]
+            if alone or rows + len(x) > net.most_rows or (x.dtype, x[:0].shape) != (other.dtype, other[:0].shape):
+                yield waiting
+                waiting, rows = [], 0
+        waiting.append((x, targets))
+        rows += net.most_rows if alone else len(x)
+    if waiting:
+        yield waiting
+
+
+def _rows(x: Tensor, targets: Tensor) -> int:
+    """Number of vectors of input features."""
+    if x.dim() and x.shape[-1]:
+        return x.numel() // x.shape[-1]
+    return len(targets) if targets.dim() else 1
 
 
 def _measure(
@@ -180,27 +217,24 @@ def _measure(
     progress: Progress | None,
 ) -> tuple[float, list[float], float]:
     """The metric of the whole network, the metric without each element, and the number of samples or counts."""
-    device = net.weight.device
     sums = [0.0] * (1 + len(elements))
     counts = [0.0] * len(sums)
-    total = len(sums) * length_hint(loader) or None
-    for number, batch in enumerate(read_batches(loader, "inputs, targets")):
-        x, targets = (tensor.to(device, non_blocking=True) for tensor in batch)
-        rows = x.numel() // x.shape[-1] if x.dim() and x.shape[-1] else len(targets) if targets.dim() else 1
+    done, total = 0, len(sums) * length_hint(loader) or None
+    for batches in _joined(read_batches(loader, "inputs, targets"), net):
+        x = batches[0][0] if len(batches) == 1 else torch.cat([x for x, _ in batches])
+        lengths = [len(x) for x, _ in batches]
         for run in range(len(sums)):
-            if run == 0:
-                predictions = net(x)
-            else:
-                with net.without(elements[run - 1]) as outputs:
-                    predictions = net(x)
-                if outputs is not None:
-                    predictions = predictions.index_fill(-1, outputs, 0)
-            if rows:  # the mean over no samples is NaN
-                found, weight = _read_metric(metric(predictions, targets), rows)
-                sums[run] += found
-                counts[run] += weight
+            predictions = net(x) if run == 0 else net.without(elements[run - 1], x)
+            parts = [predictions] if len(batches) == 1 else predictions.split(lengths)
+            for part, (inputs, targets) in zip(parts, batches, strict=True):
+                rows = _rows(inputs, targets)
+                if rows:  # the mean over no samples is NaN
+                    found, weight = _read_metric(metric(part, targets), rows)
+                    sums[run] += found
+                    counts[run] += weight
+            done += len(batches)
             if progress is not None:
-                progress(number * len(sums) + run + 1, total)
+                progress(done, total)
     if not counts[0] > 0:
         raise InputError(
             "loader: expected at least one sample, got none. A generator yields its batches only once: make a new one."

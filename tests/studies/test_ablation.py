@@ -189,19 +189,64 @@ class TestMetric:
             right = sum(int((net(x).argmax(1) == labels).sum()) for x, labels in batches())
         assert (study.baseline, study.count) == (right / 18, 18)
 
-    def test_one_call_per_element_and_batch(self):
-        calls = []
-        seen = []
+    def test_one_run_per_element_for_batches_together(self):
+        calls, runs, seen = [], [], []
 
         def metric(y: Tensor, _: Tensor) -> float:
             calls.append(len(y))
             return 1.0
 
-        study = studies.ablate(network(), iter(batches()), metric, progress=lambda *each: seen.append(each))
-        assert calls == [10] * 28 + [7] * 28 + [1] * 28
-        assert seen[0] == (1, 84)
-        assert seen[-1] == (84, 84)
+        net = network()
+        net.register_forward_hook(lambda net, arguments, y: runs.append(len(y)))
+        sizes = (1000, 7, 17, 1, 2000)
+        study = studies.ablate(net, iter(batches(sizes=sizes)), metric, progress=lambda *each: seen.append(each))
+        assert runs == [1024] * 28 + [1] * 28 + [2000] * 28
+        assert calls == [1000, 7, 17] * 28 + [1] * 28 + [2000] * 28
+        assert seen[0] == (3, 5 * 28)
+        assert seen[-1] == (5 * 28, 5 * 28)
         assert {row.effect for row in study.rows} == {0.0}
+        unknown = (batch for batch in batches())
+        studies.ablate(net, unknown, metric, nodes=[0], progress=lambda *each: seen.append(each))
+        assert seen[-2:] == [(3, None), (6, None)]
+
+    def test_a_large_network_is_not_run_on_more_samples_than_asked_for(self):
+        graph = fw.Graph.from_edges([0, 0], [1, 2], num_nodes=2**20)
+        runs = []
+        net = fw.Network(graph.from_edges(*graph.edge_index, num_nodes=2**20, inputs=[0], outputs=[1]))
+        net.register_forward_hook(lambda net, arguments, y: runs.append(len(y)))
+        loader = [(torch.ones(size, 1), torch.ones(size, 1)) for size in (3, 1, 1, 8)]
+        studies.ablate(net, loader, nn.functional.mse_loss, nodes=[0])
+        assert runs == [4] * 2 + [1] * 2 + [8] * 2
+
+    def test_sequences_are_not_joined(self):
+        """Another module may read rows as steps of time."""
+
+        class Sums(nn.Module):
+            graph = fw.Graph.from_edges([0], [1])
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = nn.Parameter(torch.ones(1))
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.weight * x.cumsum(0)
+
+        loader = [(torch.ones(3, 1), torch.ones(3, 1))] * 2
+        assert studies.ablate(Sums(), loader, lambda y, _: y[-1, 0], nodes=[0]).baseline == 3
+
+    def test_batches_together_and_one_by_one_agree(self):
+        net, loader = network(), batches()
+        together = studies.ablate(net, loader, nn.functional.cross_entropy, nodes=True, edges=True)
+        apart = studies.ablate(
+            net,
+            [(x[:, None], y[:, None]) for x, y in loader],
+            lambda y, target: nn.functional.cross_entropy(y[:, 0], target[:, 0]),
+            True,
+            True,
+        )
+        assert {row.members: row.metric for row in together.rows} == pytest.approx(
+            {row.members: row.metric for row in apart.rows}, rel=1e-12
+        )
 
 
 class Doubled(nn.Module):
