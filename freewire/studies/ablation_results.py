@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from freewire.errors import InputError, cut
+from freewire.errors import InputError, cut, shown
 from freewire.graph.arguments import whole
 from freewire.pictures.figure import axes_for
 
@@ -74,7 +74,7 @@ class Ablation:
         """
         number = whole(most)
         if number is None or number < 1:
-            raise InputError(f"most: expected a whole number of at least 1, got {most!r}. Pass the number of bars.")
+            raise InputError(f"most: expected a whole number of at least 1, got {shown(most)}. Pass one.")
         drawn = self.rows[:number]
         axes = axes_for(ax, (6.5, 1.4 + 0.24 * len(drawn)))
         places = np.arange(len(drawn))
@@ -89,9 +89,9 @@ class Ablation:
         axes.grid(axis="x", alpha=0.25)
         axes.tick_params(axis="y", length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
-        shown = "" if len(drawn) == len(self.rows) else f", the largest {len(drawn)} of {len(self.rows):,}"
+        part = "" if len(drawn) == len(self.rows) else f", the largest {len(drawn)} of {len(self.rows):,}"
         axes.set_xlabel(f"effect on the metric, {self.baseline:.4g} with nothing silenced")
-        axes.set_title(f"Effect of silencing{shown}", fontsize="medium")
+        axes.set_title(f"Effect of silencing{part}", fontsize="medium")
         if len({row.kind for row in drawn}) > 1:
             axes.legend(frameon=False, fontsize="small")
         return axes

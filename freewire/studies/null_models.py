@@ -42,7 +42,7 @@ def null_models(graph: Graph, kind: str, n: int, seed: int | None = None) -> lis
               same level, so layers of which each reads all of the one before stay as they are.
             - ``"erdos_renyi"``: nothing. Edges are drawn uniformly among all pairs that go forward and do not end at an
               input.
-        n: How many graphs, at least 0. Of the first two kinds the first takes three times as long as each of the others.
+        n: How many graphs, at least 0. Of the first two kinds the first takes three times as long as a further one.
         seed: An integer for the same graphs every time, None for new ones each time.
 
     Returns:
