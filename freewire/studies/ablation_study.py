@@ -107,7 +107,7 @@ def ablate(
 
 def _importance(row: Silenced) -> tuple[bool, float]:
     """Ascending from the largest effect; NaN, which says that a network failed without the element, comes first."""
-    return row.effect == row.effect, -abs(row.effect)
+    return (True, -abs(row.effect)) if row.effect == row.effect else (False, 0.0)
 
 
 def _check_network(net: Any) -> Graph:

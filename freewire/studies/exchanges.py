@@ -112,23 +112,19 @@ class _Round:
 
     def __call__(self, src: IntArray, number: int) -> None:
         """Change the sources ``[E]`` in place; ``number`` is that of the round."""
-        rank, dst, nodes = self.rank, self.dst, self.nodes
-        first, second = _pairs(self._groups(number)[src], self.draws)
-        fits = self.free[first] | (rank[src[second]] < rank[dst[first]])
-        fits &= self.free[second] | (rank[src[first]] < rank[dst[second]])
-        first, second = first[fits], second[fits]
-        straight = src * nodes + dst
-        crossed = np.stack((src[second] * nodes + dst[first], src[first] * nodes + dst[second]))
-        shared = _repeated(np.concatenate((straight, crossed.ravel())))
-        if self.has_parallel and len(first):
+        rank, nodes = self.rank, self.nodes
+        pairs = np.stack(_pairs(self._groups(number)[src], self.draws))
+        u, v = src[pairs], self.dst[pairs]  # of the first edge of each pair, and of the second
+        fits = ((rank[u[::-1]] < rank[v]) | self.free[pairs]).all(0)
+        pairs, u, v = pairs[:, fits], u[:, fits], v[:, fits]
+        crossed = u[::-1] * nodes + v
+        shared = _repeated(np.concatenate((src * nodes + self.dst, crossed.ravel())))
+        if self.has_parallel and crossed.size:
             shared = shared[_contains(np.sort(crossed.ravel()), shared)]
+        chosen = self.draws.uniform(pairs.shape[1]) < 0.5
         if len(shared):
-            own = np.stack((straight[first], straight[second]))
-            fits = ~(_contains(shared, crossed) | _contains(shared, own)).any(0)
-            first, second = first[fits], second[fits]
-        chosen = self.draws.uniform(len(first)) < 0.5
-        first, second = first[chosen], second[chosen]
-        src[first], src[second] = src[second], src[first]
+            chosen &= ~(_contains(shared, crossed) | _contains(shared, u * nodes + v)).any(0)
+        src[pairs[:, chosen]] = u[::-1, chosen]
 
 
 def _may_go_back(graph: Graph) -> NDArray[np.bool_]:
