@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot"]
+__all__ = ["axes_for", "plot"]
 
 
 def plot(net_or_graph: Any, values: Any = None, ax: Axes | None = None) -> Axes:
@@ -55,6 +55,25 @@ def plot(net_or_graph: Any, values: Any = None, ax: Axes | None = None) -> Axes:
         ['6 nodes, 9 edges']
     """
     drawing = prepare(subject(net_or_graph), values)
+    ax = axes_for(ax, _size(drawing))
+    if isinstance(drawing, Matrix):
+        draw_matrix(ax, drawing)
+    else:
+        draw_wiring(ax, drawing)
+    return ax
+
+
+def axes_for(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """The Axes that a picture is drawn into, ``ax`` if it is one.
+
+    Args:
+        ax: What the caller passed; None: Axes of a new figure that pyplot does not know and a notebook shows.
+        size: Width and height of the new figure in inches.
+
+    Raises:
+        InputError: ``ax`` is not an Axes.
+        BuildError: matplotlib is not installed.
+    """
     try:
         from matplotlib.axes import Axes
         from matplotlib.figure import Figure
@@ -63,17 +82,13 @@ def plot(net_or_graph: Any, values: Any = None, ax: Axes | None = None) -> Axes:
             "matplotlib: expected it to be installed, got no such package. Run: pip install 'freewire[viz]'."
         ) from None
     if ax is None:
-        figure = Figure(figsize=_size(drawing), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         ax = figure.add_subplot()
         vars(ax)["_repr_png_"] = partial(_png, figure)  # what IPython calls to show an object
     elif not isinstance(ax, Axes) or ax.name != "rectilinear":
         raise InputError(
             f"ax: expected a matplotlib Axes with x and y, got {type(ax).__name__}. Pass one, such as plt.gca()."
         )
-    if isinstance(drawing, Matrix):
-        draw_matrix(ax, drawing)
-    else:
-        draw_wiring(ax, drawing)
     return ax
 
 

@@ -78,18 +78,19 @@ def check_counts(result: Any) -> tuple[Any, Any]:
     )
 
 
-def read_batches(loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+def read_batches(loader: Iterable[Any], names: str = "images, labels") -> Iterator[tuple[Tensor, Tensor]]:
     """Iterate over a loader's batches.
 
     Args:
         loader: An iterable of pairs of tensors: images, and labels or other targets.
+        names: What the two are called in errors.
 
     Raises:
         InputError: The loader or a batch is something else.
     """
     if not isinstance(loader, Iterable):
         raise InputError(
-            f"loader: expected an iterable of (images, labels), got {type(loader).__name__}. Put one batch in a list."
+            f"loader: expected an iterable of ({names}), got {type(loader).__name__}. Put one batch in a list."
         )
     for batch in loader:
         pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(each, Tensor) for each in batch)
@@ -97,7 +98,5 @@ def read_batches(loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
             got = type(batch).__name__
             if isinstance(batch, tuple | list):
                 got += cut(f" of {', '.join(type(each).__name__ for each in batch) or 'nothing'}")
-            raise InputError(
-                f"loader: expected batches (images, labels), two tensors, got {got}. Change what it yields."
-            )
+            raise InputError(f"loader: expected batches ({names}), two tensors, got {got}. Change what it yields.")
         yield batch[0], batch[1]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import freewire as fw
-from freewire.studies import null_models
+from freewire.studies import exchanges, null_models
 from tests.support.graphs import CASES
 
 KINDS = ("degree", "level", "erdos_renyi")
@@ -60,13 +61,54 @@ def test_erdos_renyi_draws_every_pair_alike() -> None:
     assert all(abs(times - 2000 * 4 / 9) < 4 * np.sqrt(2000 * 4 / 9 * 5 / 9) for times in found.values())
 
 
+@pytest.mark.slow
 def test_exchanges_reach_every_graph() -> None:
     """Three readers of one input each, from three inputs: all six assignments, equally often."""
     graph = fw.Graph.from_edges([0, 1, 2], [3, 4, 5])
     for kind in ("degree", "level"):
-        found = Counter(tuple(null.edge_index[0]) for null in null_models(graph, kind, 3000, seed=0))
+        found = Counter(tuple(null.edge_index[0]) for null in null_models(graph, kind, 600, seed=0))
         assert len(found) == 6
-        assert all(abs(times - 500) < 5 * np.sqrt(500) for times in found.values())
+        assert all(abs(times - 100) < 4 * np.sqrt(100) for times in found.values())
+
+
+def test_exchanges_favour_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph whose edges collide and cannot all go everywhere: every graph of its degrees, equally often."""
+    monkeypatch.setattr(exchanges, "_MOST", 160)  # 10 rounds per graph, which are enough here
+    src, dst = [0, 0, 1, 1, 2, 3], [2, 4, 3, 5, 4, 5]
+    graph = fw.Graph.from_edges(src, dst, inputs=[0, 1])
+    rank = graph.level
+    possible = set()
+    for sources in set(itertools.permutations(src)):
+        edges = frozenset(zip(sources, dst, strict=True))
+        if len(edges) == 6 and all(rank[u] < rank[v] or (rank[u] == rank[v] and u < v) for u, v in edges):
+            possible.add(edges)
+    count = 60 * len(possible)
+    found = Counter(frozenset(pairs(null)) for null in null_models(graph, "degree", count, seed=1))
+    assert set(found) == possible
+    assert len(possible) >= 5
+    excess = sum((times - 60) ** 2 / 60 for times in found.values())  # chi-squared
+    assert excess < len(possible) + 4 * np.sqrt(2 * len(possible))
+
+
+def test_parallel_edges_are_moved_apart() -> None:
+    graph = fw.Graph.from_edges([0, 0, 0, 1, 2, 3], [4, 4, 5, 5, 6, 7], outputs=[4, 5, 6, 7])
+    for kind in ("degree", "level"):
+        for null in null_models(graph, kind, 5, seed=0):
+            assert len(pairs(null)) == 6
+            assert degrees(null) == degrees(graph)
+
+
+def test_short_edges_are_exchanged_too() -> None:
+    """Each node reads five near ones: of two edges at random, hardly ever can two exchange their sources."""
+    edges = [(u, u + step) for u in range(2000) for step in (1, 2, 3, 5, 7)]
+    src, dst = np.array([(u, v) for u, v in edges if v < 2000]).T
+    graph = fw.Graph.from_edges(src, dst)
+    null = null_models(graph, "degree", 1, seed=0)[0]
+    assert degrees(null) == degrees(graph)
+    assert len(pairs(null) & pairs(graph)) < 0.75 * graph.num_edges  # in the long run 0.71
+    small_world = fw.Graph.from_networkx(fw.generators.watts_strogatz_dag(300, 8, 0.1, seed=0))
+    null = null_models(small_world, "degree", 1, seed=0)[0]
+    assert len(pairs(null) & pairs(small_world)) < 0.3 * small_world.num_edges
 
 
 def test_values_stay_with_the_node_that_an_edge_leads_to() -> None:
@@ -106,6 +148,7 @@ def test_any_graph(name: str, kind: str) -> None:
         assert degrees(null) == degrees(graph)
 
 
+@pytest.mark.slow
 def test_a_million_edges() -> None:
     graph = fw.generators.random_graph(1000, 99_000, 10, 10, seed=0)
     start = time.process_time()
