@@ -30,6 +30,7 @@ class GraphData:
             value. Where a name is absent, or its array None, no edge or node has one.
         default_activation: Names of the activations of computed nodes whose own is missing: of those that are not
             outputs, and of the outputs.
+        recurrent: Whether cycles are allowed.
     """
 
     names: Sequence[Hashable]
@@ -39,6 +40,7 @@ class GraphData:
     outputs: IntArray | None = None
     fields: Mapping[str, NDArray[Any] | None] = field(default_factory=dict)
     default_activation: tuple[str, str] = ("relu", "linear")
+    recurrent: bool = False
 
     def __repr__(self) -> str:
         return f"GraphData({len(self.names):,} nodes, {len(self.src):,} edges)"
