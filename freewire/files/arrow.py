@@ -82,7 +82,7 @@ class ArrowTable:
             else:
                 self.schema = self.arrow.ipc.open_file(file).schema
                 self.num_rows = self._count_rows()
-        self.names: list[str] = self.schema.names
+            self.names: list[str] = self.schema.names
         size = file.seek(0, os.SEEK_END)
         if self.num_rows * _ROW > max(ALWAYS_ALLOWED, MAX_RATIO * size):
             most = max(ALWAYS_ALLOWED, MAX_RATIO * size) // _ROW
@@ -187,23 +187,26 @@ class ArrowTable:
 
     def nodes(self, k: int) -> Sequence[Hashable]:
         """A column of a table of nodes."""
-        column = self._named(k, "the name of each node")
+        column = self._named(k, "name")
         with self.errors():
             names = column.to_pylist()
         if "" in names:
-            self.refuse("the name of each node", "an empty text", "Name the node.", names.index(""))
+            self.refuse("a name", "an empty text", "Name the node.", names.index(""))
         return names
 
-    def _named(self, k: int, what: str) -> Any:
-        """A column of node names: text, or integers below 2**63, without gaps."""
-        pc, name = self.arrow.compute, cut(shown(self.names[k]), 60)
+    def check_named(self, k: int, what: str) -> None:
+        """Refuse a column of a type that cannot hold node names; ``what`` it should hold is for the error."""
         if not self.is_integer(k) and not self.is_text(k):
             remedy = "Write it as int64"
             if self.is_number(k):
                 remedy += ", since a float does not hold every id of 64 bits"
             expected = f"integers of 64 bits or text as {what}"
-            self.refuse(expected, f"column {name} of {cut(self._type(k), 60)}", f"{remedy}.")
-        column = self.column(k)
+            self.refuse(expected, f"column {cut(shown(self.names[k]), 60)} of {cut(self._type(k), 60)}", f"{remedy}.")
+
+    def _named(self, k: int, what: str) -> Any:
+        """A column of node names: text, or integers below 2**63, without gaps."""
+        self.check_named(k, what)
+        column, pc = self.column(k), self.arrow.compute
         if column.null_count:
             with self.errors():
                 row = pc.index(pc.is_null(column), True).as_py()

@@ -60,6 +60,8 @@ def _ends(table: ArrowTable, ends: Sequence[int]) -> tuple[Sequence[Hashable], I
     Each column becomes indices into its own few names, by hashing; then only names are sorted, and indices exchanged.
     """
     whats = ("source", "target")
+    for k, what in zip(ends, whats, strict=True):
+        table.check_named(k, what)
     if table.is_integer(ends[0]) != table.is_integer(ends[1]):
         got = " and ".join(str(table.schema.field(k).type) for k in ends)
         table.refuse("columns of one type as source and target", got, "Write both as integers or both as text.")
@@ -86,7 +88,7 @@ def _first(parts: Sequence[NDArray[Any]], length: int) -> IntArray:
     first = np.zeros(length, np.int64)
     begin = seen = 0
     for part in parts:
-        highest = np.maximum.accumulate(part)
+        highest = np.maximum(np.maximum.accumulate(part), seen - 1)
         new = np.flatnonzero(np.diff(highest, prepend=seen - 1) > 0)
         first[seen : seen + len(new)] = begin + new
         seen += len(new)

@@ -195,9 +195,11 @@ class Columns:
             if column is not None and column is not False
         ]
         ends = [k for k, name in enumerate(self.names) if name.casefold() not in fields and k not in named]
+        ends = [k for k in ends if self.plain[k] not in WEIGHTS]
         if len(ends) == 3 and not self.names[0] and is_index():
             ends = ends[1:]
-        if len(ends) != 2:
+        known = {name for pair in ENDS for name in pair if name.endswith(RECONSTRUCTED)}
+        if len(ends) != 2 or any(self.plain[k] in known for k in ends):  # one without the other
             self.refuse_ends("two columns that are the ends of an edge", self.names)
         return ends
 

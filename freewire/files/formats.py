@@ -297,7 +297,5 @@ def _format(name: str, suffixes: Collection[str] = FORMATS, argument: str = "pat
             remedy = f"Decompress it first: only {suffix} is read." if suffix in suffixes else "Choose one of those."
         else:
             remedy = _REMEDIES.get(suffix, "Rename it.")
-        raise FileFormatError(
-            f"{argument}: expected a name that ends in {listed}, got {shown(name)}. {remedy}"
-        )
+        raise FileFormatError(f"{argument}: expected a name that ends in {listed}, got {shown(name)}. {remedy}")
     return suffix, is_compressed

@@ -35,7 +35,10 @@ def read_node_names(given: Any) -> Nodes:
             f"nodes: expected the path of a table of nodes or a list of names, got {shown(given)}. Correct it."
         )
     names = tuple(name.item() if isinstance(name, np.generic) else name for name in given)
-    encoded(names, GraphError)  # raises for names that no file can hold
+    try:
+        encoded(names, GraphError)  # raises for names that no file can hold
+    except TypeError:
+        raise GraphError(f"nodes: expected names that can be hashed, got {shown(names)}. Use text.") from None
     twice = repeated(names)
     if twice is not None:
         raise GraphError(f"nodes: expected each name once, got {shown(twice)} twice. Rename one of the two.")
@@ -79,8 +82,10 @@ def read_csv_nodes(path: str, data: bytes) -> Nodes:
     found, fields = _columns(header, refuse, are_row_numbers)
     names: Sequence[Hashable] = column(found)
     for k, name in enumerate(names):
-        if not name or not printable(str(name)):
-            refuse("a name without control characters", shown(name), "Name the node.", k)
+        if not name:
+            refuse("a node as name", "an empty cell", "Name the node, or remove the row.", k)
+        if not printable(str(name)):
+            refuse("a name without control characters", shown(name), "Rename the node; .parquet holds any name.", k)
     numbers = integers(column(found))
     if numbers is not None:
         names = numbers.tolist()

@@ -6,6 +6,7 @@ As in `Graph.from_adjacency`, ``A[u, v] != 0`` is an edge ``u -> v`` of that wei
 
 from __future__ import annotations
 
+import errno
 import os
 import zipfile
 import zlib
@@ -92,6 +93,10 @@ def _load(path: str, file: IO[bytes]) -> dict[str, NDArray[Any]]:
         _refuse(path, "a whole .npz file", f"one that numpy cannot read ({cut(error)})")
     except (SyntaxError, TypeError, OverflowError) as error:  # numpy's of an array's header
         _refuse(path, "a whole .npz file", f"one that numpy cannot read ({cut(error)})")
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a place before the file's beginning
+            raise
+        _refuse(path, "a whole .npz file", "one that is damaged")
 
 
 def _refuse(path: str, expected: str, got: str, remedy: str = "Write it with scipy.sparse.save_npz.") -> NoReturn:
