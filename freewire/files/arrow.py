@@ -26,6 +26,8 @@ _BEGINNINGS = {"Parquet": b"PAR1", "Feather": b"ARROW1", "Feather of version 1":
 _FORMATS = {".parquet": "Parquet", ".feather": "Feather"}
 #: Bytes that a row takes at least once it is read.
 _ROW = 16
+#: Rows converted at a time.
+_PART = 2**18
 
 
 def pyarrow() -> Any:
@@ -134,7 +136,17 @@ class ArrowTable:
                 column.validate(full=True)
             if self.arrow.types.is_dictionary(column.type):
                 column = column.cast(column.type.value_type)
-            return column
+        if len(column) != self.num_rows:
+            got = f"{len(column):,} in column {cut(shown(self.names[k]), 60)}"
+            self.refuse(f"{self.num_rows:,} rows", got, "The file is damaged.")
+        return column
+
+    @staticmethod
+    def _parts(column: Any) -> Iterator[Any]:
+        """A column's arrays, so small that little more than what is made of them is alive at once."""
+        for chunk in column.chunks:
+            for first in range(0, len(chunk), _PART):
+                yield chunk.slice(first, _PART)
 
     def _type(self, k: int) -> Any:
         found = self.schema.field(k).type
@@ -239,7 +251,7 @@ class ArrowTable:
         with self.errors():
             values = np.empty(len(column), entry.dtype)
             begin = 0
-            for chunk in column.chunks:  # so that little more than the result is alive at once
+            for chunk in self._parts(column):
                 part = pc.fill_null(chunk, False if types.is_boolean(kind) else 0).to_numpy(zero_copy_only=False)
                 legal = entry.legal(part)
                 if not legal.all():
@@ -258,7 +270,9 @@ def numbered(parts: Sequence[NDArray[Any]], place: IntArray) -> IntArray:
     """``place`` of all indices of ``parts``, one array after the other, int64."""
     found = np.empty(sum(map(len, parts)), np.int64)
     begin = 0
-    for part in parts:
-        np.take(place, part, out=found[begin : begin + len(part)], mode="clip")  # clip: not buffered
-        begin += len(part)
+    for whole in parts:
+        for first in range(0, len(whole), _PART):
+            part = whole[first : first + _PART]
+            np.take(place, part, out=found[begin : begin + len(part)], mode="clip")  # clip: not buffered
+            begin += len(part)
     return found

@@ -218,7 +218,8 @@ class Columns:
                 continue
             columns = [k for k, name in others.items() if name == entry.name]
             if len(columns) > 1:
-                self.refuse(f"one column {entry.name}", str(len(columns)), "Rename the others.")
+                got = f"{len(columns)} of the {listed(self.names)}"
+                self.refuse(f"one column {entry.name}", got, "Rename the others.")
             if entry.name == "weight":
                 columns = self.weights(ends, others, columns)
             if columns:

@@ -97,7 +97,8 @@ def read_graph(
     r"""Read a graph from a file that `write_graph` or another program wrote.
 
     Time is linear in the file's size, and memory at most 48 times that, whoever wrote the file; usual files take 4
-    to 8 times their size.
+    to 8 times their size. Parquet, Feather and ``.npz`` may be compressed: they are refused if they would decompress to
+    more than 100 times their size, and 25 million edges take 2 GiB.
 
     - ``.csv``: an edge list, one edge per line, with a comma, semicolon or tab between cells. With a header, an
       edge's ends are the columns source and target (or pre and post, from and to, ``:START_ID`` and ``:END_ID``, or
