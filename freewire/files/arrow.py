@@ -266,6 +266,14 @@ class ArrowTable:
         return values
 
 
+def sorted_names(found: Sequence[IntArray]) -> tuple[Sequence[Hashable], list[IntArray]]:
+    """All integers that several arrays of names hold, in order, and the place of each array's names among them."""
+    numbers = np.unique(np.concatenate(found))
+    is_range = not len(numbers) or (numbers[0] == 0 and numbers[-1] == len(numbers) - 1)
+    names: Sequence[Hashable] = range(len(numbers)) if is_range else tuple(numbers.tolist())
+    return names, [np.searchsorted(numbers, each) for each in found]
+
+
 def numbered(parts: Sequence[NDArray[Any]], place: IntArray) -> IntArray:
     """``place`` of all indices of ``parts``, one array after the other, int64."""
     found = np.empty(sum(map(len, parts)), np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freewire.errors import GraphError, shown
-from freewire.files.arrow import ArrowTable, numbered
+from freewire.files.arrow import ArrowTable, numbered, sorted_names
 from freewire.files.columns import Columns, Options, pairs, signs
 from freewire.files.edge_tables import Nodes, edge_data
 from freewire.graph.arguments import IntArray
@@ -67,10 +67,7 @@ def _ends(table: ArrowTable, ends: Sequence[int]) -> tuple[Sequence[Hashable], I
         table.refuse("columns of one type as source and target", got, "Write both as integers or both as text.")
     found, codes = zip(*(table.coded(k, what) for k, what in zip(ends, whats, strict=True)), strict=True)
     if table.is_integer(ends[0]):
-        numbers = np.unique(np.concatenate(found))
-        places = [np.searchsorted(numbers, each) for each in found]
-        is_range = not len(numbers) or (numbers[0] == 0 and numbers[-1] == len(numbers) - 1)
-        names: Sequence[Hashable] = range(len(numbers)) if is_range else tuple(numbers.tolist())
+        names, places = sorted_names(found)
     else:
         # When an edge's source comes before its target, the k-th name's first place is twice its row, or one more.
         first = [2 * _first(parts, len(each)) + end for end, (parts, each) in enumerate(zip(codes, found, strict=True))]

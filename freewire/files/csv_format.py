@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from freewire.errors import GraphError, cut, shown
 from freewire.files.columns import FOR_NODES, Options, are_ids, signs
 from freewire.files.csv_layout import Layout, find_layout
+from freewire.files.csv_plain import PlainEdges, read_plain
 from freewire.files.csv_rows import MAX_CELL, MAX_ROW, CsvFile
 from freewire.files.edge_tables import Nodes, edge_data
 from freewire.files.names import integers, printable, texts
@@ -61,6 +62,14 @@ def read_csv(
     """
     file = CsvFile(path, data)
     layout = find_layout(file, Options(**options))
+    names, src, dst, fields = read_plain(file, layout) or _read_rows(file, layout)
+    if layout.roles.sign_of_weight and "weight" in fields:
+        fields["sign"] = signs(fields["weight"])
+    return edge_data(path, names, src, dst, fields, inputs, outputs, nodes, layout.end_names)
+
+
+def _read_rows(file: CsvFile, layout: Layout) -> PlainEdges:
+    """The edges of any file."""
     roles = layout.roles
     ids = bool(layout.names) and are_ids(layout.end_names)
     ends = _Ends()
@@ -90,9 +99,7 @@ def read_csv(
         file.refuse("a first row that is clearly a header or an edge", got, "Pass header=True or header=False.")
     names, src, dst = ends.numbered()
     fields = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
-    if roles.sign_of_weight and "weight" in fields:
-        fields["sign"] = signs(fields["weight"])
-    return edge_data(path, names, src, dst, fields, inputs, outputs, nodes, layout.end_names)
+    return PlainEdges(names, src, dst, fields)
 
 
 def _refuse_long_ids(chunk: _Chunk, *ends: list[str]) -> None:
