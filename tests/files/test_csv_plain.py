@@ -92,7 +92,7 @@ OTHERS = {
     "too few cells": "u,v,w:\n1,2,x\n1,2\n",
     "too many cells": "u,v\n1,2\n1,2,3\n",
     "other bytes": b"u,v,t\n1,2,\xc3\xa9\n",
-    "no text": b"u,v,t\n" + b"1,2,x\n" * 200 + b"1,2,\xff\n",
+    "no text": b"u,v,t\n" + b"1,2,x\n" * 5000 + b"1,2,\xff\n",
     "a null character": "u,v,t\n1,2,\0\n",
     "old line breaks": "u,v\n1,2\r3,4\n",
     "a long cell": f"u,v,t\n1,2,{'x' * 200_000}\n",
