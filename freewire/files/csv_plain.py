@@ -21,7 +21,7 @@ from freewire.graph.arguments import IntArray
 from freewire.graph.fields import Field
 
 #: Smaller files, in bytes, are not worth importing pyarrow for.
-LEAST = 2**21
+LEAST = 2**24
 #: Bytes that are parsed at a time.
 _BLOCK = 2**21
 
@@ -136,6 +136,8 @@ class _Reader:
             parts.clear()
             found.append(chunks[-1].dictionary.to_numpy())
             codes.append([chunk.indices.to_numpy() for chunk in chunks])
+            del chunks
+            self.arrow.default_memory_pool().release_unused()
         names, places = sorted_names(found)
         src, dst = (numbered(parts, place) for parts, place in zip(codes, places, strict=True))
         return PlainEdges(names, src, dst, {name: np.concatenate(parts) for name, parts in fields.items()})
