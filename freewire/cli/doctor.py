@@ -39,6 +39,7 @@ examples:
 REQUIRED = ("torch", "numpy", "networkx", "safetensors", "filelock")
 #: Optional packages: what they are for, and the extra of freewire that brings them, if one does.
 OPTIONAL = {
+    "pyarrow": ("tables in .parquet and .feather", "tables"),
     "matplotlib": ("fw.plot, fw.visualize, figures of studies", "viz"),
     "tqdm": ("progress bars of fw.Model.fit", None),
     "tensorboard": ("fw.log_to_tensorboard", None),

@@ -21,6 +21,7 @@ EXAMPLES = """\
 examples:
   python -m freewire info wires.json
   python -m freewire info connectome.csv --inputs AVAL,AVAR --outputs DB1,DB2
+  python -m freewire info synapses.parquet --weight count --nodes neurons.csv
   python -m freewire info net.safetensors --json
 """
 

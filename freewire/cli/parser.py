@@ -28,7 +28,8 @@ COMMANDS = {"info": info, "plot": plot, "convert": convert, "bench": bench, "doc
 
 DESCRIPTION = "Look at freely wired networks, draw them, convert and time them, and check this installation."
 EPILOG = """\
-A FILE is a graph (.json, .graphml, .csv, each perhaps with .gz) or a network that fw.save wrote (.safetensors).
+A FILE is a graph (.json, .graphml, .csv, each perhaps with .gz; .parquet, .feather, .npz) or a network that fw.save
+wrote (.safetensors).
 `python -m freewire COMMAND --help` explains a command. Exit codes: 0 done; 1 something is wrong with the
 installation or the machine; 2 the command line or a file is wrong.
 

@@ -23,7 +23,13 @@ from freewire.pictures import subject
 __all__ = ["NETWORK_SUFFIX", "add_reading_options", "check_option", "default_output", "read", "wiring"]
 
 NETWORK_SUFFIX = ".safetensors"
-GRAPH_SUFFIXES = (*FORMATS, *(suffix + GZIP for suffix in FORMATS))
+#: Those that may be compressed, each with `GZIP` too, and the others.
+GRAPH_SUFFIXES = (*FORMATS, *(suffix + GZIP for suffix, form in FORMATS.items() if not form.opened))
+FILES = (
+    ", ".join(suffix for suffix, form in FORMATS.items() if not form.opened)
+    + f", each perhaps with {GZIP}; "
+    + (", ".join(suffix for suffix, form in FORMATS.items() if form.opened))
+)
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -34,8 +40,7 @@ def add_reading_options(parser: argparse.ArgumentParser, required: bool = True) 
         "file",
         metavar="FILE",
         nargs=None if required else "?",
-        help=f"a graph ({', '.join(FORMATS)}, each perhaps with {GZIP}) or a network that fw.save wrote "
-        f"({NETWORK_SUFFIX})",
+        help=f"a graph ({FILES}) or a network that fw.save wrote ({NETWORK_SUFFIX})",
     )
     group = parser.add_argument_group("how to read a graph file (a network's file says all of this itself)")
     names = "node names, separated by commas, in order; quote a name that has a comma"
@@ -48,10 +53,17 @@ def add_reading_options(parser: argparse.ArgumentParser, required: bool = True) 
         "--output-activation", metavar="NAME", choices=ACTIVATIONS, help="of outputs that have none (linear)"
     )
     group.add_argument(
-        "--source", metavar="COLUMN", help="CSV: the column of an edge's source, by name or number from 0"
+        "--source",
+        metavar="COLUMN",
+        help="tables (CSV, Parquet, Feather): the column of an edge's source, by name or number from 0",
     )
-    group.add_argument("--target", metavar="COLUMN", help="CSV: the column of its target")
+    group.add_argument("--target", metavar="COLUMN", help="tables: the column of its target")
+    group.add_argument("--weight", metavar="COLUMN", help="tables: the column of its weight")
+    group.add_argument("--no-weight", action="store_true", help="tables: none of the columns is a weight")
+    group.add_argument("--sign", metavar="COLUMN", help="tables: the column of its sign, -1, 0 or 1")
+    group.add_argument("--nodes", metavar="TABLE", help="tables, .npz: a table of all nodes in order, with their names")
     group.add_argument("--header", choices=("yes", "no"), help="CSV: whether the first row names the columns")
+    group.add_argument("--recurrent", action="store_true", help="allow cycles")
 
 
 def read(options: argparse.Namespace) -> Graph | Network:
@@ -70,7 +82,11 @@ def read(options: argparse.Namespace) -> Graph | Network:
         "output_activation": options.output_activation,
         "source": _column(options.source),
         "target": _column(options.target),
+        "weight": _weight(options),
+        "sign": _column(options.sign),
+        "nodes": options.nodes,
         "header": None if options.header is None else options.header == "yes",
+        "recurrent": options.recurrent or None,
     }
     given = {name: value for name, value in given.items() if value is not None}
     if options.file.lower().endswith(NETWORK_SUFFIX):
@@ -143,6 +159,15 @@ def _nodes(what: str, texts: list[str], graph: Graph) -> list[Hashable]:
             )
         found.append(known[name])
     return found
+
+
+def _weight(options: argparse.Namespace) -> str | int | None:
+    """The column of the weights; False for none of them."""
+    if options.no_weight and options.weight is not None:
+        raise InputError(
+            f"--no-weight: expected no --weight with it, got {shown(options.weight)}. Omit one of the two options."
+        )
+    return False if options.no_weight else _column(options.weight)
 
 
 def _column(text: str | None) -> str | int | None:

@@ -18,10 +18,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freewire.errors import GraphError, shown
-from freewire.files.csv_layout import FOR_NODES, Layout, Options, find_layout
+from freewire.errors import GraphError, cut, shown
+from freewire.files.columns import FOR_NODES, Options, are_ids, signs
+from freewire.files.csv_layout import Layout, find_layout
+from freewire.files.csv_plain import PlainEdges, read_plain
 from freewire.files.csv_rows import MAX_CELL, MAX_ROW, CsvFile
-from freewire.files.names import NameIndex, integers, printable, texts
+from freewire.files.edge_tables import Nodes, edge_data
+from freewire.files.names import integers, printable, texts
 from freewire.graph import ACTIVATIONS, Graph
 from freewire.graph import arguments as read
 from freewire.graph.arguments import IntArray
@@ -45,6 +48,7 @@ def read_csv(
     data: bytes,
     inputs: Iterable[Hashable] | None,
     outputs: Iterable[Hashable] | None,
+    nodes: Nodes | None = None,
     **options: Any,
 ) -> GraphData:
     """Read a file's bytes; see `freewire.files.read_graph`. ``path`` is named in errors.
@@ -54,12 +58,23 @@ def read_csv(
         data: Its bytes.
         inputs: As in `freewire.files.read_graph`, like all arguments below.
         outputs: Node names.
-        **options: ``source``, ``target`` and ``header``.
+        nodes: A table of nodes.
+        **options: Those of `Options`.
     """
     file = CsvFile(path, data)
     layout = find_layout(file, Options(**options))
+    names, src, dst, fields = read_plain(file, layout) or _read_rows(file, layout)
+    if layout.roles.sign_of_weight and "weight" in fields:
+        fields["sign"] = signs(fields["weight"])
+    return edge_data(path, names, src, dst, fields, inputs, outputs, nodes, layout.end_names)
+
+
+def _read_rows(file: CsvFile, layout: Layout) -> PlainEdges:
+    """The edges of any file."""
+    roles = layout.roles
+    ids = bool(layout.names) and are_ids(layout.end_names)
     ends = _Ends()
-    columns: dict[str, list[NDArray[Any]]] = {field.name: [] for field in layout.fields}
+    columns: dict[str, list[NDArray[Any]]] = {field.name: [] for field, _ in roles.fields}
     for chunk in _chunks(file, layout):
         sources, targets, *others = chunk.columns
         for what, cells in (("source", sources), ("target", targets)):
@@ -70,9 +85,11 @@ def read_csv(
                 remedy = "Rename the node; .json holds any name."
                 chunk.refuse(k, "node names without control characters", shown(cells[k]), remedy)
         ends.extend(sources, targets)
-        for field, cells in zip(layout.fields, others, strict=False):
-            columns[field.name].append(_read_cells(chunk, field, cells, layout.header))
-        for words, cells in zip(layout.undirected, others[len(layout.fields) :], strict=True):
+        if ids and ends.index is not None:
+            _refuse_long_ids(chunk, sources, targets)
+        for (field, column), cells in zip(roles.fields, others, strict=False):
+            columns[field.name].append(_read_cells(chunk, field, cells, layout.names[column] if layout.names else None))
+        for (_, words), cells in zip(roles.undirected, others[len(roles.fields) :], strict=True):
             if words & {*map(str.lower, cells)}:
                 k = next(k for k, cell in enumerate(cells) if cell.lower() in words)
                 remedy = "Give each edge one direction, or remove the column if it means something else."
@@ -82,15 +99,17 @@ def read_csv(
         got = "one above both numbers and other names"
         file.refuse("a first row that is clearly a header or an edge", got, "Pass header=True or header=False.")
     names, src, dst = ends.numbered()
-    index = NameIndex(names if inputs is not None or outputs is not None else ())
-    return GraphData(
-        names=names,
-        src=src,
-        dst=dst,
-        inputs=None if inputs is None else read.lookup(inputs, names, index, "inputs"),
-        outputs=None if outputs is None else read.lookup(outputs, names, index, "outputs"),
-        fields={name: np.concatenate(parts) for name, parts in columns.items() if parts},
-    )
+    fields = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
+    return PlainEdges(names, src, dst, fields)
+
+
+def _refuse_long_ids(chunk: _Chunk, *ends: list[str]) -> None:
+    """Refuse integers beyond 64 bits in columns of ids: with them, all ids would become texts."""
+    for cells in ends:
+        for k, cell in enumerate(cells):
+            digits = cell.removeprefix("-")
+            if digits.isdecimal() and digits.isascii() and not -(2**63) <= int(cell[:40]) < 2**63:
+                chunk.refuse(k, "ids of 64 bits, below 2**63", shown(cell), "Rename the node.")
 
 
 class _Chunk:
@@ -182,8 +201,8 @@ class _Ends:
         return range(len(found)) if numbered else tuple(found.tolist()), src, dst
 
 
-def _read_cells(chunk: _Chunk, field: Field, cells: list[str], has_header: bool) -> NDArray[Any]:
-    """A chunk of a column as the field's values; an empty cell is a missing one."""
+def _read_cells(chunk: _Chunk, field: Field, cells: list[str], column: str | None) -> NDArray[Any]:
+    """A chunk of a column, by name, as the field's values; an empty cell is a missing one."""
     # Tables of whole numbers with gaps come out of pandas as floats, so "1.0" is a sign.
     convert: Callable[[str], Any] = _FLAGS.__getitem__ if field.dtype is np.bool_ else read.as_number
     values = field.empty(len(cells))
@@ -200,8 +219,8 @@ def _read_cells(chunk: _Chunk, field: Field, cells: list[str], has_header: bool)
             if cell:
                 values[k] = field.parse(convert(cell.lower()))
         except (KeyError, ValueError, OverflowError):
-            remedy = f"Correct it or rename column {field.name}."
-            if not has_header:
+            remedy = f"Correct it or rename column {cut(column, 40)}."
+            if column is None:
                 remedy = f"There is no header, so the third column is the {field.name}. Pass source= and target=."
             chunk.refuse(k, f"{field.expected} as {field.name}", shown(cell), remedy)
     return values

@@ -8,79 +8,22 @@ could be read in two ways raises a `FileFormatError` that says which, and which 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from freewire.errors import FileFormatError, GraphError, cut, shown
+from freewire.errors import cut, shown
+from freewire.files.columns import ENDS, Columns, Options, Roles, pairs, plain, positions
 from freewire.files.csv_rows import CsvFile
 from freewire.files.names import integers
-from freewire.graph.arguments import as_number, whole
-from freewire.graph.field_types import Field
-from freewire.graph.fields import EDGE_FIELDS, NODE_FIELDS, UNDIRECTED
+from freewire.graph.arguments import as_number
+from freewire.graph.fields import EDGE_FIELDS
 
-#: Names of the two columns of an edge, as `_plain` makes them, from: networkx, Gephi, igraph, SNAP, neo4j, numpy users,
-#: neuPrint, FlyWire, MICrONS and the tables of C. elegans.
-ENDS = (
-    *((f"source{what}", f"target{what}") for what in ("", "id", "node", "nodeid", "name")),
-    *((f"src{what}", f"dst{what}") for what in ("", "id")),
-    *((f"from{what}", f"to{what}") for what in ("", "id", "node", "nodeid", "name")),
-    *((f"start{what}", f"end{what}") for what in ("", "id", "node", "nodeid")),
-    *((f"pre{what}", f"post{what}") for what in ("", "id", "syn", "synaptic", "synapticid", "name", "cell", "cellid")),
-    *((f"pre{what}", f"post{what}") for what in ("neuron", "neuronid", "synapticneuron", "rootid", "ptrootid")),
-    *((f"{what}pre", f"{what}post") for what in ("id", "bodyid", "rootid")),
-    *((f"node{one}", f"node{two}") for one, two in ("12", "ab")),
-    *((f"neuron{one}", f"neuron{two}") for one, two in ("12", "ab")),
-    ("source", "destination"),
-    ("source", "dest"),
-    ("src", "dest"),
-    ("origin", "destination"),
-    ("sender", "receiver"),
-    ("u", "v"),
-    (":startid", ":endid"),
-)
-#: Names of columns that do not say which end is which.
-UNCLEAR = (("head", "tail"), ("parent", "child"), ("row", "col"), ("row", "column"), ("i", "j"))
 #: The most columns of a table; a matrix of edges has more.
 MAX_COLUMNS = 1000
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _DECLARED = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _CHOICE = "Pass header=True or header=False."
-#: What the messages about nodes say.
-FOR_NODES = "Node attributes and nodes without edges are read from .json."
-
-
-@dataclass(frozen=True)
-class Options:
-    """The caller's arguments for CSV; see `freewire.files.read_graph`."""
-
-    source: str | int | None = None
-    target: str | int | None = None
-    header: bool | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("source", "target"):
-            given = getattr(self, name)
-            if given is None:
-                if self.source is not None or self.target is not None:
-                    raise GraphError(
-                        f"{name}: expected a column, as for the other end, got None. Pass both or neither."
-                    )
-                continue
-            if not isinstance(given, str):
-                number = whole(given)
-                if number is None:
-                    raise GraphError(f"{name}: expected a column's name or number, got {shown(given)}. Correct it.")
-                if number < 0:
-                    raise GraphError(f"{name}: expected a column's number from 0, got {shown(given)}. Correct it.")
-                object.__setattr__(self, name, number)  # an int, also for numpy's integers
-            if isinstance(given, str) and self.header is False:
-                raise GraphError(
-                    f"{name}: expected a column's number, since header=False, got {shown(given)}. Pass its number."
-                )
-        if self.header is not None and not isinstance(self.header, bool):
-            raise GraphError(f"header: expected True, False or None, got {shown(self.header)}. Correct it.")
 
 
 @dataclass
@@ -92,9 +35,8 @@ class Layout:
         width: Number of columns.
         header: Whether the columns have names.
         first: How many rows are names: 1 if the first row is, else 0.
-        order: Columns that are read: source, target, those of ``fields``, those of ``undirected``.
-        fields: The edge fields that have a column.
-        undirected: For each column that may say that an edge has no direction, the cells that do, in lower case.
+        names: Of the columns; empty where they have none.
+        roles: The columns that are read.
         only_numbers: The first row is a header only if all names below are integers.
     """
 
@@ -102,10 +44,20 @@ class Layout:
     width: int
     header: bool = False
     first: int = 0
-    order: list[int] = field(default_factory=list)
-    fields: list[Field] = field(default_factory=list)
-    undirected: list[frozenset[str]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    roles: Roles = field(default_factory=lambda: Roles([0, 1]))
     only_numbers: bool = False
+
+    @property
+    def order(self) -> list[int]:
+        """Columns that are read: source, target, those of fields, those that may say that an edge has no direction."""
+        roles = self.roles
+        return [*roles.ends, *(k for _, k in roles.fields), *(k for k, _ in roles.undirected)]
+
+    @property
+    def end_names(self) -> list[str]:
+        """The names of the columns of source and target; empty where they have none."""
+        return [self.names[k] for k in self.roles.ends] if self.names else []
 
 
 def find_layout(file: CsvFile, options: Options) -> Layout:
@@ -152,7 +104,7 @@ class _Finder:
         if above_is_header and options.header is None and not self.is_known(self.names):
             self.rows = [self.above[delimiter], *self.rows]
             self.names = self.rows[0]
-        self.plain = [_plain(name) for name in self.names]
+        self.columns = Columns(file.path, self.names, options, file.refuse, self.is_numeric)
         self.layout = Layout(delimiter, len(self.names))
         self.find_columns()
         self.layout.first = int(self.layout.header and self.rows is self.tables[delimiter])
@@ -161,7 +113,7 @@ class _Finder:
 
     def refuse_comments(self, lines: list[str], numbers: range) -> None:
         """Refuse comments at the top that could be edges: of as many cells as rows have, and above names of nodes."""
-        if integers([self.names[k] for k in self.layout.order[:2]]) is not None:
+        if integers([self.names[k] for k in self.layout.roles.ends]) is not None:
             return
         for k in numbers:
             if len(next(iter(self.file.sample([lines[k]], self.layout.delimiter)), [])) == self.layout.width:
@@ -177,8 +129,8 @@ class _Finder:
     def is_known(self, row: list[str]) -> bool:
         """Whether a row holds known names of columns, or those of the caller."""
         ends = (self.options.source, self.options.target)
-        named = all(isinstance(end, str) and _positions(row, end) for end in ends)
-        return named or bool(_pairs([_plain(name) for name in row]))
+        named = all(isinstance(end, str) and positions(row, end) for end in ends)
+        return named or bool(pairs([plain(name) for name in row]))
 
     def delimiter(self) -> str:
         tables = {d: rows for d, rows in self.tables.items() if rows and len(rows[0]) > 1}
@@ -200,60 +152,45 @@ class _Finder:
     # ------------------------------------------------------------------ the header and the columns
 
     def find_columns(self) -> None:
-        source, target, header = self.options.source, self.options.target, self.options.header
-        pairs = _pairs(self.plain) if header is not False else []
-        if isinstance(source, str) or isinstance(target, str) or (source is None and pairs):
+        columns, header = self.columns, self.options.header
+        found = pairs(columns.plain) if header is not False else []
+        if self.options.named() or (self.options.source is None and found):
             header = True
-        if source is not None and target is not None:
-            ends = [self.given("source", source), self.given("target", target)]
-            if ends[0] == ends[1]:
-                raise GraphError(f"target: expected another column than source, got {shown(target)}. Correct it.")
+        ends = columns.given_ends()
+        if ends is not None:
             self.layout.header = self.is_header(ends) if header is None else header
-        elif pairs:
+        elif found:
             self.layout.header = True
-            ends = self.known(pairs)
+            ends = self.known(found)
         else:
             if header is None:
                 self.refuse_matrix()
             self.layout.header = self.is_header([0, 1]) if header is None else header
-            ends = self.unnamed() if self.layout.header else self.without_header()
-        self.layout.order = ends
+            ends = columns.other_ends(self.is_index) if self.layout.header else self.without_header()
         if self.layout.header:
-            self.name_columns()
-        elif self.layout.width == 3 and ends == [0, 1]:
-            self.layout.order = [0, 1, 2]
-            self.layout.fields = [entry for entry in EDGE_FIELDS if entry.name == "weight"]
+            self.layout.names = self.names
+            self.layout.roles = columns.roles(ends)
+        else:
+            self.layout.roles = self.roles_without_header(ends)
 
-    def given(self, argument: str, column: str | int) -> int:
-        """The number of a column of the caller's."""
-        found = _positions(self.names, column) if isinstance(column, str) else [column]
-        if len(found) == 1 and found[0] < self.layout.width:
-            return found[0]
-        if len(found) > 1:
-            remedy = f"Correct {argument}=, or pass the column's number."
-            self.file.refuse(f"one column of the name, the {argument}", f"{len(found)} columns {shown(column)}", remedy)
-        got = shown(column) if isinstance(column, str) else f"number {shown(column)}"
-        raise FileFormatError(
-            f"{argument}: expected one of the {_listed(self.names)} of {self.file.path}, got {got}. Correct it."
-        )
-
-    def known(self, pairs: list[tuple[str, str]]) -> list[int]:
-        """The ends by names that are known, unless several are."""
-        found = [[k for k, name in enumerate(self.plain) if name == end] for end in pairs[0]]
-        if len(pairs) > 1 or any(len(columns) > 1 for columns in found):
-            columns = [
-                name for name, plain in zip(self.names, self.plain, strict=True) if any(plain in p for p in pairs)
-            ]
-            self.refuse_columns("one column for each end of an edge", columns)
-        if pairs[0] in UNCLEAR:
-            self.refuse_columns("columns whose names say which end is which", self.names)
-        ends = [columns[0] for columns in found]
+    def known(self, found: list[tuple[str, str]]) -> list[int]:
+        """The ends by known names, unless these could be names of nodes."""
+        ends = self.columns.known_ends(found)
         # The header that write_csv writes is one above any names.
-        if pairs[0] != ENDS[0] and self.options.header is None:
+        if found[0] != ENDS[0] and self.options.header is None:
             below = {row[k].casefold() for row in self.rows[1:] for k in ends if k < len(row)}
             if any(self.names[k].casefold() in below for k in ends):
                 self.refuse_row()
         return ends
+
+    def is_index(self) -> bool:
+        """Whether the first column holds integers."""
+        return integers([row[0] for row in self.rows[1:] if row]) is not None
+
+    def is_numeric(self, column: int) -> bool:
+        """Whether a column holds numbers, as far as the first rows tell."""
+        cells = [row[column] for row in self.rows[1:] if column < len(row) and row[column]]
+        return bool(cells) and all(map(_is_number, cells))
 
     def is_header(self, ends: list[int]) -> bool:
         """Whether the first row, of no known names, is a header; refused where that is not certain."""
@@ -287,41 +224,20 @@ class _Finder:
     def without_header(self) -> list[int]:
         if self.layout.width > 3:
             got = f"{self.layout.width} columns without names"
-            self.refuse_columns("source, target and perhaps weight where there is no header", [], got)
+            self.columns.refuse_ends("source, target and perhaps weight where there is no header", [], got)
         return [0, 1]
 
-    def unnamed(self) -> list[int]:
-        """The ends among columns of unknown names: the only two that are neither a field nor pandas' row numbers."""
-        fields = {entry.name for entry in (*EDGE_FIELDS, *NODE_FIELDS)}
-        ends = [k for k, name in enumerate(self.names) if name.casefold() not in fields]
-        below = [row[0] for row in self.rows[1:] if row]
-        if len(ends) == 3 and not self.names[0] and integers(below) is not None:
-            ends = ends[1:]
-        if len(ends) != 2:
-            self.refuse_columns("two columns that are the ends of an edge", self.names)
-        return ends
-
-    def name_columns(self) -> None:
-        """Find the columns of fields, by their names."""
-        layout = self.layout
-        typed = any(name.startswith(":") for name in self.plain)  # neo4j writes name:type
-        names = [name.casefold().split(":")[0] if typed else name.casefold() for name in self.names]
-        others = {k: name for k, name in enumerate(names) if k not in layout.order}
+    def roles_without_header(self, ends: list[int]) -> Roles:
+        """The columns of the caller's numbers, and a third column as the weight."""
+        roles = Roles(ends)
+        given = {"weight": self.options.weight, "sign": self.options.sign}
+        if given["weight"] is None and self.layout.width == 3 and ends == [0, 1] and given["sign"] != 2:
+            given["weight"] = 2
         for entry in EDGE_FIELDS:
-            columns = [k for k, name in others.items() if name == entry.name]
-            if len(columns) > 1:
-                self.file.refuse(f"one column {entry.name}", str(len(columns)), "Rename the others.")
-            if columns:
-                layout.fields.append(entry)
-                layout.order += columns
-        for entry in NODE_FIELDS:
-            if entry.name in others.values():
-                self.file.refuse("columns of edges", f"a column {entry.name}", f"Rename that column. {FOR_NODES}")
-        reversed_types = {"r", "rp"} if self.plain[layout.order[0]] == "neuron1" else set()  # R is the reverse of S
-        for name, words in UNDIRECTED.items():
-            for k in (k for k, other in others.items() if other == name):
-                layout.undirected.append(words | reversed_types if name == "type" else words)
-                layout.order.append(k)
+            column = given.get(entry.name)
+            if column is not None and column is not False:
+                self.columns.add(roles, entry, self.columns.given(entry.name, column))
+        return roles
 
     # ------------------------------------------------------------------ refusing
 
@@ -336,29 +252,6 @@ class _Finder:
                 "Read it with numpy, and pass it to Graph.from_adjacency; or pass header= if it is not a matrix.",
             )
 
-    def refuse_columns(self, expected: str, columns: Sequence[str], got: str = "") -> NoReturn:
-        remedy = "Pass source= and target=, each a column's name or number."
-        self.file.refuse(expected, got or _listed(columns), remedy)
-
-
-def _plain(name: str) -> str:
-    """A column's name without what programs write differently: case, separators, and neo4j's group of nodes."""
-    return re.sub(r"[\s_.-]|\([^()]*\)$", "", name.casefold())
-
-
-def _pairs(plain: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs of known names of which both are there."""
-    there = set(plain)
-    known = [pair for pair in ENDS if there.issuperset(pair)]
-    return known or [pair for pair in UNCLEAR if there.issuperset(pair)]
-
-
-def _positions(names: Sequence[str], name: str) -> list[int]:
-    """The columns of a name, or if there are none, those of the same name in other case."""
-    name = name.strip()
-    exact = [k for k, other in enumerate(names) if other == name]
-    return exact or [k for k, other in enumerate(names) if other.casefold() == name.casefold()]
-
 
 def _is_number(text: str) -> bool:
     try:
@@ -366,7 +259,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _listed(names: Sequence[str]) -> str:
-    return "columns " + cut(", ".join(cut(shown(name), 40) for name in names[:20]), 300)

@@ -64,8 +64,8 @@ class Graph(NodeViews):
         outputs = output_nodes if outputs is None else outputs
         if inputs is None or hidden is None or outputs is None:
             raise TypeError(
-                "Graph: expected three lists of Nodes, or one of Graph.from_networkx, Graph.from_edges, "
-                "Graph.from_adjacency or Graph.union, got a direct call without them. Use one of those."
+                "Graph: expected three lists of Nodes, or one of Graph.from_networkx, from_edges, from_adjacency or union, "
+                "got a direct call without them. Use one of those."
             )
         self.__setstate__(Graph.from_nodes(inputs, hidden, outputs).__dict__)
 
@@ -155,8 +155,7 @@ class Graph(NodeViews):
             group: Edges of one number share one scale: integers of at least 0, or -1 for none, ``[E]``.
             delay: Time steps that an edge delays its source's value by, whole numbers ``[E]``, or one for all; the
                 graph is then recurrent.
-            leak: How far a node moves to its new pre-activation in a step, above 0 and at most 1, floats ``[N]``, or
-                one for all; recurrent graphs only. See `freewire.Recurrent`.
+            leak: As in `freewire.Recurrent`, above 0 and at most 1, floats ``[N]``, or one for all.
             recurrent: As in `from_networkx`.
 
         Raises:
@@ -208,7 +207,8 @@ class Graph(NodeViews):
             activation: One name, or ``N`` names.
             output_activation: Activation of the outputs.
             aggregation: One name, or ``N`` names.
-            bias, leak: Floats ``[N]``; for leak also one number for all.
+            bias: Floats ``[N]``.
+            leak: Floats ``[N]``, or one for all.
             recurrent: Whether to allow cycles.
 
         Raises:

@@ -18,6 +18,7 @@ from freewire import cli
 from freewire.cli import bench, doctor
 from freewire.errors import BuildError
 from freewire.ops import library
+from tests.support.tables import ID, write_table
 
 
 @pytest.fixture
@@ -91,6 +92,31 @@ class TestInfo:
         assert (record["summary"]["inputs"], record["summary"]["edges"]) == (2, 4)
         wanted = fw.read_graph("numbers.csv", inputs=[1, 0], activation="tanh", source=0, target=1, header=False)
         assert record["wiring_hash"] == wanted.wiring_hash
+
+    @pytest.mark.parametrize("suffix", [".csv.gz", ".parquet", ".feather"])
+    def test_tables(self, capsys, folder, suffix):
+        columns = {"a": [ID, ID], "b": [ID + 1, 5], "n": [3, 4], "s": [1, -1]}
+        write_table(Path(f"t{suffix}"), columns)
+        Path("nodes.csv").write_text(f"root_id\n5\n{ID + 1}\n{ID}\n6\n")
+        options = ("--source", "a", "--target", "b", "--sign", "3", "--nodes", "nodes.csv", "--recurrent")
+        assert run(capsys, "convert", f"t{suffix}", "out.json", *options, "--weight", "n")[0] == 0
+        g = fw.read_graph("out.json")
+        assert g.nodes == (5, ID + 1, ID, 6)
+        assert sorted(zip(g.weight.tolist(), g.sign.tolist(), strict=True)) == [(3, 1), (4, -1)]
+        record = run_json(capsys, "info", f"t{suffix}", *options, "--no-weight")
+        assert record["summary"]["stored_weights"] == 0
+        code, _, err = run(capsys, "info", f"t{suffix}", *options)
+        assert code == 2
+        assert "Pass weight=" in err
+        assert run(capsys, "plot", f"t{suffix}", *options, "--weight", "n", "-o", "out.dot")[0] == 0
+        code, _, err = run(capsys, "info", f"t{suffix}", *options, "--weight", "n", "--no-weight")
+        assert (code, "--no-weight: expected no --weight with it, got 'n'." in err) == (2, True)
+
+    def test_a_matrix(self, capsys, folder):
+        arrays = {"row": [0, 1], "col": [1, 2], "data": [0.5, 2.0], "shape": [3, 3]}
+        np.savez("matrix.npz", format=b"coo", **{name: np.array(values) for name, values in arrays.items()})
+        assert run(capsys, "convert", "matrix.npz", "matrix.csv")[0] == 0
+        assert Path("matrix.csv").read_text() == "source,target,weight\n0,1,0.5\n1,2,2.0\n"
 
     def test_names_are_text_where_one_is(self, capsys, folder):
         Path("names.csv").write_text('source,target\n"1",h\n"x, y",h\nh,"2"\n')

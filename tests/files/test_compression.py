@@ -108,12 +108,10 @@ class TestDamage:
 
     @pytest.mark.parametrize("name", ["g.gz", "gz", ".gz", "g.txt.gz", "g.csv.gz.gz", "g.safetensors.gz", "g.csv.bz2"])
     def test_other_names(self, name, tmp_path):
-        for attempt in (fw.read_graph, lambda path: fw.write_graph(CASES["diamond"], path)):
-            assert_refused(
-                lambda attempt=attempt: attempt(tmp_path / name),
-                re.escape("path: expected a name that ends in .graphml, .csv, .json, or one of these and .gz, got "),
-                fw.FileFormatError,
-            )
+        attempts = {", or .parquet, .feather, .npz": fw.read_graph, "": lambda p: fw.write_graph(CASES["diamond"], p)}
+        for more, attempt in attempts.items():
+            said = f"path: expected a name that ends in .graphml, .csv, .json, or one of these and .gz{more}, got "
+            assert_refused(lambda: attempt(tmp_path / name), re.escape(said), fw.FileFormatError)  # noqa: B023
 
 
 PROGRAMS = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import freewire as fw
-from freewire.files.csv_layout import ENDS, UNCLEAR
+from freewire.files.columns import ENDS, UNCLEAR
 from tests.support.files import read_text
 from tests.support.messages import assert_refused
 
@@ -34,7 +34,7 @@ READ: dict[str, tuple[str, list[tuple[Any, Any]], list[float] | None]] = {
     "an index first": ("id,from_id,to_id,weight\n0,a,b,1\n1,b,c,2\n", A_B_C, [1, 2]),
     "pandas' index": (",source,target\n0,a,b\n1,b,c\n", A_B_C, None),
     "pandas' index, unknown names": (",p,q,weight\n0,a,b,3\n1,b,c,1\n", A_B_C, [3, 1]),
-    "C. elegans": ("Neuron 1,Neuron 2,Type,Nbr\na,b,S,1\nb,c,Sp,2\n", A_B_C, None),
+    "C. elegans": ("Neuron 1,Neuron 2,Type,Nbr\na,b,S,1\nb,c,Sp,2\n", A_B_C, [1, 2]),
     "neo4j": (":START_ID(Cell),weight:double,:END_ID(Cell),:TYPE\na,3,b,X\n", A_B, [3]),
     "SNAP": ("# Nodes: 3 Edges: 2\n# FromNodeId\tToNodeId\n0\t1\n1\t2\n", [(0, 1), (1, 2)], None),
     "a header in a comment": ("#to\tfrom\nb\ta\nc\tb\n", A_B_C, None),
@@ -42,8 +42,8 @@ READ: dict[str, tuple[str, list[tuple[Any, Any]], list[float] | None]] = {
     "a header in a comment, and again": ("#source,target\nsource,target\na,b\n", A_B, None),
     "a comment above a header": ("# a, b\nsource,target\na,b\n", A_B, None),
     "a quoted name with #": ('source,target\n"#a",b\n', [("#a", "b")], None),
-    "MICrONS": ("id,pre_pt_root_id,post_pt_root_id,size\n7,1,2,9\n", [(1, 2)], None),
-    "FlyWire": ("post_root_id,pre_root_id,neuropil,syn_count\n1,2,X,3\n", [(2, 1)], None),
+    "MICrONS": ("id,pre_pt_root_id,post_pt_root_id,size\n7,1,2,9\n", [(1, 2)], [9]),
+    "FlyWire": ("post_root_id,pre_root_id,neuropil,syn_count\n1,2,X,3\n", [(2, 1)], [3]),
     "Gephi": ("Source,Target,Type,Id,Label,Weight\na,b,Directed,0,,2\n", A_B, [2]),
     "names of nodes below the header": ("source,target\ntarget,source\n", [("target", "source")], None),
     "letters above numbers": ("x,y\n0,1\n1,2\n", [(0, 1), (1, 2)], None),
@@ -126,7 +126,12 @@ CHOSEN: dict[str, tuple[str, dict[str, Any], list[tuple[Any, Any]], list[float] 
     "a known pair is no header": ("pre,post\na,b\n", {"header": False}, [("pre", "post"), *A_B], None),
     "a known pair is a header": ("pre,post\npost,x\n", {"header": True}, [("post", "x")], None),
     "the delimiter of a name": ("a,x;b,y\nc,x;d,y\n", {"source": "a,x", "target": "b,y"}, [("c,x", "d,y")], None),
-    "no matrix": ("n,A,B\nA,0,1\nB,0,0\n", {"source": "n", "target": "A"}, [("A", "0"), ("B", "0")], None),
+    "no matrix": (
+        "n,A,B\nA,0,1\nB,0,0\n",
+        {"source": "n", "target": "A", "weight": False},
+        [("A", "0"), ("B", "0")],
+        None,
+    ),
 }
 
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -189,7 +194,8 @@ class TestMeaning:
         (name, given), *_ = options.items()
         path = tmp_path / f"g{ending}"
         fw.write_graph(fw.Graph.from_edges([0], [1]), path)
-        said = f"{name}: expected None for {ending}, got {given!r}. Only .csv files have columns."
+        suffixes = ".csv" if name == "header" else ".csv, .parquet, .feather"
+        said = f"{name}: expected None for {ending}, got {given!r}. It is for {suffixes} files."
         assert_refused(lambda: fw.read_graph(path, **options), said)
 
     def test_no_pair_is_known_twice(self):
