@@ -165,7 +165,7 @@ def many(num_edges: int, num_groups: int, free: bool) -> tuple[Tied, Tensor, Ten
 @pytest.mark.parametrize("plain", [False, True])
 def test_many_edges(free, plain, monkeypatch):
     """In blocks, and in plain operations, which compiled programs and transforms use."""
-    num_edges, num_groups = 3 * blocks.BLOCK + 17, 20
+    num_edges, num_groups = 9 * blocks.BLOCK + 17, 20
     if plain:
         monkeypatch.setattr(blocks, "called_plainly", lambda: False)
     tied, of_edge, base = many(num_edges, num_groups, free)
