@@ -188,6 +188,7 @@ def test_many_edges(free, plain, monkeypatch):
             assert torch.equal(parts[1].grad, grad[of_edge < 0])
 
 
+@pytest.mark.slow
 def test_one_scale_for_very_many_edges():
     """Added one by one, 2**25 ones would stop at 2**24, and of bfloat16 at 256."""
     num_edges = 1 << 25
