@@ -65,7 +65,7 @@ def test_the_slope_is_never_0():
     weight = part(original)
     assert weight.tolist() == [2, 0, 2, -2, 0, -2, 3, -3]
     weight.sum().backward()
-    assert original.grad.tolist() == [1, 1, -1, -1, 1, 1, 1, 1]
+    assert original.grad.tolist() == [1, 1, -1, -1, -1, 1, 1, 1]
     values = torch.randn(8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(part, values)
     assert part(torch.tensor([torch.inf] * 8)).tolist() == [torch.inf] * 3 + [-torch.inf] * 3 + [torch.inf] * 2
@@ -77,6 +77,8 @@ def test_assigned_weights():
     net.weight = weight
     assert torch.equal(net.weight, weight)
     assert net.parametrizations.weight.original.data_ptr() != weight.data_ptr()
+    net.weight = torch.zeros_like(weight)
+    net.weight = weight
     first = int(SIGN.nonzero()[0])
     assert_refused(
         lambda: setattr(net, "weight", -weight),
