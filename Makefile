@@ -49,7 +49,7 @@ demo: $(INSTALLED) ## train a freely wired network on handwritten digits; result
 # A file's tests stay in one process: what they build and measure they build once. pyproject.toml explains the marks.
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(PARALLEL)
-CORE   := $(addprefix tests/,graph generators files plan pictures ops nn models keras)
+CORE   := $(addprefix tests/,graph generators files plan pictures ops constraints nn models keras)
 
 test: $(INSTALLED) ## the test suite, on all cores, in minutes
 	$(PYTEST) $(ARGS)

@@ -104,11 +104,11 @@ class Signed(Constraint):
     """
 
     def __init__(self, sign: NDArray[np.int8]) -> None:
-        super().__init__("sign", {"sign": sign})
+        super().__init__("sign", {"negative": sign < 0, "positive": sign > 0})
 
     def forward(self, original: Tensor) -> Tensor:
         """The weights ``[E]`` of numbers ``[E]``."""
-        return torch.where(self._is_flipped(original), -original, original)
+        return original * self._slope(original)
 
     def begin(self, weight: Tensor) -> Tensor:
         """Weights of the other sign get theirs."""
@@ -116,26 +116,30 @@ class Signed(Constraint):
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """The weights themselves; `InputError` if one has the other sign."""
-        if not is_abstract(weight) and bool((wrong := self._is_flipped(weight)).any()):
+        if not is_abstract(weight) and bool((wrong := (self._slope(weight) < 0) & (weight != 0)).any()):
             edge = int(wrong.nonzero()[0])
-            sign = int(self._tables["sign"][edge])
             raise InputError(
-                f"weight: expected the sign {sign:+d} at edge {edge}, got {weight[edge].item():g}. Give it its sign, "
-                "or remove that constraint."
+                f"weight: expected the sign {'-' if self._tables['negative'][edge] else '+'}1 at edge {edge}, got "
+                f"{weight[edge].item():g}. Give it its sign, or remove that constraint."
             )
         return weight.clone()
 
     def per_edge(self, gradients: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Tensor:
         """Those of the weights."""
-        return torch.where(self._is_flipped(values[0]), -gradients[0], gradients[0])
+        return gradients[0] * self._slope(values[0])
 
     def extra_repr(self) -> str:
         """What ``print(net)`` shows."""
-        sign = self._tables["sign"]
-        return f"{int((sign > 0).sum()):,} positive, {int((sign < 0).sum()):,} negative, of {len(sign):,} edges"
+        counts = (f"{int(table.sum()):,} {name}" for name, table in self._tables.items())
+        return f"{', '.join(counts)}, of {len(self._tables['negative']):,} edges"
 
-    def _is_flipped(self, values: Tensor) -> Tensor:
-        return values * self._on(values)["sign"] < 0
+    def _slope(self, original: Tensor) -> Tensor:
+        """What turns numbers into weights: -1 where their sign is the other one, else 1."""
+        tables = self._on(original)
+        is_negative = torch.signbit(original)
+        other = torch.where(is_negative, tables["positive"], tables["negative"])
+        one = torch.ones((), dtype=original.dtype, device=original.device)
+        return torch.where(other, -one, one)
 
 
 class Frozen(Constraint):

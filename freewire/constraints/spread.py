@@ -2,9 +2,10 @@
 """Spreading one number per group over millions of edges, and summing the edges' gradients per group.
 
 In plain operations this is ``(table.index_select(0, index) * base).to(dtype)``. Of many edges on the CPU most of its
-time goes into tensors ``[E]`` that are written to memory and read again, in the backward too, so there both run in
-blocks of edges that stay in a core's cache. Each edge is visited in order, by one thread: sums have the same bits in
-every run.
+time goes into tensors ``[E]`` that are written to memory and read again. So there the product is computed in place, and
+the backward runs in blocks of edges that stay in a core's cache. torch adds such sums on one thread, edge by edge in
+order: they have the same bits in every run. Blocks are so small that the operations around it take no second thread
+either, since on a busy machine threads wait for each other at the end of each operation.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from freewire.ops.autograd import called_plainly
 
 __all__ = ["BLOCK", "spread"]
 
-#: Edges in a block: 1 MB of float32 each for index, base and product.
-BLOCK = 1 << 18
+#: Edges in a block: just below the 2**15 from which torch divides an operation among threads.
+BLOCK = (1 << 15) - 64
 
 
 def spread(table: Tensor, index: Tensor, base: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -45,10 +46,7 @@ class _Spread(torch.autograd.Function):
     def forward(ctx: Any, table: Tensor, index: Tensor, base: Tensor, dtype: torch.dtype) -> Tensor:
         ctx.save_for_backward(index, base)
         ctx.table = len(table)
-        result = torch.empty(len(index), dtype=dtype)
-        for part, i, b in zip(result.split(BLOCK), index.split(BLOCK), base.split(BLOCK), strict=True):
-            torch.mul(table.index_select(0, i), b, out=part)
-        return result
+        return table.index_select(0, index).mul_(base).to(dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -64,7 +64,7 @@ class Graph(NodeViews):
         outputs = output_nodes if outputs is None else outputs
         if inputs is None or hidden is None or outputs is None:
             raise TypeError(
-                "Graph: expected three lists of Nodes, or one of Graph.from_networkx, from_edges, from_adjacency or union, "
+                "Graph: expected three lists of Nodes, or one of from_networkx, from_edges, from_adjacency or union, "
                 "got a direct call without them. Use one of those."
             )
         self.__setstate__(Graph.from_nodes(inputs, hidden, outputs).__dict__)

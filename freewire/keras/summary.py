@@ -44,7 +44,6 @@ def describe(graph: Graph, num_parameters: int, num_softmax: int) -> str:
         lines.insert(1 + _LEVELS // 2, f"... ({graph.depth + 1 - _LEVELS} more levels)")
     if num_softmax:
         lines.append(f"softmax over {num_softmax:,} outputs")
-    lines.append(
-        f"{num_parameters:,} parameters: {graph.num_edges:,} weights, {num_parameters - graph.num_edges:,} biases"
-    )
+    num_biases = len(graph.computed_index)
+    lines.append(f"{num_parameters:,} parameters: {num_parameters - num_biases:,} weights, {num_biases:,} biases")
     return "\n".join(line.rstrip() for line in lines)

@@ -50,21 +50,13 @@ def test_dales_law(make):
     assert crossed.float().mean() > 0.3
 
 
+@pytest.mark.slow
 def test_it_learns_what_free_weights_of_these_signs_can():
-    """Weights that met 0 go on learning: the fit is far better than with relu instead of the magnitude."""
-
-    class Relu(torch.nn.Module):
-        def forward(self, original: torch.Tensor) -> torch.Tensor:
-            return torch.where(SIGN == 0, original, (original * SIGN).relu() * SIGN)
-
-    losses = {}
-    for name in ("magnitude", "relu"):
-        net = constrained("sign", stored=False)
-        if name == "relu":
-            fw.constraints.signed(net, None)
-            torch.nn.utils.parametrize.register_parametrization(net, "weight", Relu())
-        losses[name] = train(net, torch.optim.Adam(net.parameters(), lr=0.03), 300)[-1]
-    assert losses["magnitude"] < 0.05
+    """docs/design.md compares ways to keep signs; with this one no weight stays at 0."""
+    net = constrained("sign", stored=False)
+    losses = train(net, torch.optim.Adam(net.parameters(), lr=0.03), 200)
+    assert losses[-1] < 0.02 * losses[0]
+    assert (net.weight != 0).all()
 
 
 def test_the_slope_is_never_0():
@@ -73,7 +65,7 @@ def test_the_slope_is_never_0():
     weight = part(original)
     assert weight.tolist() == [2, 0, 2, -2, 0, -2, 3, -3]
     weight.sum().backward()
-    assert original.grad.tolist() == [1, 1, -1, -1, 1, 1, 1, 1]
+    assert original.grad.tolist() == [1, 1, -1, -1, -1, 1, 1, 1]
     values = torch.randn(8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(part, values)
     assert part(torch.tensor([torch.inf] * 8)).tolist() == [torch.inf] * 3 + [-torch.inf] * 3 + [torch.inf] * 2
@@ -85,6 +77,8 @@ def test_assigned_weights():
     net.weight = weight
     assert torch.equal(net.weight, weight)
     assert net.parametrizations.weight.original.data_ptr() != weight.data_ptr()
+    net.weight = torch.zeros_like(weight)
+    net.weight = weight
     first = int(SIGN.nonzero()[0])
     assert_refused(
         lambda: setattr(net, "weight", -weight),

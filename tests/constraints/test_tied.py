@@ -165,7 +165,7 @@ def many(num_edges: int, num_groups: int, free: bool) -> tuple[Tied, Tensor, Ten
 @pytest.mark.parametrize("plain", [False, True])
 def test_many_edges(free, plain, monkeypatch):
     """In blocks, and in plain operations, which compiled programs and transforms use."""
-    num_edges, num_groups = 3 * blocks.BLOCK + 17, 20
+    num_edges, num_groups = 9 * blocks.BLOCK + 17, 20
     if plain:
         monkeypatch.setattr(blocks, "called_plainly", lambda: False)
     tied, of_edge, base = many(num_edges, num_groups, free)
@@ -188,6 +188,7 @@ def test_many_edges(free, plain, monkeypatch):
             assert torch.equal(parts[1].grad, grad[of_edge < 0])
 
 
+@pytest.mark.slow
 def test_one_scale_for_very_many_edges():
     """Added one by one, 2**25 ones would stop at 2**24, and of bfloat16 at 256."""
     num_edges = 1 << 25
