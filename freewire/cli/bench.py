@@ -22,7 +22,7 @@ from freewire.cli.subjects import add_reading_options, check_option, read
 from freewire.errors import InputError, shown
 from freewire.generators import random_graph
 from freewire.graph import Graph
-from freewire.nn import Network
+from freewire.nn import Network, Recurrent
 from freewire.ops import library
 
 __all__ = ["EXAMPLES", "HELP", "add_options", "run"]
@@ -53,6 +53,10 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     check_option(options, "seconds", 0.01, 86_400)
     device = _device(options.device)
     found = random_graph(784, 1990, 10, 32, seed=0) if options.file is None else read(options)
+    if isinstance(found, Recurrent):
+        raise InputError(
+            "FILE: expected a network without delays, got a recurrent one. Time calls of it with torch.utils.benchmark."
+        )
     threads = options.threads or torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

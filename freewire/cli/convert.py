@@ -13,7 +13,7 @@ from freewire.cli.subjects import NETWORK_SUFFIX, add_reading_options, check_opt
 from freewire.errors import InputError, shown
 from freewire.files import write_graph
 from freewire.graph import Graph
-from freewire.nn import Network, save
+from freewire.nn import Network, Recurrent, save
 
 __all__ = ["EXAMPLES", "HELP", "add_options", "run"]
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         if isinstance(found, Graph):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(options.seed)
-                found = Network(found)
+                found = Recurrent(found) if found.recurrent else Network(found)
         save(found, options.out)
         graph = found.graph
     else:

@@ -11,7 +11,7 @@ import torch
 
 from freewire.cli.subjects import add_reading_options, read, wiring
 from freewire.graph import Graph, metrics
-from freewire.nn import Network
+from freewire.nn import Network, Recurrent
 from freewire.plan import Plan, make_plan
 
 __all__ = ["EXAMPLES", "HELP", "add_options", "run"]
@@ -35,17 +35,17 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Read the file; return the text to print and the same for ``--json``."""
     found = read(options)
     graph = found if isinstance(found, Graph) else found.graph
-    plan = found.plan if isinstance(found, Network) else make_plan(graph)
+    plan = found.plan if not isinstance(found, Graph) else make_plan(graph)
     summary = metrics.summary(wiring(found))  # whose weights, if it is a network's, are stored
     record: dict[str, Any] = {
         "file": options.file,
-        "kind": "network" if isinstance(found, Network) else "graph",
+        "kind": "network" if not isinstance(found, Graph) else "graph",
         "wiring_hash": graph.wiring_hash,
         "summary": dataclasses.asdict(summary),
         "plan": _plan(plan),
     }
     parts = [f"{options.file}: a {record['kind']}", str(summary), str(plan)]
-    if isinstance(found, Network):
+    if not isinstance(found, Graph):
         record["parameters"] = _parameters(found)
         parts.insert(2, _lines(record["parameters"]))
     return "\n\n".join(parts), record
@@ -62,7 +62,7 @@ def _plan(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _parameters(net: Network) -> dict[str, Any]:
+def _parameters(net: Network | Recurrent) -> dict[str, Any]:
     """Counts and sizes of the weights and biases; those that are not finite are counted and otherwise ignored."""
 
     def spread(values: torch.Tensor | None) -> dict[str, float] | None:

@@ -17,7 +17,7 @@ from freewire.files import read_graph
 from freewire.files.formats import FORMATS, GZIP
 from freewire.graph import ACTIVATIONS, Graph
 from freewire.graph.arguments import show
-from freewire.nn import Network, load
+from freewire.nn import Network, Recurrent, load
 from freewire.pictures import subject
 
 __all__ = ["NETWORK_SUFFIX", "add_reading_options", "check_option", "default_output", "read", "wiring"]
@@ -66,7 +66,7 @@ def add_reading_options(parser: argparse.ArgumentParser, required: bool = True) 
     group.add_argument("--recurrent", action="store_true", help="allow cycles")
 
 
-def read(options: argparse.Namespace) -> Graph | Network:
+def read(options: argparse.Namespace) -> Graph | Network | Recurrent:
     """Read the file that the command line names.
 
     Args:
@@ -106,7 +106,7 @@ def read(options: argparse.Namespace) -> Graph | Network:
     return read_graph(options.file, **given, **named)
 
 
-def wiring(found: Graph | Network) -> Graph:
+def wiring(found: Graph | Network | Recurrent) -> Graph:
     """The graph; that of a network has its weights and biases as the stored ones."""
     if isinstance(found, Graph):
         return found

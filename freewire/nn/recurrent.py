@@ -92,7 +92,7 @@ class Recurrent(NeuronModule):
                 "graph: expected a recurrent graph, got one without delays. Build it with recurrent=True, or use "
                 "freewire.Network."
             )
-        self._learn_leak = bool(learn_leak)
+        self.learn_leak = bool(learn_leak)
         remedy = "Pass a number of time steps."
         steps = check_whole("steps", steps, 1, remedy)
         every = 0 if checkpoint_every is None else check_whole("checkpoint_every", checkpoint_every, 1, remedy)
@@ -102,12 +102,12 @@ class Recurrent(NeuronModule):
     # ------------------------------------------------------------------ parameters
 
     def _make_plan(self, every_node: bool = False) -> Plan:
-        return make_plan(self._graph, every_node=every_node, learn_leak=self._learn_leak)
+        return make_plan(self._graph, every_node=every_node, learn_leak=self.learn_leak)
 
     def _make_parameters(self, bias: bool, device: torch.device | str | None, dtype: torch.dtype) -> None:
         super()._make_parameters(bias, device, dtype)
         leaks = self._plan.leaks
-        if self._learn_leak and leaks is not None:
+        if self.learn_leak and leaks is not None:
             self.leak = nn.Parameter(torch.empty(len(leaks.bias_entry), device=device, dtype=dtype))
         else:
             self.register_parameter("leak", None)

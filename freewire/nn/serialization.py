@@ -8,9 +8,9 @@ The tensors of a file, all little-endian as safetensors requires: ``weight [E]``
 without biases; ``edge_index`` int64 ``[2, E]``; ``inputs`` and ``outputs`` int64, node indices; each field of role
 "wiring" or "constraint" under its name (`freewire.graph.fields`), so ``activation`` and ``aggregation`` uint8 ``[N]``;
 where edges are tied, ``scale [groups]`` in the weights' type, and ``base`` float64, of the edges in groups, NaN for
-none; ``names`` uint8, one JSON text after another, with ``name_ends`` int64 ``[N]``, both absent where nodes are
-numbered 0 to N-1. Names are not in safetensors' own metadata because those are part of a header that may not exceed
-100 MB.
+none; of a recurrent network whose leaks are learnt ``learnt_leak``, in the weights' type; ``names`` uint8, one JSON
+text after another, with ``name_ends`` int64 ``[N]``, both absent where nodes are numbered 0 to N-1. Names are not in
+safetensors' own metadata because those are part of a header that may not exceed 100 MB.
 
 The package safetensors maps the files that it reads, and a process that touches a map of a file which has become
 shorter is killed; the files that it writes are not on the disk yet when it returns. So it is given bytes and returns
@@ -42,22 +42,26 @@ from freewire.graph.data import GraphData
 from freewire.graph.fields import EDGE_FIELDS, FIELDS
 from freewire.nn.checks import check_device, check_values
 from freewire.nn.network import Network
+from freewire.nn.recurrent import Recurrent
 from freewire.ops.dtypes import check_dtype
 
 __all__ = ["load", "save"]
 
 _FORMAT = "freewire network 1"
+_RECURRENT_FORMAT = "freewire recurrent network 1"
+#: Arguments of a recurrent network that are in its file, as whole numbers.
+_OPTIONS = ("batch_first", "steps", "learn_leak", "checkpoint_every")
 #: Roles of the fields that are in a file.
 _SAVED = ("wiring", "constraint")
 
 
-def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
+def save(net: Network | Recurrent, path: str | bytes | os.PathLike[str]) -> None:
     """Write a network, wiring and weights, to one file; an interrupted write leaves any older file whole.
 
     Any number of threads and processes may save to one path at once, and load from it: the file is whole at all times.
 
     Args:
-        net: The network. Its node names must be str, int, float, bool or tuples of them.
+        net: The network, recurrent or not. Its node names must be str, int, float, bool or tuples of them.
         path: The file to write; ``.fw.safetensors`` or ``.safetensors`` is the usual suffix. An existing file keeps
             its permissions, a symbolic link is followed, and a device or a pipe is written to.
 
@@ -74,7 +78,7 @@ def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
         >>> fw.load(path).graph
         Graph(6 nodes, 2 inputs, 1 outputs, 9 edges, depth 2)
     """
-    if not isinstance(net, Network):
+    if not isinstance(net, Network | Recurrent):
         remedy = "Use torch.save for other modules."
         if isinstance(net, Graph):
             remedy = "Use fw.write_graph for a graph."
@@ -103,13 +107,20 @@ def save(net: Network, path: str | bytes | os.PathLike[str]) -> None:
         texts = [json.dumps(name).encode() for name in encoded(graph.nodes, InputError)]
         tensors["names"] = _tensor(np.frombuffer(b"".join(texts), np.uint8))
         tensors["name_ends"] = _tensor(np.cumsum([len(text) for text in texts], dtype=np.int64))
-    metadata = {"format": _FORMAT, "nodes": str(graph.num_nodes), "checkpoint": str(int(net.checkpoint))}
+    metadata = {"nodes": str(graph.num_nodes)}
+    if isinstance(net, Network):
+        metadata |= {"format": _FORMAT, "checkpoint": str(int(net.checkpoint))}
+    else:
+        options = {name: int(getattr(net, name) or 0) for name in _OPTIONS}
+        metadata |= {"format": _RECURRENT_FORMAT, **{name: str(value) for name, value in options.items()}}
+        if net.leak is not None:
+            tensors["learnt_leak"] = net.leak.detach()
     content = tensor_bytes({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     with replacing(path) as file:
         file.write(content)
 
 
-def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None = None) -> Network:
+def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None = None) -> Network | Recurrent:
     """Read a network that `save` wrote. Nothing in the file is executed, whoever wrote it.
 
     Args:
@@ -145,7 +156,7 @@ def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None
                 "Read its tensors with safetensors.torch.load_file."
             )
         found = metadata["format"]
-        if found != _FORMAT:
+        if found not in (_FORMAT, _RECURRENT_FORMAT):
             raise FileFormatError(
                 f"{name}: expected a {shown(_FORMAT)} file, got {shown(found)}. "
                 "Load files that fw.save wrote, with the same or a newer freewire."
@@ -159,7 +170,7 @@ def load(path: str | bytes | os.PathLike[str], device: torch.device | str | None
             ) from error
 
 
-def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) -> Network:
+def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) -> Network | Recurrent:
     """Check a file's contents and build the network; any inconsistency raises ValueError or another builtin error."""
     num_nodes = int(plain(metadata["nodes"]))
     if not 0 <= num_nodes < MAX_NODES:
@@ -195,19 +206,40 @@ def _network(metadata: dict[str, str], tensors: dict[str, Tensor], device: Any) 
         raise ValueError("weights or biases do not match the graph in number")
     if bias is not None and bias.dtype != weight.dtype:
         raise ValueError("weights and biases differ in type")
-    checkpoint = metadata["checkpoint"] == "1"
     # On meta nothing is drawn. Copies are aligned in memory, as the tensors of safetensors need not be.
     free = graph.with_constraints(**{field.name: None for field in EDGE_FIELDS if field.role == "constraint"})
-    net = Network(free, bias=bias is not None, checkpoint=checkpoint, device="meta", dtype=weight.dtype)
+    net = _empty(metadata, free, bias=bias is not None, dtype=weight.dtype)
     net.weight = nn.Parameter(weight.to(device, copy=True))
     if bias is not None:
         net.bias = nn.Parameter(bias.to(device, copy=True))
+    if isinstance(net, Recurrent) and net.leak is not None:
+        leak = tensors["learnt_leak"]
+        if leak.shape != net.leak.shape or leak.dtype != weight.dtype:
+            raise ValueError("leaks do not match the graph")
+        net.leak = nn.Parameter(leak.to(device, copy=True))
     net.to(device)  # and the plan with it
     _constrain(net, graph, tensors)
     return net
 
 
-def _constrain(net: Network, graph: Graph, tensors: dict[str, Tensor]) -> None:
+def _empty(metadata: dict[str, str], graph: Graph, bias: bool, dtype: torch.dtype) -> Network | Recurrent:
+    """A file's network on the meta device, without values."""
+    if metadata["format"] == _FORMAT:
+        return Network(graph, bias=bias, checkpoint=metadata["checkpoint"] == "1", device="meta", dtype=dtype)
+    options = {name: int(plain(metadata[name])) for name in _OPTIONS}
+    return Recurrent(
+        graph,
+        bias=bias,
+        batch_first=options["batch_first"] == 1,
+        steps=options["steps"],
+        learn_leak=options["learn_leak"] == 1,
+        checkpoint_every=options["checkpoint_every"] or None,
+        device="meta",
+        dtype=dtype,
+    )
+
+
+def _constrain(net: Network | Recurrent, graph: Graph, tensors: dict[str, Tensor]) -> None:
     """Apply the constraints of a graph to a network that has the weights of a file."""
     if "base" in tensors and graph.group is not None:
         tied = graph.group >= 0

@@ -14,6 +14,7 @@ from freewire.graph.arguments import FloatArray, IntArray
 __all__ = ["bezier", "curves"]
 
 ALONG = 0.45  # how far the inner control points are from the ends, as a share of the curve's length
+BACK = 0.3  # how far they are to the right where an edge leads to no later level
 TRIED = np.linspace(-1, 1, 17)  # bends, as shares of the largest
 CLEARANCE = 0.45  # distance from a node that is enough; rows are 1 apart
 PAIRS = 40_000  # edges times nodes up to which the best bend is looked for
@@ -21,6 +22,9 @@ PAIRS = 40_000  # edges times nodes up to which the best bend is looked for
 
 def curves(graph: Graph, position: FloatArray, edges: IntArray) -> FloatArray:
     """Control points ``[K, 4, 2]``. Curves begin and end horizontally; those over several levels bend.
+
+    Edges of recurrent graphs that lead to no later level leave and arrive to the right of their nodes, and those from a
+    node to itself are loops beside it.
 
     Args:
         graph: The wiring.
@@ -32,10 +36,12 @@ def curves(graph: Graph, position: FloatArray, edges: IntArray) -> FloatArray:
     points = np.repeat(begin[:, None], 4, axis=1)
     points[:, 2:] = end[:, None]
     along = ALONG * (end[:, 0] - begin[:, 0])
+    back = graph.level[target] <= graph.level[source]
+    along[back] = BACK
     points[:, 1, 0] += along
-    points[:, 2, 0] -= along
+    points[:, 2, 0] -= np.where(back, -along, along)
     height = np.ptp(position[:, 1]) if len(position) else 0.0
-    span = graph.level[target] - graph.level[source] - 1
+    span = np.maximum(graph.level[target] - graph.level[source] - 1, 0)
     largest = np.minimum(0.3 * span * max(1.0, height / 10), 0.35 * height + 0.3 * span**0.5)
     side = np.where(source % 2, 1.0, -1.0)  # where nothing else decides, as in a chain
     middle = np.round(begin[:, 1] + end[:, 1], 6)
@@ -43,8 +49,11 @@ def curves(graph: Graph, position: FloatArray, edges: IntArray) -> FloatArray:
         bend = _past_nodes(position, points, np.where(span > 0, 1.5 * largest + 0.6, 0.0), side)
     else:
         bend = largest * np.where(middle == 0, side, np.sign(middle))  # away from the middle
+    bend[graph.level[target] < graph.level[source]] += 0.5 * max(1.0, height / 10)  # not over the edges that lead there
     bend += _beside(source, target, edges) * max(1.0, height / 10)
     points[:, 1:3, 1] += bend[:, None]
+    loop = source == target
+    points[loop, 1:3] = begin[loop, None] + np.array([[BACK, 2 * BACK], [-BACK, 2 * BACK]])
     return points
 
 
