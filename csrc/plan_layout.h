@@ -75,7 +75,6 @@
   GIVEN(int32_t, bias_index, num_computed())                /* entry of the bias vector */                       \
   GIVEN(int32_t, kept_row, num_computed())                  /* tape row of the kept pre-activation, or -1 */     \
   GIVEN(int32_t, output_slot, num_outputs)                  /* slot of each output */                            \
-  GIVEN(int32_t, source_rank, num_slots)                    /* in whose order a node's in-edges are */           \
   GIVEN(int32_t, state_source, num_states)                  /* slot whose value a state has in the next step */  \
   DERIVED(int32_t, preset_slot, num_presets)                /* ascending */                                      \
   DERIVED(int32_t, output_of_slot, num_slots)               /* which output the slot is, or -1 */                \

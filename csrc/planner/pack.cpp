@@ -261,7 +261,6 @@ PlanSizes checked_sizes(const PlanArrays& plan) {
   require(static_cast<int64_t>(plan.inference_row.size()) == sizes.num_slots,
           "inference_row: expected num_slots entries, got another number.");
   check_states(plan, sizes);
-  for (const int32_t rank : plan.source_rank) require(rank >= 0, "source_rank: expected numbers of nodes, got others.");
   check_nodes(plan, sizes);
   check_run_order(plan, sizes);
   check_blocks(plan, sizes);

@@ -130,8 +130,6 @@ void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random, int64
   for (const int32_t each : row) expect(each >= 0 && each < lists.num_slots(), "row: expected at most one a slot.");
 
   std::vector<int32_t> aggregation, output_slot;
-  std::vector<int32_t> source_rank(lists.num_slots());
-  for (int32_t& rank : source_rank) rank = static_cast<int32_t>(random() % (num_nodes + 1));
   const std::vector<int32_t> activation(lists.num_computed()), kept_row(lists.num_computed(), -1);
   for (int64_t node : lists.slot_node().subspan(inputs.size())) {
     aggregation.push_back(static_cast<int32_t>(linear.span()[node] ? random() % 2 : 2 + random() % 4));
@@ -164,7 +162,6 @@ void plan(const Graph& graph, int64_t num_inputs, std::mt19937_64& random, int64
   arrays.bias_index = activation;
   arrays.kept_row = kept_row;
   arrays.output_slot = output_slot;
-  arrays.source_rank = source_rank;
   arrays.state_source = state_source;
   arrays.run_node = blocks.run_node;
   arrays.stage_ptr = blocks.stage_ptr;

@@ -86,8 +86,6 @@ class Plan:
     inference_row: SlotArray
     #: Slot of each output, int32 [O].
     output_slot: SlotArray
-    #: Place of each slot in the order of a node's in-edges, int32 [S]: that of nodes by (level, node order).
-    source_rank: SlotArray
     #: Slot whose value each state has in the next step, int32 [V]; all of them are outputs. Empty unless recurrent.
     state_source: SlotArray
     #: What tells each state from the others in any plan of the graph: ascending numbers, int64 [V].
@@ -343,7 +341,6 @@ def make_plan(
         kept_row=kept_row,
         inference_row=inference_row,
         output_slot=output_slot,
-        source_rank=step.rank[slot_node].astype(np.int32),
         state_source=states,
         state_key=step.state_key,
         run_node=edges["run_node"],

@@ -66,8 +66,6 @@ class StepGraph:
     bias_entry: IntArray
     #: The nodes whose values are results, int64.
     outputs: IntArray
-    #: The place of each node in the order of nodes by (level, number), which is that of a node's in-edges, int64 [n].
-    rank: IntArray
     #: The node whose value each state is in the next step, int64 [V].
     state_source: IntArray
     #: What tells a state from the others of any step of the graph: ascending numbers, int64 [V].
@@ -105,7 +103,6 @@ def step_graph(graph: Graph, *, every_node: bool = False, learn_leak: bool = Fal
             graph.aggregation,
             bias_entry,
             outputs,
-            _ranks(graph),
             np.zeros(0, np.int64),
             np.zeros(0, np.int64),
             len(graph.computed_index),
@@ -163,18 +160,11 @@ def step_graph(graph: Graph, *, every_node: bool = False, learn_leak: bool = Fal
         aggregation,
         entry,
         value[outputs],
-        _ranks(graph)[node],
         state_source,
         np.concatenate((delayed.node * _LAGS + delayed.lag, num_nodes * _LAGS + leaks)),
         num_biases,
         found,
     )
-
-
-def _ranks(graph: Graph) -> IntArray:
-    rank = np.empty(graph.num_nodes, np.int64)
-    rank[np.argsort(graph.level, kind="stable")] = np.arange(graph.num_nodes)
-    return rank
 
 
 class _Delayed(NamedTuple):

@@ -167,7 +167,7 @@ class TestPlan:
     def test_arrays_are_read_only_and_typed(self, name):
         plan = make_plan(CASES[name])
         arrays = {field: value for field, value in vars(plan).items() if isinstance(value, np.ndarray)}
-        assert len(arrays) == 29
+        assert len(arrays) == 28
         wide = {"slot_node", "level_ptr", "in_begin", "in_end", "out_ptr", "out_split", "out_edge", "out_sparse"}
         wide |= {"stage_ptr", "component_ptr", "block_src_ptr", "block_panel", "in_split", "state_key"}
         for field, array in arrays.items():

@@ -90,7 +90,6 @@ class TestRefusals:
             (lambda: packed(bias_index=narrow(0, -1)), "bias_index: expected entries of the bias"),
             (lambda: packed(num_results=2), "num_results: expected at most one per output"),
             (lambda: packed(num_results=-1), "num_results: expected at most one per output"),
-            (lambda: packed(source_rank=narrow(0, 1, -1)), "source_rank: expected numbers of nodes"),
             (lambda: packed(state_source=narrow(2, 2)), "state_source: expected at most one per input"),
             (lambda: packed(state_source=narrow(1)), "state_source: expected outputs"),
             (lambda: packed(state_source=narrow(3)), "state_source: expected outputs"),
@@ -264,7 +263,6 @@ def packed(**changed: Any) -> Any:
         "output_slot": narrow(2),
         "state_source": narrow(),
         "inference_row": narrow(0, 1, 2),
-        "source_rank": narrow(0, 1, 2),
     }
     numbers = {"num_inputs": 1, "num_biases": 2, "num_results": 1, "row_bytes": 64}
     numbers |= {name: changed.pop(name) for name in list(changed) if name in numbers}

@@ -33,7 +33,6 @@ FREEWIRE_EXPANDED_PRAGMA(GCC target(FREEWIRE_TARGET))
 #include "cpu/network/backward_few.h"
 #include "cpu/network/backward_tile.h"
 #include "cpu/network/block_gradient.h"
-#include "cpu/network/block_kernels.h"
 #include "cpu/network/forward_tile.h"
 #include "cpu/network/kernels.h"
 
@@ -59,9 +58,6 @@ const Kernels<T>& kernel_table() {
        {FREEWIRE_EACH_SHORT_ROW(start_few)},
        {FREEWIRE_EACH_SHORT_ROW(run_few)},
        {FREEWIRE_EACH_SHORT_ROW(finish_few)},
-       {FREEWIRE_EACH_SHORT_ROW(run_source_block)},
-       {FREEWIRE_EACH_SHORT_ROW(differentiate_nodes)},
-       {FREEWIRE_EACH_SHORT_ROW(push_source_block)},
        {nullptr, nullptr, nullptr, FREEWIRE_EACH_WIDE_ROW(backward_tile)},
        sum_slots<TileOf<T, 256>, T>,
        BlockGradients<T, kVectorBytes>::run},

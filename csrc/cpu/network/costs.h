@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The cost model: what decides how a call runs, besides plan, batch and threads. Every constant was measured;
-// docs/performance.md has how. None of them changes a bit of the results, but for those of parts and of source blocks,
-// which are the same on every machine.
+// docs/performance.md has how. None of them changes a bit of the results, but for kFewParts and kFewPartEdges, which
+// are the same on every machine.
 //
 // With FREEWIRE_TINY_NETWORKS, for test programs, what pays in large networks only is done in all.
 #pragma once
@@ -31,11 +31,6 @@ constexpr int64_t kFewestItemEdges = kAlways ? 1 : 256;
 constexpr int64_t kFewestBlockNodes = 24;
 // Edges of a task that copies parameters: with fewer, starting it costs more.
 constexpr int64_t kEdgesPerTask = 32768;
-
-// Source blocks: the bytes of the rows of a block; of all rows, from which on they pay; the fewest edges of a node in a
-// block; and the most blocks.
-constexpr int64_t kBlockBytes = kAlways ? 256 : 512 << 10, kBlockedBytes = 3 << 20;
-constexpr int64_t kBlockFanIn = kAlways ? 1 : 6, kMostBlocks = 32;
 
 // Bytes of a core's second cache; 1 MiB where the system does not tell.
 inline int64_t second_cache_bytes() {

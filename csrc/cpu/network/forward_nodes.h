@@ -103,15 +103,15 @@ struct ForwardTile {
   T* const tape;
 };
 
-// A node's value. If partial is null, from all its in-edges; otherwise from a row with the sum over those before an
-// edge `first`, and the others. kLinear: the node's aggregation is, as in every block.
+// A node's value. If partial is null, from all its in-edges; otherwise from a row with the sum over those in its dense
+// block, and the others. kLinear: the node's aggregation is, as in every block.
 template <class G, bool kLinear, class T>
-FREEWIRE_INLINE void forward_node_inline(const ForwardTile<G, T>& tile, int64_t node, const typename G::C* partial,
-                                         int64_t first) {
+FREEWIRE_INLINE void forward_node_inline(const ForwardTile<G, T>& tile, int64_t node, const typename G::C* partial) {
   using V = typename G::V;
   using C = typename G::C;
   const PlanView& plan = tile.plan;
   const int64_t last = plan.in_end[node], fan_in = last - plan.in_begin[node];
+  const int64_t first = partial ? plan.in_split[node] : plan.in_begin[node];
   const auto activation = static_cast<Activation>(plan.activation[node]);
   const bool in_registers = activation == Activation::kRelu || activation == Activation::kLinear;
   const auto aggregation = static_cast<Aggregation>(plan.aggregation[node]);
@@ -166,7 +166,7 @@ FREEWIRE_INLINE void forward_node_inline(const ForwardTile<G, T>& tile, int64_t 
 
 template <class G, class T>
 void forward_block_node(const ForwardTile<G, T>& tile, int64_t node, const typename G::C* partial) {
-  forward_node_inline<G, true, T>(tile, node, partial, partial ? tile.plan.in_split[node] : tile.plan.in_begin[node]);
+  forward_node_inline<G, true, T>(tile, node, partial);
 }
 
 // Rows that a node will read soon, into the second cache: a tape past it is read at random.

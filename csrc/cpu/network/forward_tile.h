@@ -29,7 +29,7 @@ FREEWIRE_INLINE void run_sparse(const ForwardTile<G, T>& tile, int64_t first, in
     while (prefetch && ahead < last && tile.plan.run_edges[ahead] - tile.plan.run_edges[at] < kEdgesAhead) {
       prefetch_sources(tile, order[ahead++]);
     }
-    forward_node_inline<G, false, T>(tile, order[at], nullptr, tile.plan.in_begin[order[at]]);
+    forward_node_inline<G, false, T>(tile, order[at], nullptr);
   }
 }
 

@@ -80,8 +80,6 @@ struct BlockGradient {
 };
 constexpr int64_t kStripColumns = 64;  // sources of a block that are transposed at a time
 
-class SourceBlocks;
-
 template <class T>
 struct NetworkKernels {
   // Kernels of one tile take the first sample, and the tile's rows from its first column on. keep: the tape is for a
@@ -105,16 +103,6 @@ struct NetworkKernels {
                           int64_t last, const T* tape, const FewScratch<Compute<T>>& scratch);
   using FewFinish = void (*)(const PlanView& plan, const BackwardArrays<T>& arrays,
                              const FewScratch<Compute<T>>& scratch);
-  // Of few samples in source blocks. run: adds the edges of one block to the nodes at positions [first, last), and
-  // after the last block finishes them. differentiate: from gradients of values to those of pre-activations. push:
-  // these to the sources of one block.
-  using BlockRun = void (*)(const PlanView& plan, const ForwardArrays<T>& arrays, const SourceBlocks& blocks,
-                            int64_t block, int64_t first, int64_t last, bool keep, T* tape);
-  using BlockDifferentiate = void (*)(const PlanView& plan, const BackwardArrays<T>& arrays, int64_t first,
-                                      int64_t last, const T* tape, const FewScratch<Compute<T>>& scratch);
-  using BlockPush = void (*)(const PlanView& plan, const BackwardArrays<T>& arrays, const SourceBlocks& blocks,
-                             int64_t block, int64_t first, int64_t last, const T* tape,
-                             const FewScratch<Compute<T>>& scratch);
   // Sums of weight and bias gradients of the slots [begin, end), from a tile's rows of values and gradients.
   using Sums = void (*)(const PlanView& plan, int64_t begin, int64_t end, bool first, const T* tape,
                         const BackwardScratch<Compute<T>>& scratch);
@@ -127,9 +115,6 @@ struct NetworkKernels {
   FewStart few_start[kFewKinds];
   FewRun few_run[kFewKinds];
   FewFinish few_finish[kFewKinds];
-  BlockRun block_run[kFewKinds];
-  BlockDifferentiate block_differentiate[kFewKinds];
-  BlockPush block_push[kFewKinds];
   Backward backward[kRowKinds];
   Sums sums;  // rows of 256 bytes
   Gradient block_gradient;

@@ -49,8 +49,7 @@ class SequenceBackward {
         weight_sums_(space_.weight_sums.count),
         bias_sums_(space_.bias_sums.count),
         forward_arrays_{call.x, weight_.data(), panel_.data(), bias_.data(), nullptr, call.batch},
-        blocks_(blocks_of_sequence(plan, tiling_, parallel_for)),
-        forward_(plan, call, forward_arrays_, tiling_, blocks_, true) {}
+        forward_(plan, call, forward_arrays_, tiling_, true) {}
 
   void run() {
     fill_dead();
@@ -123,19 +122,14 @@ class SequenceBackward {
   // The steps [first, last), backwards. tape: that of the first.
   void run_steps(int64_t tile, int64_t first, int64_t last, const T* tape, Memory& memory) {
     const int64_t parts = space_.parts;
-    const bool blocked = blocks_.any();
-    const StageCut cut(plan_, blocked ? space_.sharing : parts, kFewestItemEdges);
-    // Of each step: gradients of results; of states; the stages, each twice with source blocks, unless one thread runs
-    // all nodes at once; grad_x.
+    const StageCut cut(plan_, parts, kFewestItemEdges);
+    // Of each step: gradients of results; of states; the stages, unless one thread runs all nodes at once; grad_x.
     const bool by_stage = parts > 1;
-    const int64_t own_stages = blocked ? 2 * plan_.num_stages : by_stage ? plan_.num_stages : 1;
-    const int64_t stages = own_stages + 3;
+    const int64_t own_stages = by_stage ? plan_.num_stages : 1, stages = own_stages + 3;
     const auto items = [&](int64_t i) {
       const int64_t stage = i % stages - 2;
       if (stage == -2) return parts;
-      if (stage < 0 || stage == own_stages) return int64_t{1};
-      if (blocked) return stage % 2 ? blocks_.count() : cut.items(plan_.num_stages - 1 - stage / 2);
-      return by_stage ? cut.items(own_stages - 1 - stage) : int64_t{1};
+      return by_stage && stage >= 0 && stage < own_stages ? cut.items(own_stages - 1 - stage) : int64_t{1};
     };
     const auto run_item = [&](int64_t i, int64_t item, C* products) {
       const int64_t t = last - 1 - i / stages, stage = i % stages - 2;
@@ -149,15 +143,6 @@ class SequenceBackward {
         add_states(tile, t, memory.grad(t + 1), memory.grad(t));
       } else if (stage == own_stages) {
         own.few_finish[kind](views_.features, step.arrays, step.scratch);
-      } else if (blocked) {
-        const int64_t at = plan_.num_stages - 1 - stage / 2, count = cut.items(at);
-        if (stage % 2) {
-          own.block_push[kind](plan_, step.arrays, blocks_, item, plan_.stage_ptr[at], plan_.stage_ptr[at + 1], rows,
-                               step.scratch);
-        } else {
-          own.block_differentiate[kind](plan_, step.arrays, cut.begin(at, item, count), cut.begin(at, item + 1, count),
-                                        rows, step.scratch);
-        }
       } else if (!by_stage) {
         own.few_run[kind](plan_, step.arrays, 0, 0, plan_.num_computed(), rows, step.scratch);
       } else {
@@ -267,7 +252,6 @@ class SequenceBackward {
   const Panels<C> panel_;
   Buffer<C> weight_sums_, bias_sums_;
   const ForwardArrays<T> forward_arrays_;
-  const SourceBlocks blocks_;
   const ForwardSteps<T> forward_;
 };
 

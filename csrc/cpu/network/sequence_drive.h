@@ -51,31 +51,20 @@ template <class T>
 class ForwardSteps {
  public:
   ForwardSteps(const PlanView& plan, const SequenceCall<T>& call, const ForwardArrays<T>& arrays,
-               const Tiling<T>& tiling, const SourceBlocks& blocks, bool keep)
-      : plan_(plan),
-        views_(plan),
-        call_(call),
-        arrays_(arrays),
-        tiling_(tiling),
-        blocks_(blocks),
-        keep_(keep),
-        prefetch_(fetches_early<T>(keep ? plan.tape_rows : plan.scratch_rows, tiling.columns)) {}
+               const Tiling<T>& tiling, bool keep)
+      : plan_(plan), views_(plan), call_(call), arrays_(arrays), tiling_(tiling), keep_(keep) {}
 
   // Runs the steps [first, last) of a tile. rows: those of the first step, which hold its states. threads: how many go
   // through the stages together.
   template <class ParallelFor>
   void run(int64_t tile, int64_t first, int64_t last, T* rows, int64_t threads, const ParallelFor& parallel_for) const {
+    const bool prefetch = fetches_early<T>(keep_ ? plan_.tape_rows : plan_.scratch_rows, tiling_.columns);
+    const auto run_nodes = kernels<T>().network.run[tiling_.kind];
     if (threads == 1) {
       for (int64_t t = first; t < last; ++t) {
         T* now = rows_of(t - first, rows);
         begin_step(tile, t, t > first, now);
-        if (blocks_.any()) {
-          for (int64_t stage = 0; stage < plan_.num_stages; ++stage) {
-            run_nodes(plan_.stage_ptr[stage], plan_.stage_ptr[stage + 1], now);
-          }
-        } else {
-          run_nodes(0, plan_.num_computed(), now);
-        }
+        run_nodes(plan_, arrays_, 0, plan_.num_computed(), keep_, prefetch, now);
         end_step(tile, t, now);
       }
       return;
@@ -96,7 +85,8 @@ class ForwardSteps {
             if (stage < 0) return begin_step(tile, t, t > first, now);
             if (stage == plan_.num_stages) return end_step(tile, t, now);
             const int64_t items = cut.items(stage);
-            run_nodes(cut.begin(stage, item, items), cut.begin(stage, item + 1, items), now);
+            run_nodes(plan_, arrays_, cut.begin(stage, item, items), cut.begin(stage, item + 1, items), keep_, prefetch,
+                      now);
           });
     });
   }
@@ -133,15 +123,6 @@ class ForwardSteps {
   }
 
  private:
-  // The nodes at the positions [first, last): with source blocks of one stage.
-  void run_nodes(int64_t first, int64_t last, T* rows) const {
-    const auto& own = kernels<T>().network;
-    if (!blocks_.any()) return own.run[tiling_.kind](plan_, arrays_, first, last, keep_, prefetch_, rows);
-    for (int64_t block = 0; block < blocks_.count(); ++block) {
-      own.block_run[tiling_.kind](plan_, arrays_, blocks_, block, first, last, keep_, rows);
-    }
-  }
-
   void begin_step(int64_t tile, int64_t t, bool advance, T* rows) const {
     if (advance) advance_states(keep_ ? rows - plan_.tape_rows * tiling_.columns : rows, rows);
     ForwardArrays<T> arrays = arrays_;
@@ -165,19 +146,8 @@ class ForwardSteps {
   const SequenceCall<T>& call_;
   const ForwardArrays<T>& arrays_;
   const Tiling<T> tiling_;
-  const SourceBlocks& blocks_;
-  const bool keep_, prefetch_;
+  const bool keep_;
 };
-
-// The source blocks of a sequence's steps.
-template <class T, class ParallelFor>
-SourceBlocks blocks_of_sequence(const PlanView& plan, const Tiling<T>& tiling, const ParallelFor& parallel_for) {
-  SourceBlocks blocks(plan, tiling.columns * Tiling<T>::kItemBytes, kNarrow<T>);
-  if (blocks.any()) {
-    parallel_for(0, plan.num_computed(), 64, [&](int64_t first, int64_t last) { blocks.find(first, last); });
-  }
-  return blocks;
-}
 
 // kept: as the header comment says, or null to keep nothing.
 template <class T, class ParallelFor>
@@ -192,8 +162,7 @@ void run_sequence(const PlanView& plan, const SequenceCall<T>& call, T* kept, co
   const Panels<Compute<T>> panel(space.panel.count ? plan : PlanView{}, weight.data(), parallel_for);
   const ForwardArrays<T> arrays{call.x, weight.data(), panel.data(), bias.data(), nullptr, call.batch};
   const bool keeps_tape = kept && !call.every, keeps_states = kept && call.every;
-  const SourceBlocks blocks = blocks_of_sequence(plan, tiling, parallel_for);
-  const ForwardSteps<T> steps(plan, call, arrays, tiling, blocks, keeps_tape);
+  const ForwardSteps<T> steps(plan, call, arrays, tiling, keeps_tape);
   const int64_t chunk = keeps_states ? call.every : call.steps, chunks = (call.steps + chunk - 1) / chunk;
   const int64_t state_elements = plan.num_states * tiling.columns;
   const auto run_tile = [&](int64_t tile, T* scratch, int64_t threads) {

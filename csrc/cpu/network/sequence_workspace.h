@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "cpu/network/source_blocks.h"
 #include "cpu/network/workspace.h"
 
 namespace freewire::cpu {
@@ -21,31 +20,11 @@ Tiling<T> sequence_tiling(const PlanSizes& plan, int64_t batch) {
   return tiling;
 }
 
-// The source blocks of a sequence's steps; 1 where edges do not run in blocks.
-template <class T>
-int64_t sequence_blocks(const PlanSizes& plan, const Tiling<T>& tiling) {
-  return SourceBlocks::count(plan, tiling.columns * Tiling<T>::kItemBytes, kNarrow<T>);
-}
-template <class T>
-int64_t sequence_block_bytes(const PlanSizes& plan, const Tiling<T>& tiling) {
-  return SourceBlocks::bytes(plan, tiling.columns * Tiling<T>::kItemBytes, kNarrow<T>);
-}
-
-// The tiles of a sequence. keep: something is kept for a backward; otherwise rows may be wider, if that makes no
-// difference to the sums.
-template <class T>
-Tiling<T> sequence_tiling(const PlanSizes& plan, int64_t batch, bool keep, int64_t threads) {
-  const Tiling<T> few = sequence_tiling<T>(plan, batch);
-  if (keep || sequence_blocks(plan, few) > 1) return few;
-  return Tiling<T>(plan, batch).shared_by(threads, batch);
-}
-
 template <class T>
 struct SequenceWorkspace {
   // keep: the call returns something for a backward. every: 0, or the states before every k-th step are all of it.
   SequenceWorkspace(const PlanSizes& plan, int64_t batch, int64_t every, bool keep, int64_t threads)
-      : tiling(sequence_tiling<T>(plan, batch, keep, threads)),
-        block_bytes(sequence_block_bytes(plan, tiling)),
+      : tiling(keep ? sequence_tiling<T>(plan, batch) : Tiling<T>(plan, batch).shared_by(threads, batch)),
         sharing(threads_by_stage(plan, tiling, threads)),
         tasks(std::min(threads, tiling.tiles)),
         weight(widened_copy<T>(plan.num_edges)),
@@ -53,11 +32,10 @@ struct SequenceWorkspace {
         panel{tiling.kind == kRow1 ? 0 : plan.num_panel},
         rows{keep && !every ? 0 : plan.scratch_rows * tiling.columns} {}
   int64_t bytes() const {
-    return block_bytes + weight.bytes() + bias.bytes() + panel.bytes() + std::max<int64_t>(tasks, 1) * rows.bytes();
+    return weight.bytes() + bias.bytes() + panel.bytes() + std::max<int64_t>(tasks, 1) * rows.bytes();
   }
 
   Tiling<T> tiling;
-  int64_t block_bytes;
   int64_t sharing;  // threads that go through the stages of one tile
   int64_t tasks;    // at a time
   Elements<Compute<T>> weight, bias, panel;
@@ -70,10 +48,8 @@ struct SequenceBackwardWorkspace {
   SequenceBackwardWorkspace(const PlanSizes& plan, int64_t batch, int64_t every, bool need_weight, bool need_bias,
                             int64_t threads)
       : tiling(sequence_tiling<T>(plan, batch)),
-        blocks(sequence_blocks(plan, tiling)),
-        block_bytes(sequence_block_bytes(plan, tiling)),
-        parts(tiling.few() && blocks == 1 ? few_parts(plan) : 1),
-        sharing(std::min(threads_by_stage(plan, tiling, threads), std::max(parts, blocks))),
+        parts(tiling.few() ? few_parts(plan) : 1),
+        sharing(std::min(threads_by_stage(plan, tiling, threads), parts)),
         tasks(std::min(threads, tiling.groups)),
         weight(widened_copy<T>(plan.num_edges)),
         bias(widened_copy<T>(every ? plan.num_biases : 0)),
@@ -84,13 +60,11 @@ struct SequenceBackwardWorkspace {
         products{plan.product_fan_in * tiling.columns},
         tape{every * plan.tape_rows * tiling.columns} {}
   int64_t bytes() const {
-    return block_bytes + weight.bytes() + bias.bytes() + panel.bytes() + weight_sums.bytes() + bias_sums.bytes() +
+    return weight.bytes() + bias.bytes() + panel.bytes() + weight_sums.bytes() + bias_sums.bytes() +
            std::max<int64_t>(tasks, 1) * (2 * grad.bytes() + products.bytes() + tape.bytes());
   }
 
   Tiling<T> tiling;
-  int64_t blocks;  // source blocks of a stage
-  int64_t block_bytes;
   int64_t parts;
   int64_t sharing;  // threads that go through the stages of one tile
   int64_t tasks;    // at a time
