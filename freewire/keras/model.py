@@ -95,9 +95,7 @@ class Model(nn.Module):
         self.network = Network(graph.with_names(), init=initialization, device=device, dtype=dtype)
         drawn = self.network.weight.detach()
         with start_weights(self.network) as weight:
-            weight.copy_(drawn)
-            fill_stored(weight, graph.weight)
-        with torch.no_grad():
+            fill_stored(weight.copy_(drawn), graph.weight)
             if graph.bias is not None and self.network.bias is not None:
                 fill_stored(self.network.bias, graph.bias[graph.computed_index])
         self._graph = graph
@@ -346,13 +344,12 @@ class Model(nn.Module):
         Returns:
             The graph; one that was not made of Nodes cannot change, and so a copy that stores weights and biases.
         """
-        network, lists = self.network, self._graph.node_lists
+        network, lists, position = self.network, self._graph.node_lists, self._graph.edge_position
         weight, bias = _array(network.weight), self._of_nodes(network.bias)
         if lists is None:
             return self._graph if weight is None else self._graph.with_values(weight, bias)
-        position = self._graph.edge_position
-        grad = _array(network.edge_gradient())
         lists.weight = None if weight is None else weight[position]
+        grad = _array(network.edge_gradient())
         lists.weight_grad = None if grad is None else grad[position]
         lists.bias = bias
         lists.bias_grad = self._of_nodes(_gradient(network.bias))

@@ -236,7 +236,7 @@ def test_a_gradient_of_another_parametrization_is_unknown():
     assert net.edge_gradient() is None
 
 
-def test_the_model_of_2019():
+def test_the_model_of_2019(tmp_path):
     graph = WIRES.with_values(drawn()["weight"]).with_constraints(**{name: drawn()[name] for name in ALL})
     model = fw.Model(graph)
     weight = model.weight.detach().clone()
@@ -247,6 +247,10 @@ def test_the_model_of_2019():
     mask = torch.tensor(graph.frozen)
     assert torch.equal(model.weight[mask], weight[mask])
     assert (model.weight * torch.tensor(graph.sign) >= 0).all()
+    model.save_weights(tmp_path / "weights")
+    other = fw.Model(graph)
+    other.load_weights(tmp_path / "weights")
+    assert torch.equal(other.weight, model.weight)
 
 
 def test_diagnostics():
