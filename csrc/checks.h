@@ -107,6 +107,27 @@ inline PlanView checked_sequence(const torch::stable::Tensor& x, const torch::st
   return plan;
 }
 
+// The numbers that freewire::sequence is told, since its results are made of them.
+inline void check_sequence_sizes(const PlanView& plan, int64_t num_results, int64_t tape_rows) {
+  STD_TORCH_CHECK(num_results == plan.num_results, "num_results: expected ", plan.num_results, ", got ", num_results,
+                  ".");
+  STD_TORCH_CHECK(tape_rows == plan.tape_rows, "tape_rows: expected ", plan.tape_rows, ", got ", tape_rows, ".");
+}
+
+// What freewire::sequence_backward has besides the tensors that checked_sequence() checked. cpu: it has no header.
+inline void check_sequence_gradients(const PlanView& plan, const torch::stable::Tensor& grad_y,
+                                     const torch::stable::Tensor& grad_last, const torch::stable::Tensor& kept,
+                                     const torch::stable::Tensor& x, int64_t every, bool cpu) {
+  const int64_t steps = x.size(0), batch = x.size(1);
+  check_steps(grad_y, steps, batch, plan.num_results, "grad_y");
+  check_matrix(grad_last, plan.num_states, "grad_last");
+  check_vector(kept, x, kept_of_sequence(plan, batch, steps, every, cpu), "kept");
+  STD_TORCH_CHECK(grad_last.size(0) == batch, "grad_last: expected ", batch, " rows, got ", grad_last.size(0), ".");
+  STD_TORCH_CHECK(grad_y.scalar_type() == x.scalar_type() && grad_last.scalar_type() == x.scalar_type() &&
+                      grad_y.device() == x.device() && grad_last.device() == x.device(),
+                  "grad_y, grad_last: expected the element type and the device of x, got others.");
+}
+
 // Calls body(T{}), T being the type that the tensor's numbers are stored in.
 template <class Body>
 void with_float_type(const torch::stable::Tensor& tensor, Body&& body) {

@@ -24,7 +24,7 @@
   SIZE(num_outputs)     /* O */                                                                          \
   SIZE(num_edges)       /* E */                                                                          \
   SIZE(num_live_edges)  /* M */                                                                          \
-  SIZE(num_biases)      /* entries of the bias; one may serve several nodes */                           \
+  SIZE(num_biases)      /* entries of the bias; the last may serve many nodes */                         \
   SIZE(num_states)      /* V <= I: of the inputs, the last, which hold values of earlier time steps */   \
   SIZE(num_results)     /* of the outputs, those that are the caller's: the first */                     \
   SIZE(tape_rows)       /* S, plus one row for each pre-activation kept for the backward */              \
@@ -55,7 +55,8 @@
 //   in-edges in the block come first, up to in_split, and read the sources in block_src's order. Its other in-edges may
 //   come from earlier nodes of the block. In a padded block (block_panel >= 0) a node may lack some of the sources; its
 //   row of weights is that of a copy [nodes, sources] with zeros for them.
-// state_source: states are in an order in which none is the source of one before it. Every source is an output.
+// state_source: states are in an order in which none is the source of one before it. Every source is an output, and
+//   that of one state only.
 // group_node, group_edge: each node's in-edges in groups of at most kGroupEdges, at least one group per node.
 // inference_row, row_src: where rows are reused, an input's row is its slot's number, an output shares its row with no
 //   later slot, and a row that level l reads last is written again on a later level only.

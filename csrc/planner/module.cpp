@@ -16,7 +16,7 @@
 #include <type_traits>
 
 #include "cpu/network/sequence_workspace.h"
-#include "cuda/network/workspace.h"
+#include "cuda/network/sequence_workspace.h"
 #include "number.h"
 #include "plan_view.h"
 #include "planner/blocks.h"
@@ -304,6 +304,14 @@ int64_t gpu_call_bytes(const PlanSizes& plan, int64_t batch, int64_t itemsize, b
   });
 }
 
+int64_t gpu_sequence_bytes(const PlanSizes& plan, int64_t batch, int64_t steps, int64_t every, int64_t itemsize,
+                           bool training, int64_t shared_bytes, bool need_x, bool need_parameters) {
+  return with_itemsize(itemsize, [&](auto type) {
+    return cuda::sequence_bytes<decltype(type)>(plan, batch, steps, every, training, device_of(shared_bytes, 1),
+                                                {need_x, need_parameters});
+  });
+}
+
 // Columns of a GPU's forward tile; 0: streamed.
 int64_t gpu_forward_tile(const PlanSizes& plan, int64_t batch, int64_t itemsize, bool training, int64_t shared_bytes,
                          int64_t multiprocessors) {
@@ -368,6 +376,8 @@ PYBIND11_MODULE(_planner, m) {
         exact("itemsize"), exact("training"), exact("threads"), exact("need_x"), exact("need_parameters"));
   m.def("gpu_call_bytes", own::gpu_call_bytes, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),
         exact("shared_bytes"), exact("need_x"), exact("need_parameters"));
+  m.def("gpu_sequence_bytes", own::gpu_sequence_bytes, exact("sizes"), exact("batch"), exact("steps"), exact("every"),
+        exact("itemsize"), exact("training"), exact("shared_bytes"), exact("need_x"), exact("need_parameters"));
   m.def("gpu_forward_tile", own::gpu_forward_tile, exact("sizes"), exact("batch"), exact("itemsize"), exact("training"),
         exact("shared_bytes"), exact("multiprocessors"));
   m.def("cpu_tiling", own::cpu_tiling, exact("sizes"), exact("batch"), exact("itemsize"));

@@ -214,11 +214,14 @@ void check_states(const PlanArrays& plan, const PlanSizes& sizes) {
   require(0 <= plan.num_results && plan.num_results <= sizes.num_outputs,
           "num_results: expected at most one per output, got another number.");
   const std::vector<bool> is_output = outputs_of(plan);
+  std::vector<bool> is_source(is_output.size());
   const int64_t first = plan.num_inputs - sizes.num_states;
   for (int64_t state = 0; state < sizes.num_states; ++state) {
     const int64_t source = plan.state_source[state];
     require(source >= 0 && source < sizes.num_slots && is_output[source],
             "state_source: expected outputs, got others.");
+    require(!is_source[source], "state_source: expected different slots, got one twice.");
+    is_source[source] = true;
     require(source < first || source >= plan.num_inputs || source < first + state,
             "state_source: expected no state before its source, got one.");
   }

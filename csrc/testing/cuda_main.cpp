@@ -2,9 +2,10 @@
 // Runs the CUDA kernels over gated sums and case files, on the CPU through the SIMT shim; tests/cuda/test_kernels.py
 // builds and runs it.
 //
-// The arguments are case files, after "--quick" for fewer widths of tile and one order only (ThreadSanitizer is slow).
-// It prints each path as it starts with it, then every kernel that ran and how often; the exit status is 1, with one
-// sentence on stderr, if a result is wrong or depends on the order in which blocks and threads run.
+// The arguments are case files, of networks or (ending in ".sequence") of sequences, after "--quick" for fewer widths
+// of tile and one order only (ThreadSanitizer is slow). It prints each path as it starts with it, then every kernel
+// that ran and how often; the exit status is 1, with one sentence on stderr, if a result is wrong or depends on the
+// order in which blocks and threads run.
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -15,6 +16,7 @@
 #include "testing/cases/case_file.h"
 #include "testing/cases/cuda_gated_sum_run.h"
 #include "testing/cases/cuda_run.h"
+#include "testing/cases/cuda_sequence_run.h"
 #include "testing/simt/simt.h"
 
 namespace freewire::testing {
@@ -30,6 +32,19 @@ struct Thoroughness {
   int64_t resident_batch = 1 << 20;      // no resident run of a longer batch
 };
 
+// run(columns) -> results; in any order of blocks and threads they must be the same.
+template <class T, class Run>
+void check_orders(const Thoroughness& how, int columns, bool has_results, const Run& run) {
+  std::vector<Result<T>> first;
+  for (const uint64_t seed : how.seeds) {
+    simt::options().seed = seed;
+    std::vector<Result<T>> results = run(columns);
+    if (has_results) expect_close(results);
+    if (!first.empty()) expect_same_bits(first, results, "any order of blocks and threads");
+    first = std::move(results);
+  }
+}
+
 template <class T>
 void check(const Case<T>& given, const Thoroughness& how) {
   const PlanView& plan = given.split_plan.view();
@@ -42,18 +57,22 @@ void check(const Case<T>& given, const Thoroughness& how) {
   for (const int columns : how.columns) {
     if (columns && given.batch > how.resident_batch) continue;
     if (columns > cuda::widest_tile(plan, plan.num_slots, kItemBytes, device)) continue;
-    std::vector<Result<T>> first;
-    for (const uint64_t seed : how.seeds) {
-      simt::options().seed = seed;
-      std::vector<Result<T>> results = cuda_run(given, columns);
-      if (given.has_results) expect_close(results);
-      if (!first.empty()) expect_same_bits(first, results, "any order of blocks and threads");
-      first = std::move(results);
-    }
+    check_orders<T>(how, columns, given.has_results, [&](int width) { return cuda_run(given, width); });
+  }
+}
+
+template <class T>
+void check(const SequenceCase<T>& given, const Thoroughness& how) {
+  for (const int columns : how.columns) {
+    check_orders<T>(how, columns, true, [&](int width) { return cuda_sequence_run(given, width); });
   }
 }
 
 void check_file(const std::string& path, const Thoroughness& how) {
+  if (path.ends_with(".sequence")) {
+    CaseReader reader(path, kSequenceMagic);
+    return with_type_of<SequenceCase>(reader, [&](const auto& given) { check(given, how); });
+  }
   with_case(path, [&](const auto& given) { check(given, how); });
 }
 

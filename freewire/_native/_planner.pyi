@@ -122,6 +122,17 @@ def gpu_call_bytes(
     need_x: bool,
     need_parameters: bool,
 ) -> int: ...
+def gpu_sequence_bytes(
+    sizes: PlanSizes,
+    batch: int,
+    steps: int,
+    every: int,
+    itemsize: int,
+    training: bool,
+    shared_bytes: int,
+    need_x: bool,
+    need_parameters: bool,
+) -> int: ...
 def gpu_forward_tile(
     sizes: PlanSizes, batch: int, itemsize: int, training: bool, shared_bytes: int, multiprocessors: int
 ) -> int: ...

@@ -83,8 +83,7 @@ def call_bytes(plan: Plan, batch: int, like: Tensor, training: bool, **needed: b
     """Peak memory of one call in bytes, with ``batch`` samples of the type and on the device of ``like``."""
     itemsize = like.dtype.itemsize
     if like.device.type == "cuda":
-        # Not among the names that torch's types know.
-        shared = torch.cuda.get_device_properties(like.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
+        shared = _shared_bytes(like.device)
         return memory.gpu_call_bytes(plan, batch, itemsize, training=training, shared_bytes=shared, **needed)
     return memory.call_bytes(plan, batch, itemsize, training=training, threads=torch.get_num_threads(), **needed)
 
@@ -93,10 +92,20 @@ def sequence_call_bytes(
     plan: Plan, batch: int, steps: int, every: int, like: Tensor, training: bool, **needed: bool
 ) -> int:
     """`call_bytes` over ``steps`` time steps of a recurrent network; ``every`` as in `run_sequence`."""
+    itemsize = like.dtype.itemsize
+    if like.device.type == "cuda":
+        shared = _shared_bytes(like.device)
+        return memory.gpu_sequence_bytes(
+            plan, batch, steps, every, itemsize, training=training, shared_bytes=shared, **needed
+        )
     threads = torch.get_num_threads()
-    return memory.sequence_bytes(
-        plan, batch, steps, every, like.dtype.itemsize, training=training, threads=threads, **needed
-    )
+    return memory.sequence_bytes(plan, batch, steps, every, itemsize, training=training, threads=threads, **needed)
+
+
+def _shared_bytes(device: torch.device) -> int:
+    """The most shared memory that a block of a GPU can have."""
+    # Not among the names that torch's types know.
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
 
 
 def check_sequence_memory(placed: PlacedPlan, x: Tensor, every: int, need_parameters: bool) -> None:

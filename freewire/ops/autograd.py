@@ -36,6 +36,7 @@ __all__ = [
     "called_plainly",
     "forward_mode_active",
     "gradients",
+    "launch_header",
     "per_sample",
     "program_is_recorded",
     "register_autograd_kernel",
@@ -50,6 +51,11 @@ Reference = Callable[..., Tensor]
 def requires_gradient(*tensors: Tensor | None) -> bool:
     """Whether a call with these arguments is recorded for a backward."""
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def launch_header(x: Tensor, header: Sequence[int]) -> Sequence[int] | None:
+    """The header, where a launch needs it. On the CPU kernels read it from the plan; a list would slow small calls."""
+    return header if x.is_cuda else None
 
 
 def called_plainly() -> bool:

@@ -24,6 +24,7 @@ from freewire.ops.autograd import (
     called_plainly,
     forward_mode_active,
     gradients,
+    launch_header,
     per_sample,
     program_is_recorded,
     register_autograd_kernel,
@@ -266,7 +267,7 @@ def run_packed_plan(
             )
     elif forward_mode_active(x, weight, bias):
         return reference_of_packed_plan(packed_plan, num_outputs)(x, weight, bias)
-    words = _launch_header(x, header)
+    words = launch_header(x, header)
     if not transformed and not requires_gradient(x, weight, bias):
         return _inference(x, weight, bias, packed_plan, words, num_outputs)
     return _TransformableNetwork.apply(x, weight, bias, packed_plan, words, num_outputs, tape_rows, not checkpoint)[0]
@@ -283,15 +284,10 @@ def run_plainly(
     checkpoint: bool,
 ) -> Tensor:
     """`run_packed_plan` for a caller that knows that it is `called_plainly`."""
-    words = _launch_header(x, header)
+    words = launch_header(x, header)
     if requires_gradient(x, weight, bias):
         return _Network.apply(x, weight, bias, packed_plan, words, num_outputs, tape_rows, not checkpoint)
     return _inference(x, weight, bias, packed_plan, words, num_outputs)
-
-
-def _launch_header(x: Tensor, header: Sequence[int]) -> Sequence[int] | None:
-    """The header, where a launch needs it. On the CPU kernels read it from the plan; a list would slow small calls."""
-    return header if x.is_cuda else None
 
 
 def _run_recorded(
@@ -310,7 +306,7 @@ def _run_recorded(
     if not transforms_active() and not requires_gradient(x, weight, bias):
         with below_autograd():
             return _recorded(x, weight, bias, packed_plan, header, num_outputs, tape_rows, checkpoint)
-    words = _launch_header(x, header)
+    words = launch_header(x, header)
     return _TransformableNetwork.apply(x, weight, bias, packed_plan, words, num_outputs, tape_rows, not checkpoint)[0]
 
 

@@ -24,6 +24,7 @@ from freewire.ops.autograd import (
     below_autograd,
     forward_mode_active,
     gradients,
+    launch_header,
     program_is_recorded,
     register_autograd_kernel,
     requires_gradient,
@@ -277,7 +278,7 @@ def run_sequence(
 
 def _run(x: Tensor, states: Tensor, weight: Tensor, bias: Tensor | None, *call: Any) -> tuple[Tensor, Tensor]:
     packed_plan, header, *sizes = call
-    words = header if x.is_cuda else None  # kernels on the CPU read it from the plan
+    words = launch_header(x, header)
     if requires_gradient(x, states, weight, bias):
         return _Sequence.apply(x, states, weight, bias, packed_plan, words, *sizes)
     return _sequence(x, states, weight, bias, packed_plan, words, *sizes, False)[:2]

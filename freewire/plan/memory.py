@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """How much memory a call takes, computed before anything is allocated, and how much is available.
 
-The sizes come from the compiled planner, which adds up what csrc/{cpu,cuda}/network/workspace.h give the kernels. No
-torch.
+The sizes come from the compiled planner, which adds up what workspace.h and sequence_workspace.h of csrc/cpu/network
+and csrc/cuda/network give the kernels. No torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from pathlib import Path
 from freewire._native.planner import planner
 from freewire.plan.plan import Plan
 
-__all__ = ["available_bytes", "call_bytes", "gpu_call_bytes", "gpu_forward_tile", "sequence_bytes"]
+__all__ = [
+    "available_bytes",
+    "call_bytes",
+    "gpu_call_bytes",
+    "gpu_forward_tile",
+    "gpu_sequence_bytes",
+    "sequence_bytes",
+]
 
 # Larger batches are not counted sample by sample: no sample takes so much memory that these would not fit in 64 bits.
 _MOST_COUNTED = 1 << 24
@@ -108,6 +115,39 @@ def gpu_call_bytes(
     return _scaled(
         lambda samples: planner.gpu_call_bytes(
             plan.sizes, samples, itemsize, training, shared_bytes, need_x, need_parameters
+        ),
+        batch,
+    )
+
+
+def gpu_sequence_bytes(
+    plan: Plan,
+    batch: int,
+    steps: int,
+    every: int,
+    itemsize: int,
+    *,
+    training: bool,
+    shared_bytes: int,
+    need_x: bool = True,
+    need_parameters: bool = True,
+) -> int:
+    """`sequence_bytes` for a GPU.
+
+    Args:
+        plan: The plan of one step.
+        batch: Number of samples.
+        steps: Number of time steps.
+        every: The steps between two whose states are kept for the backward; 0: the values of all nodes are kept.
+        itemsize: Bytes of a stored number: 2, 4 or 8.
+        training: Count a forward that keeps something and its backward, and not a forward without gradients.
+        shared_bytes: The most shared memory that a block of this GPU can have, in bytes.
+        need_x: The backward computes the gradient of x.
+        need_parameters: The backward computes the gradients of the parameters.
+    """
+    return _scaled(
+        lambda samples: planner.gpu_sequence_bytes(
+            plan.sizes, samples, steps, every, itemsize, training, shared_bytes, need_x, need_parameters
         ),
         batch,
     )

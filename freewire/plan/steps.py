@@ -128,9 +128,12 @@ def step_graph(graph: Graph, *, every_node: bool = False, learn_leak: bool = Fal
     edges[0, delayed.edge] = first_state + delayed.state
     state_source = np.where(delayed.lag == 1, value[delayed.node], first_state + np.arange(len(delayed.node)) - 1)
     level = np.zeros(first_state + num_states, np.int64)
-    level[: parts * num_nodes : parts] = 3 * graph.level
+    # What reads a state comes on a later level than the state, as what reads an input does.
+    reads_states = (graph.level[dst[keep[dst]]] == 0).any()
+    first = 3 * graph.level + (reads_states & ~is_input)
+    level[: parts * num_nodes : parts] = first
     for part in range(1, parts):
-        level[3 * leaks + part] = 3 * graph.level[leaks] + part
+        level[3 * leaks + part] = first[leaks] + part
     activation = np.full(len(level), ACTIVATION.default, np.uint8)
     activation[value] = graph.activation
     aggregation = np.full(len(level), _SUM, np.uint8)

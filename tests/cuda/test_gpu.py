@@ -20,7 +20,7 @@ from torch import Tensor
 
 import freewire as fw
 from freewire.nn import placement
-from tests.support.graphs import CASES
+from tests.support.graphs import CASES, recurrent_graph
 from tests.support.tensors import DTYPES, assert_same_bits, batch_of, gradients, network
 
 pytestmark = [
@@ -80,6 +80,29 @@ class TestGraphs:
                 net.weight.mul_(1.01)  # a replay reads the weights as they are then
             graph.replay()
             assert_same_bits(found, gradients(net, net, x, grad_y))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+    @pytest.mark.parametrize("every", [None, 3])
+    def test_a_sequence(self, device: str, every: int | None, dtype: torch.dtype) -> None:
+        net = fw.Recurrent(recurrent_graph(0), checkpoint_every=every, dtype=dtype, device=device)
+        x = torch.randn(7, 300, 4, device=device).to(dtype).requires_grad_()
+        h = torch.randn(300, net.num_states, device=device).to(dtype).requires_grad_()
+        leaves = [x, h, *net.parameters()]
+
+        def run() -> list[Tensor]:
+            y, last = net(x, h)
+            return [y.detach(), last.detach(), *torch.autograd.grad((y.sum(), last.sum()), leaves)]
+
+        warm(torch.cuda.Stream(), run)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            found = run()
+        for _ in range(2):
+            with torch.no_grad():
+                x.normal_()
+                net.weight.mul_(1.01)
+            graph.replay()
+            assert_same_bits(found, run())
 
     def test_a_whole_training_step(self, device: str) -> None:
         """As torch's manual captures one: losses and weights are the eager loop's."""

@@ -18,6 +18,7 @@ import torch
 
 from tests.support import native, sanitize, simt
 from tests.support.graphs import CASES
+from tests.support.sequence_cases import sequence_cases
 from tests.support.simt_torch import KERNELS
 
 pytestmark = [pytest.mark.slow, pytest.mark.sanitize]
@@ -59,6 +60,11 @@ def cases(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Callabl
             path = folder / f"{case.name}.case"
             if not path.exists():
                 case.write(path)
+            found.append(str(path))
+        for sequence in sequence_cases(kind):
+            path = folder / f"{sequence.name}.sequence"
+            if not path.exists():
+                sequence.write(path)
             found.append(str(path))
         return found
 

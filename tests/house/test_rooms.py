@@ -29,7 +29,7 @@ TORCH_BOUND |= {"cpu/torch_tensors.h", "cpu/torch_threads.h"}
 TORCH_BOUND |= {"cpu/network/forward_op.cpp", "cpu/network/backward_op.cpp", "cpu/network/sequence_op.cpp"}
 TORCH_BOUND |= {"cpu/blocks/gated_sum_op.cpp", "cpu/blocks/gated_sum_call.h", "cpu/blocks/gated_depthwise_op.cpp"}
 TORCH_BOUND |= {"cuda/common/torch_stream.h", "cuda/network/forward_op.cpp", "cuda/network/backward_op.cpp"}
-TORCH_BOUND |= {"cuda/blocks/gated_sum_op.cpp"}
+TORCH_BOUND |= {"cuda/network/sequence_op.cpp", "cuda/blocks/gated_sum_op.cpp"}
 TORCH_BOUND |= {"cuda/network/chosen_tile.h"}
 #: The one header through which CUDA sources reach the shim where there is no nvcc.
 SHIM_DOOR = ("cuda/common/device.h", "testing/simt/simt.h")

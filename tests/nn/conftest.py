@@ -13,4 +13,4 @@ from tests.support.storage import no_fsync as no_fsync
 def header(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU every call passes the plan's header, a tuple that torch.func and torch.compile must carry along."""
     if request.param == "as_on_a_gpu":
-        monkeypatch.setattr(network_ops, "_launch_header", lambda x, header: header)
+        monkeypatch.setattr(network_ops, "launch_header", lambda x, header: header)

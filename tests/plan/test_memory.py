@@ -19,7 +19,7 @@ from freewire._native.planner import planner
 from freewire.nn import placement
 from freewire.plan import make_plan, memory
 from tests.support import simt_torch
-from tests.support.graphs import CASES
+from tests.support.graphs import CASES, recurrent_graph
 
 GRAPH = fw.generators.random_graph(64, 3000, 10, 8, seed=0)
 WIDE = 10**12  # samples that take no memory: one, shown again and again
@@ -96,6 +96,43 @@ def test_a_gpu_takes_what_is_estimated(
     shared = 0 if tile else 227 << 10  # the H100 that the shim simulates
     estimated = memory.gpu_call_bytes(net.plan, batch, dtype.itemsize, training=training, shared_bytes=shared)
     taken -= net._placed.words.nbytes  # the shim copies the plan
+    assert 0.85 * estimated < taken < 1.02 * estimated + 4096, f"{taken:,} taken, {estimated:,} estimated"
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("tile", ["0", None], ids=["streamed", "resident"])
+@pytest.mark.parametrize("mode", ["inference", "training", "checkpoint"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize(("steps", "batch"), [(5, 300), (2, 2100)])
+def test_a_sequence_on_a_gpu_takes_what_is_estimated(
+    steps: int, batch: int, dtype: torch.dtype, mode: str, tile: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operators alone: around them `Recurrent` has states of its own, and torch what they become."""
+    if tile is not None:
+        monkeypatch.setenv("FREEWIRE_CUDA_TILE", tile)
+    every = 4 if mode == "checkpoint" else 0
+    net = fw.Recurrent(recurrent_graph(0), dtype=dtype)
+    plan, packed = net.plan, net.plan.pack()
+    words = torch.from_numpy(packed.words)
+    x, h = torch.randn(steps, batch, 4).to(dtype), torch.randn(batch, plan.num_states).to(dtype)
+    weight, bias = (None if p is None else p.detach() for p in net._step_parameters(net._placed, net.weight, net.bias))
+    call = (x, h, weight, bias, words, packed.header)
+
+    def run() -> object:
+        y, last, kept = torch.ops.freewire.sequence(*call, plan.num_results, plan.tape_rows, every, mode != "inference")
+        if mode == "inference":
+            return y, last
+        grads = torch.empty_like(y), torch.empty_like(last)
+        return torch.ops.freewire.sequence_backward(*grads, kept, *call, every, True, True, True)
+
+    with simt_torch.played():
+        taken = peak_bytes(run)
+    shared = 0 if tile else 227 << 10  # the H100 that the shim simulates
+    training = mode != "inference"
+    estimated = memory.gpu_sequence_bytes(
+        plan, batch, steps, every, dtype.itemsize, training=training, shared_bytes=shared
+    )
+    taken -= words.nbytes  # the shim copies the plan
     assert 0.85 * estimated < taken < 1.02 * estimated + 4096, f"{taken:,} taken, {estimated:,} estimated"
 
 

@@ -97,6 +97,10 @@ class TestRefusals:
                 lambda: packed(state_source=narrow(0), output_slot=narrow(0, 2)),
                 "state_source: expected no state before its source",
             ),
+            (
+                lambda: packed(num_inputs=2, state_source=narrow(2, 2)),
+                "state_source: expected different slots, got one twice",
+            ),
             (lambda: packed(row_bytes=100), "row_bytes: expected 64, 128 or 256"),
             (lambda: packed(inference_row=narrow(0, 1)), "inference_row: expected num_slots entries"),
             (lambda: packed(inference_row=narrow(0, 3, 1)), "inference_row: expected at most one row per slot"),

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import freewire as fw
 from freewire.ops.gated_sum import gated_sum, plain_gated_sum
-from tests.support.graphs import CASES
+from tests.support.graphs import CASES, recurrent_graph
 from tests.support.tensors import DTYPES, assert_within, batch_of, exact, gradients, network
 
 #: From a bug to the tool that must report it, and words of the report.
@@ -106,6 +106,45 @@ def run_gated_sum(count: int, length: int, dtype: torch.dtype, device: str) -> N
         torch.testing.assert_close(got.cpu().double(), wanted, rtol=0, atol=spread)
 
 
+#: Type, tile, and steps between two whose states are kept: each kernel that goes from step to step.
+SEQUENCES = [(d, tile, every) for d in DTYPES for tile in (0, 8) for every in (0, 2)]
+
+
+def run_sequence(dtype: torch.dtype, tile: int, every: int, device: str) -> None:
+    """Run a sequence of a recurrent network, forward and backward; results must be the CPU's within rounding."""
+    torch.manual_seed(0)
+    net = fw.Recurrent(recurrent_graph(0), dtype=dtype)
+    plan, made = net.plan, net.plan.pack()
+    generator = torch.Generator().manual_seed(1)
+    shapes = ((5, 33, 4), (33, plan.num_states), (5, 33, 3), (33, plan.num_states))
+    x, states, grad_y, grad_last = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+    with torch.no_grad():
+        weight, bias = net._step_parameters(net._placed, net.weight, net.bias)
+    arguments = (x, states, weight, bias, torch.from_numpy(made.words))
+
+    def results(device: str) -> list[Tensor]:
+        header = made.header if device == "cuda" else None
+        call = (*(tensor.to(device) for tensor in arguments), header)
+        y, last, kept = torch.ops.freewire.sequence(*call, plan.num_results, plan.tape_rows, every, True)
+        grads = torch.ops.freewire.sequence_backward(
+            grad_y.to(device), grad_last.to(device), kept, *call, every, True, True, True
+        )
+        found = [tensor.cpu() for tensor in (y, last, *grads)]
+        return [*found[:-1], found[-1][:-1]]  # the last entry of the bias is no parameter
+
+    want = results("cpu")
+    os.environ["FREEWIRE_CUDA_TILE"] = str(tile)
+    try:
+        found = results(device)
+    finally:
+        del os.environ["FREEWIRE_CUDA_TILE"]
+    units = 16 if dtype.itemsize == 2 else 256
+    for i, (got, wanted) in enumerate(zip(found, want, strict=True)):
+        allowed = units * torch.finfo(dtype).eps * (1 + wanted.abs().max().item())
+        worst = (got.double() - wanted.double()).abs().max().item()
+        assert worst <= allowed, f"result {i} of a sequence, {dtype}, tile {tile}: off by {worst:.3g}"
+
+
 def inject(bug: str, device: str) -> None:
     """Call the operators wrongly, behind their checks."""
     net = network(CASES["random"], torch.float32)
@@ -136,7 +175,9 @@ def main() -> None:
         run(case, "cuda")
     for gated in GATED_SUMS:
         run_gated_sum(*gated, "cuda")
-    counted = f"{len(everything)} cases and {len(GATED_SUMS)} gated sums"
+    for sequence in SEQUENCES:
+        run_sequence(*sequence, "cuda")
+    counted = f"{len(everything)} cases, {len(GATED_SUMS)} gated sums and {len(SEQUENCES)} sequences"
     print(f"{counted} on {torch.cuda.get_device_name()}, freewire {fw.__version__}", flush=True)
 
 

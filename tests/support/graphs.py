@@ -178,6 +178,33 @@ def assert_same_graph(a: fw.Graph, b: fw.Graph) -> None:
     assert a.wiring_hash == b.wiring_hash
 
 
+def recurrent_graph(seed: int, num_nodes: int = 24, num_edges: int = 80, longest: int = 3) -> fw.Graph:
+    """A graph with cycles: delays of 0 to ``longest`` steps, self-loops, leaks, dead nodes, several aggregations.
+
+    Weights are of order one over the root of the fan-in, and stored, so that values stay of order one over time.
+    """
+    rng = np.random.default_rng(seed)
+    num_inputs = 4
+    src, dst = rng.integers(0, num_nodes, num_edges), rng.integers(num_inputs, num_nodes, num_edges)
+    src[:3] = dst[:3]  # self-loops
+    fan_in = np.bincount(dst, minlength=num_nodes)[dst]
+    aggregation = rng.choice(("sum", "sum", "mean", "product", "max"), num_nodes)
+    leak = np.where(rng.random(num_nodes) < 0.5, rng.uniform(0.2, 0.9, num_nodes), 1)
+    return fw.Graph.from_edges(
+        src,
+        dst,
+        num_nodes=num_nodes,
+        inputs=range(num_inputs),
+        outputs=[num_nodes - 1, num_inputs, num_nodes // 2],
+        activation=["linear"] * num_inputs + rng.choice(("tanh", "sin", "gelu"), num_nodes - num_inputs).tolist(),
+        aggregation=["sum"] * num_inputs + aggregation[num_inputs:].tolist(),
+        weight=rng.standard_normal(num_edges) / np.sqrt(fan_in),
+        bias=np.where(np.arange(num_nodes) < num_inputs, 0, rng.standard_normal(num_nodes) / 2),
+        delay=np.where(src < dst, rng.integers(0, longest + 1, num_edges), rng.integers(1, longest + 1, num_edges)),
+        leak=leak,
+    )
+
+
 # ---------------------------------------------------------------------------------- named
 
 

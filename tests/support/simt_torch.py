@@ -18,13 +18,15 @@ from unittest import mock
 
 import torch
 
-from freewire.ops import network
+from freewire.ops import network, sequence
 from freewire.plan.packed import PackedPlan
 from tests.support import native, simt
 
 CUDA = native.ROOT / "csrc" / "cuda"
 KERNELS = sorted(CUDA.rglob("*.cu"))
 LIBRARY = "torch/libfreewire_simt.so"
+NETWORK = ("forward", "inference", "backward", "network")
+SEQUENCE = ("sequence", "sequence_backward", "recurrent")
 
 
 @cache
@@ -61,9 +63,10 @@ def played() -> Iterator[None]:
         if "Tensor plan" not in str(op._schema):
             return lambda *arguments: op._op_dk(torch._C.DispatchKey.CUDA, *arguments)
 
-        # (x, weight, bias, plan, header, ...) and (grad_y, tape, weight, plan, header, ...)
+        place = [argument.name for argument in op._schema.arguments].index("plan")  # and the header follows
+
         def call(*arguments: Any) -> Any:
-            first, plan, header, rest = arguments[:3], arguments[3], arguments[4], arguments[5:]
+            first, (plan, header, *rest) = arguments[:place], arguments[place:]
             if plan.dtype == torch.int64 and plan.dim() == 1:
                 header = header or PackedPlan(plan.numpy()).header
                 plan = plan.clone()
@@ -74,11 +77,14 @@ def played() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a kernel is overridden: it is meant to be
-        for name in ("forward", "inference", "backward", "network", "gated_sum", "gated_sum_backward"):
+        for name in (*NETWORK, *SEQUENCE, "gated_sum", "gated_sum_backward"):
             op = getattr(torch.ops.freewire, name).default
             registered.impl(name, as_cuda(op), "CPU", allow_override=True)
     try:
-        with mock.patch.object(network, "_launch_header", lambda x, header: header):
+        with (
+            mock.patch.object(network, "launch_header", lambda x, header: header),
+            mock.patch.object(sequence, "launch_header", lambda x, header: header),
+        ):
             yield
     finally:
         registered._destroy()

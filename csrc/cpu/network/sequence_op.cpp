@@ -24,9 +24,7 @@ std::tuple<Tensor, Tensor, Tensor> sequence_cpu(const Tensor& x, const Tensor& s
                                                 const Header& header, int64_t num_results, int64_t tape_rows,
                                                 int64_t every, bool keep) {
   const PlanView plan = checked_sequence(x, states, weight, bias, plan_words, header, every);
-  STD_TORCH_CHECK(num_results == plan.num_results, "num_results: expected ", plan.num_results, ", got ", num_results,
-                  ".");
-  STD_TORCH_CHECK(tape_rows == plan.tape_rows, "tape_rows: expected ", plan.tape_rows, ", got ", tape_rows, ".");
+  check_sequence_sizes(plan, num_results, tape_rows);
   const int64_t steps = x.size(0), batch = x.size(1);
   const Tensor xs = cpu::contiguous(x), before = cpu::contiguous(states), weights = cpu::contiguous(weight);
   const Tensor biases = bias ? cpu::contiguous(*bias) : weights;
@@ -70,13 +68,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sequence_backward_cpu(
     int64_t every, bool need_x, bool need_states, bool need_parameters) {
   const PlanView plan = checked_sequence(x, states, weight, bias, plan_words, header, every);
   const int64_t steps = x.size(0), batch = x.size(1);
-  check_steps(grad_y, steps, batch, plan.num_results, "grad_y");
-  check_matrix(grad_last, plan.num_states, "grad_last");
-  check_vector(kept, x, kept_of_sequence(plan, batch, steps, every, !header), "kept");
-  STD_TORCH_CHECK(grad_last.size(0) == batch, "grad_last: expected ", batch, " rows, got ", grad_last.size(0), ".");
-  STD_TORCH_CHECK(grad_y.scalar_type() == x.scalar_type() && grad_last.scalar_type() == x.scalar_type() &&
-                      grad_y.device() == x.device() && grad_last.device() == x.device(),
-                  "grad_y, grad_last: expected the element type and the device of x, got others.");
+  check_sequence_gradients(plan, grad_y, grad_last, kept, x, every, !header);
   const Tensor xs = cpu::contiguous(x), before = cpu::contiguous(states), weights = cpu::contiguous(weight);
   const Tensor biases = bias ? cpu::contiguous(*bias) : weights;
   const Tensor grad_ys = cpu::contiguous(grad_y), grad_lasts = cpu::contiguous(grad_last);

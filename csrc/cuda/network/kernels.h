@@ -20,7 +20,8 @@
 namespace freewire::cuda {
 
 // T is the type that x, y, parameters, their gradients and the tape are stored in; gradients of nodes and partial sums
-// are Compute<T>, so that 16 bits round a value once, and a gradient only where it is returned.
+// are Compute<T>, so that 16 bits round a value once, and a gradient only where it is returned. A step of a sequence
+// (sequence.h) hands on gradients to the step before, so it reads and writes them as Compute<T> too.
 template <class T>
 struct ForwardArrays {
   const T* x;                      // [batch, I]
@@ -55,12 +56,31 @@ struct BackwardArrays {
   int32_t* begins;                  // [S] where each slot's edges begin, resident regime only
   Compute<T>* partial;              // [slices, E + num_biases], or null unless adds_slices()
   int64_t batch;
+  const Compute<T>* wide_grad_y = nullptr;  // [batch, O] in the place of grad_y, of a step
+  Compute<T>* wide_grad_x = nullptr;        // [batch, I] in the place of grad_x, of a step
+
+  FREEWIRE_INLINE bool wants_x() const {
+    if constexpr (kNarrow<T>) {
+      if (wide_grad_x) return true;
+    }
+    return grad_x;
+  }
+  FREEWIRE_INLINE Compute<T> grad_y_at(int64_t i) const {
+    if constexpr (kNarrow<T>) {
+      if (wide_grad_y) return wide_grad_y[i];
+    }
+    return widened(grad_y[i]);
+  }
 };
 
-// columns: width of the resident tile, or 0 to stream.
+// columns: width of the resident tile, or 0 to stream. packed: the edges, nodes or slots, and begins are as an earlier
+// call with the same plan, weights and columns left them; a backward's must have had a gradient of x if this one has.
 template <class T>
-void run_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream);
+void run_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream, bool packed = false);
 template <class T>
 void run_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream);
+// run_backward() but for the gradients of parameters.
+template <class T>
+void run_backward_nodes(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, bool packed, Stream stream);
 
 }  // namespace freewire::cuda

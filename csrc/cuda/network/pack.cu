@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
                          int columns, int chunk) {
   using C = Compute<T>;
   const int64_t slot = int64_t{blockIdx.x} * kWarps + warp_in_block();
-  if (slot >= plan.num_slots || (slot < plan.num_inputs && !arrays.grad_x)) return;
+  if (slot >= plan.num_slots || (slot < plan.num_inputs && !arrays.wants_x())) return;
   const int64_t first = plan.out_ptr[slot], split = plan.out_split[slot], begin = packed_begin(first, slot);
   const int64_t row_bytes = columns * static_cast<int64_t>(sizeof(C));
   pack_edges(arrays.edges, begin, split - first, chunk, edge_to(plan.num_slots, row_bytes, C(0)), [&](int64_t k) {

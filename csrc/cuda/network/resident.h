@@ -9,10 +9,11 @@
 
 namespace freewire::cuda {
 
+// packed: as for run_forward() of kernels.h.
 template <class T>
-void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream);
+void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, bool packed, Stream stream);
 template <class T>
-void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream);
+void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, bool packed, Stream stream);
 
 // Threads of a block. Doubles take twice the registers.
 template <class T>

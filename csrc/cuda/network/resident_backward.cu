@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
   const int zero_offset = num_slots * kColumns;
   if (static_cast<int>(threadIdx.x) < kColumns) tile[zero_offset + threadIdx.x] = 0;
   // Without grad_x the gradients of the inputs are not needed, and their edges can be half of all.
-  const int first_slot = arrays.grad_x ? 0 : num_inputs;
+  const int first_slot = arrays.wants_x() ? 0 : num_inputs;
   const Path path = Path::load(plan, arrays.begins + first_slot, first_slot, tile + zero_offset + kColumns);
   __syncthreads();
 
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
         for (int c = 0; c < L::kKept; ++c) {
           grad.v[c] = sums[c];
           if (packed.output >= 0 && sample + c < arrays.batch) {
-            grad.v[c] += widened(arrays.grad_y[(sample + c) * plan.num_outputs + packed.output]);
+            grad.v[c] += arrays.grad_y_at((sample + c) * plan.num_outputs + packed.output);
           }
           if (has_shares(packed.kind)) grad.v[c] += gather_shares(plan, arrays, pitch, slot, sample + c);
         }
@@ -67,21 +67,30 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
         store_pack(tile + slot * kColumns + column, grad);
       });
 
-  if (!arrays.grad_x) return;
+  if (!arrays.wants_x()) return;
   each_of_tile<kColumns>(num_inputs, [&](int i, int c) {
-    if (first + c < arrays.batch) arrays.grad_x[(first + c) * num_inputs + i] = narrowed<T>(tile[i * kColumns + c]);
+    if (first + c >= arrays.batch) return;
+    const C grad = tile[i * kColumns + c];
+    const int64_t to = (first + c) * num_inputs + i;
+    if constexpr (kNarrow<T>) {
+      if (arrays.wide_grad_x) {
+        arrays.wide_grad_x[to] = grad;
+        return;
+      }
+    }
+    arrays.grad_x[to] = narrowed<T>(grad);
   });
 }
 
 }  // namespace
 
 template <class T>
-void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, Stream stream) {
+void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, int columns, bool packed, Stream stream) {
   // Tiles cover a row to its last column, since delta is summed in loads of several samples.
   const int64_t pitch = pitch_of(arrays.batch), tiles = pitch / columns;
   with_lanes<Compute<T>>(plan, columns, [&](auto lanes) {
     using L = decltype(lanes);
-    pack_backward(plan, arrays, columns, L::kChunk, stream);
+    if (!packed) pack_backward(plan, arrays, columns, L::kChunk, stream);
     launch<resident_backward_kernel<L, T>>(tiles, kResidentThreads<T>,
                                            resident_bytes(plan, plan.num_slots, columns, sizeof(Compute<T>)), stream,
                                            plan, arrays, pitch);
@@ -89,7 +98,7 @@ void resident_backward(const PlanView& plan, const BackwardArrays<T>& arrays, in
 }
 
 #define FREEWIRE_INSTANTIATE(T, tag, name) \
-  template void resident_backward<T>(const PlanView&, const BackwardArrays<T>&, int, Stream);
+  template void resident_backward<T>(const PlanView&, const BackwardArrays<T>&, int, bool, Stream);
 FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
 #undef FREEWIRE_INSTANTIATE
 

@@ -74,20 +74,20 @@ __global__ void __launch_bounds__(kResidentThreads<T>, 1)
 }  // namespace
 
 template <class T>
-void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, Stream stream) {
+void resident_forward(const PlanView& plan, const ForwardArrays<T>& arrays, int columns, bool packed, Stream stream) {
   const int64_t pitch = pitch_of(arrays.batch), rows = arrays.moves(plan) ? plan.scratch_rows : plan.num_slots;
   // A kept tape is written to its last column, so that none of it is uninitialised.
   const int64_t tiles = blocks_of(arrays.tape ? pitch : arrays.batch, columns);
   with_lanes<T>(plan, columns, [&](auto lanes) {
     using L = decltype(lanes);
-    pack_forward(plan, arrays, columns, L::kChunk, stream);
+    if (!packed) pack_forward(plan, arrays, columns, L::kChunk, stream);
     launch<resident_forward_kernel<L, T>>(tiles, kResidentThreads<T>, resident_bytes(plan, rows, columns, sizeof(T)),
                                           stream, plan, arrays, pitch);
   });
 }
 
 #define FREEWIRE_INSTANTIATE(T, tag, name) \
-  template void resident_forward<T>(const PlanView&, const ForwardArrays<T>&, int, Stream);
+  template void resident_forward<T>(const PlanView&, const ForwardArrays<T>&, int, bool, Stream);
 FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
 #undef FREEWIRE_INSTANTIATE
 

@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
                           Rows<Compute<T>> grad, int64_t level) {
   using C = Compute<T>;
   const Place<kHeld * kWarpSize> place(grad.stride);
-  const int64_t begin = level == 0 && !arrays.grad_x ? plan.num_inputs : plan.level_ptr[level];
+  const int64_t begin = level == 0 && !arrays.wants_x() ? plan.num_inputs : plan.level_ptr[level];
   const int64_t slot = begin + place.down * kNodes + warp_in_block();
   if (slot >= plan.level_ptr[level + 1]) return;
   const int64_t node = slot - plan.num_inputs, column = place.first_column + lane_in_warp() * kHeld,
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 #pragma unroll
   for (int c = 0; c < kHeld; ++c) {
     grads.v[c] = sums[c];
-    if (output >= 0 && c < live) grads.v[c] += widened(arrays.grad_y[(column + c) * plan.num_outputs + output]);
+    if (output >= 0 && c < live) grads.v[c] += arrays.grad_y_at((column + c) * plan.num_outputs + output);
     if (plan.out_split[slot] < plan.out_ptr[slot + 1])
       grads.v[c] += gather_shares(plan, arrays, pitch, slot, column + c);
   }
@@ -224,16 +224,22 @@ void streamed_backward(const PlanView& plan, const BackwardArrays<T>& arrays, St
     constexpr int kHeld = decltype(held)::value;
 
     for (int64_t level = plan.num_levels - 1; level >= 0; --level) {
-      const int64_t inputs = level == 0 && arrays.grad_x ? plan.num_inputs : 0, width = inputs + plan.level_width;
+      const int64_t inputs = level == 0 && arrays.wants_x() ? plan.num_inputs : 0, width = inputs + plan.level_width;
       launch<level_backward_kernel<kHeld, T>>(grid_of<kHeld * kWarpSize>(blocks_of(width, kNodes), grad.stride),
                                               kThreads, 0, stream, plan, arrays, grad, level);
     }
   });
-  if (!arrays.grad_x) return;
-  constexpr const int32_t* kInOrder = nullptr;
-  launch<write_kernel<Compute<T>, T>>(grid_of<kWarpSize>(blocks_of(plan.num_inputs, kWarpSize), grad.stride), kThreads,
-                                      0, stream, grad, kInOrder, kInOrder, plan.num_inputs, arrays.batch,
-                                      arrays.grad_x);
+  const auto write = [&](auto* to) {
+    using To = std::remove_pointer_t<decltype(to)>;
+    constexpr const int32_t* kInOrder = nullptr;
+    launch<write_kernel<Compute<T>, To>>(grid_of<kWarpSize>(blocks_of(plan.num_inputs, kWarpSize), grad.stride),
+                                         kThreads, 0, stream, grad, kInOrder, kInOrder, plan.num_inputs, arrays.batch,
+                                         to);
+  };
+  if constexpr (kNarrow<T>) {
+    if (arrays.wide_grad_x) return write(arrays.wide_grad_x);
+  }
+  if (arrays.grad_x) write(arrays.grad_x);
 }
 
 #define FREEWIRE_INSTANTIATE(T, tag, name)                                                 \

@@ -25,14 +25,14 @@ namespace freewire::testing {
 // Reads a file's content piece by piece, never past its end.
 class CaseReader {
  public:
-  explicit CaseReader(const std::string& path) {
+  explicit CaseReader(const std::string& path, const std::string& magic = "fwcase02") {
     std::ifstream file(path, std::ios::binary);
     if (!file) throw std::runtime_error("expected a case file, got none that can be opened.");
     bytes_.assign(std::istreambuf_iterator<char>(file), {});
-    if (bytes_.compare(0, kMagic.size(), kMagic) != 0) {
+    if (bytes_.compare(0, magic.size(), magic) != 0) {
       throw std::runtime_error("expected a case file of this version, got another. Rewrite the cases.");
     }
-    at_ = kMagic.size();
+    at_ = magic.size();
   }
 
   template <class V>
@@ -72,7 +72,6 @@ class CaseReader {
     throw std::runtime_error(std::string(name) + ": expected more bytes, got the end of the file.");
   }
 
-  const std::string kMagic = "fwcase02";
   std::string bytes_;
   size_t at_ = 0;
 };
@@ -144,10 +143,9 @@ struct Case {
   Expected y, grad_x, grad_weight, grad_bias;
 };
 
-// Reads the file and calls body(Case<T>).
-template <class Body>
-void with_case(const std::string& path, Body&& body) {
-  CaseReader reader(path);
+// Reads the rest of a file and calls body(Kind<T>).
+template <template <class> class Kind, class Body>
+void with_type_of(CaseReader& reader, Body&& body) {
   const auto type = reader.number<int64_t>("type");
   if (type < 0 || type >= kNumTypes) {
     throw std::runtime_error("type: expected 0 to " + std::to_string(kNumTypes - 1) + ", got " + std::to_string(type) +
@@ -155,8 +153,15 @@ void with_case(const std::string& path, Body&& body) {
   }
   for_each_type([&](auto number) {
     using T = decltype(number);
-    if (type == type_index<T>()) body(Case<T>(reader));
+    if (type == type_index<T>()) body(Kind<T>(reader));
   });
+}
+
+// Reads the file and calls body(Case<T>).
+template <class Body>
+void with_case(const std::string& path, Body&& body) {
+  CaseReader reader(path);
+  with_type_of<Case>(reader, body);
 }
 
 }  // namespace freewire::testing
