@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Exchanges of sources between edges, which change a graph at random and keep the degrees of its nodes.
 
-In: a graph, each node's place in an order that edges follow, a stream of draws. Out: other sources for its edges. Two
-edges u -> v and s -> t become s -> v and u -> t, many times over; no Python loop over edges.
+In: a graph, each node's place in an order that edges without delay follow, a stream of draws. Out: other sources for
+its edges. Two edges u -> v and s -> t become s -> v and u -> t, many times over; no Python loop over edges.
 
 References:
     Maslov, Sneppen: Specificity and stability in topology of protein networks, Science 296, 2002 (exchanges that keep
@@ -45,7 +45,7 @@ def exchanged(graph: Graph, rank: IntArray, draws: Draws, same_level: bool) -> I
 
     Args:
         graph: The graph.
-        rank: Each node's place in an order in which every edge goes forward ``[N]``.
+        rank: Each node's place in an order in which every edge without delay goes forward ``[N]``.
         draws: The stream.
         same_level: Whether edges exchange sources only with edges from the same level.
 
@@ -130,9 +130,9 @@ class _Round:
 def _may_go_back(graph: Graph) -> NDArray[np.bool_]:
     """Which edges may end at a node that is not after their source in the order ``[E]``.
 
-    None may, as a graph has no cycles. In a graph with delays it would be the edges with one, which close its cycles.
+    Those with a delay, since a delay stays at its place in the destination, as weights do. Without delays none may.
     """
-    return np.zeros(graph.num_edges, bool)
+    return np.zeros(graph.num_edges, bool) if graph.delay is None else graph.delay > 0
 
 
 def _pairs(group: IntArray, draws: Draws) -> tuple[IntArray, IntArray]:

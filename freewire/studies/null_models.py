@@ -27,8 +27,10 @@ __all__ = ["null_models"]
 def null_models(graph: Graph, kind: str, n: int, seed: int | None = None) -> list[Graph]:
     """Draw random graphs with the nodes of a graph and as many edges.
 
-    Nodes keep their names, functions and biases, and inputs and outputs their order. No graph has a cycle: edges go
-    forward in the order of the nodes' levels in ``graph``. An edge that is drawn never repeats another one.
+    Nodes keep their names, functions, biases and leaks, and inputs and outputs their order. Edges go forward in the
+    order of the nodes' levels in ``graph``, so no graph has a cycle; in a recurrent graph that holds for edges without
+    delay, and those with one may close cycles and join a node to itself. An edge that is drawn never repeats another
+    one, whatever the delays.
 
     Args:
         graph: The graph.
@@ -39,15 +41,17 @@ def null_models(graph: Graph, kind: str, n: int, seed: int | None = None) -> lis
               every one without parallel edges that can be reached is equally probable. A dense or narrow graph has few
               relatives of the same degrees, so much of it stays.
             - ``"level"``: the same, and the level of every node. Edges exchange their sources only with edges from the
-              same level, so layers of which each reads all of the one before stay as they are.
+              same level, so layers of which each reads all of the one before stay as they are. Levels of a recurrent
+              graph are those of its edges without delay.
             - ``"erdos_renyi"``: nothing. Edges are drawn uniformly among all pairs that go forward and do not end at an
-              input.
+              input; of a recurrent graph, those with a delay among all pairs that do not end at an input.
         n: How many graphs, at least 0. Of the first two kinds the first takes three times as long as a further one.
         seed: An integer for the same graphs every time, None for new ones each time.
 
     Returns:
-        ``n`` graphs. In those of the first two kinds an edge's weight and constraints stay with the node that it leads
-        to; in the third they are dealt out at random.
+        ``n`` graphs. In those of the first two kinds an edge's weight, delay and constraints stay with the node that it
+        leads to: an edge from an input may so exchange its delay of 0 for that of an edge from another node. In the
+        third they are dealt out at random.
 
     Raises:
         GraphError: An unknown kind, an argument out of range, or for ``"erdos_renyi"`` more edges than pairs, which
@@ -83,22 +87,38 @@ Edges = tuple[IntArray, IntArray, IntArray]  # sources, destinations, and whose 
 
 
 def _drawn(graph: Graph, rank: IntArray, draws: Draws) -> Edges:
-    """Edges among all pairs that go forward; in a graph with delays, edges with one would have all pairs."""
+    """Edges without delay among all pairs that go forward, then edges with one among all other pairs."""
     by_rank = np.argsort(rank)
     is_input = np.zeros(len(rank), bool)
     is_input[graph.input_index] = True
     readers = by_rank[~is_input[by_rank]]
     before = np.cumsum(rank[readers])  # pairs that end at a reader or at one before it
     pairs = int(before[-1]) if len(before) else 0
-    if graph.num_edges > pairs:
-        raise GraphError(
-            f"graph: expected at most {pairs:,} edges, one for each pair of nodes that an edge can go forward between, "
-            f"got {graph.num_edges:,}. It has parallel edges; use kind='degree'."
-        )
-    pair = draws.distinct(np.array([pairs]), graph.num_edges)
+    is_instant = np.ones(graph.num_edges, bool) if graph.delay is None else graph.delay == 0
+    instant = int(np.count_nonzero(is_instant))
+    _check_pairs(instant, pairs, "that an edge can go forward between")
+    pair = draws.distinct(np.array([pairs]), instant)
     reader = np.searchsorted(before, pair, "right")
-    source = pair - (before[reader] - rank[readers[reader]])
-    return by_rank[source], readers[reader], np.argsort(draws.uniform(len(pair)))
+    source = rank[readers[reader]] - (before[reader] - pair)
+    if instant < graph.num_edges:
+        taken = np.sort(reader * len(rank) + source)
+        others = len(readers) * len(rank) - instant
+        _check_pairs(graph.num_edges - instant, others, "that is left for an edge with a delay")
+        pair = draws.distinct(np.array([others]), graph.num_edges - instant)
+        pair += np.searchsorted(taken - np.arange(instant), pair, "right")  # pairs that are taken are skipped
+        reader = np.concatenate((reader, pair // len(rank)))
+        source = np.concatenate((source, pair % len(rank)))
+    fields_of = np.argsort(draws.uniform(graph.num_edges))
+    fields_of = np.concatenate((fields_of[is_instant[fields_of]], fields_of[~is_instant[fields_of]]))
+    return by_rank[source], readers[reader], fields_of
+
+
+def _check_pairs(edges: int, pairs: int, which: str) -> None:
+    if edges > pairs:
+        raise GraphError(
+            f"graph: expected at most {pairs:,} edges, one for each pair of nodes {which}, got {edges:,}. It has "
+            "parallel edges; use kind='degree'."
+        )
 
 
 def _with_edges(data: GraphData, src: IntArray, dst: IntArray, fields_of: IntArray) -> GraphData:
