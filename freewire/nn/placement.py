@@ -36,11 +36,12 @@ class PlacedPlan(NamedTuple):
     num_inputs: int
     num_outputs: int
     tape_rows: int
-    plan: Plan
+    plan: Plan  # of which torch.compile must read no array: it would trace it as a tensor
     max_unchecked_batch: int  # a call with more samples checks the available memory
     device: torch.device | None  # of the words; None where there are no kernels for it
     leak: Tensor | None  # of the leaky nodes, float64 [K], on the device; see freewire/plan/steps.py
     weight_entry: Tensor | None  # likewise
+    num_states: int
 
 
 def pack(plan: Plan) -> PlacedPlan:
@@ -63,6 +64,7 @@ def pack(plan: Plan) -> PlacedPlan:
         words.device,
         leak,
         entry,
+        plan.num_states,
     )
 
 

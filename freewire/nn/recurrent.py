@@ -115,7 +115,7 @@ class Recurrent(NeuronModule):
     @property
     def num_states(self) -> int:
         """S: the numbers per sample that ``h`` holds."""
-        return self._plan.num_states
+        return self._placed.num_states
 
     def reset_parameters(self) -> None:
         """Draw new weights, and reset biases and leaks to the stored values; see `freewire.Network`."""
@@ -172,7 +172,9 @@ class Recurrent(NeuronModule):
             OutOfMemoryError: The call needs more memory than is available; not checked inside ``torch.compile``.
         """
         weight = self.weight  # read once: constraints compute it
-        self._placed = placed = self._on_device(self._placed, weight)
+        placed = self._placed
+        if placed.words.device != weight.device:  # parameters were assigned or passed: assigning here is a side effect
+            placed = self._placed = place(self._packed_plan, weight.device)
         return self._run(x, h, placed, weight)
 
     def step(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -206,20 +208,17 @@ class Recurrent(NeuronModule):
             A dictionary from node names to values, ``[T, B]`` in the layout of x, in node order.
         """
         weight = self.weight
-        if self._every_node is None:
+        if self._every_node is None or self._every_node.words.device != weight.device:
             self._plan_every_node(weight.device)
         assert self._every_node is not None
-        self._every_node = self._on_device(self._every_node, weight)
         values, _ = self._run(x, h, self._every_node, weight)
         return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))
-
-    def _on_device(self, placed: PlacedPlan, weight: Tensor) -> PlacedPlan:
-        return placed if placed.words.device == weight.device else place(placed, weight.device)
 
     def _run(self, x: Tensor, h: Tensor | None, placed: PlacedPlan, weight: Tensor) -> tuple[Tensor, Tensor]:
         plan, own = placed.plan, weight
         bias: Tensor | None = self.bias
-        check_features(x, plan.num_features)
+        num_features = placed.num_inputs - placed.num_states
+        check_features(x, num_features)
         original, device_type = x, x.device.type
         if device_type != "meta" and torch.is_autocast_enabled(device_type):  # here, so that autograd casts gradients
             target = torch.get_autocast_dtype(device_type)
@@ -227,8 +226,8 @@ class Recurrent(NeuronModule):
             bias = None if bias is None else autocast(bias, target)
             h = autocast(h, target) if isinstance(h, Tensor) else h
         if x.dtype != weight.dtype or x.device != weight.device:
-            check_input(original, own, plan.num_features)  # raises
-        check_input(x, weight, plan.num_features)
+            check_input(original, own, num_features)  # raises
+        check_input(x, weight, num_features)
         every = self.checkpoint_every or 0
 
         def run_steps(x: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,14 +237,14 @@ class Recurrent(NeuronModule):
             parameters = self.step_parameters(weight, bias, placed)
             return run_sequence(x, states, *parameters, words, header, plan.num_results, tape_rows, every)
 
-        return self.run_frames(x, h, run_steps, plan)
+        return self.run_frames(x, h, run_steps, placed)
 
     def run_frames(
         self,
         x: Tensor,
         h: Tensor | None,
         run_steps: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-        plan: Plan | None = None,
+        placed: PlacedPlan | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Call a function of all time steps on what `forward` takes, and return what that returns.
 
@@ -253,9 +252,10 @@ class Recurrent(NeuronModule):
             x: As in `forward`, any type and device.
             h: As in `forward`.
             run_steps: ``(x [steps, B, I], states [B, V])`` to the outputs of all steps and the last states.
-            plan: The plan whose states it takes; None: the network's.
+            placed: The plan whose states it takes; None: the network's.
         """
-        num_features = self._plan.num_features
+        placed = self._placed if placed is None else placed
+        num_features = placed.num_inputs - placed.num_states
         if x.dim() not in (2, 3):
             layout = "[B, T, {0}]" if self.batch_first else "[T, B, {0}]"
             raise InputError(
@@ -264,7 +264,7 @@ class Recurrent(NeuronModule):
             )
         unbatched = x.dim() == 2
         x = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
-        states = self._states(h, self._plan if plan is None else plan, x, unbatched)
+        states = self._states(h, placed, x, unbatched)
         if self.steps > 1:
             x = x.repeat_interleave(self.steps, 0)
         y, last = run_steps(x, states)
@@ -274,12 +274,12 @@ class Recurrent(NeuronModule):
             return y.squeeze(1), last.squeeze(0)
         return y.transpose(0, 1) if self.batch_first else y, last
 
-    def _states(self, h: Tensor | None, plan: Plan, x: Tensor, unbatched: bool) -> Tensor:
+    def _states(self, h: Tensor | None, placed: PlacedPlan, x: Tensor, unbatched: bool) -> Tensor:
         """H as the states before a plan's first step, ``[B, V]``, for x ``[T, B, I]``."""
-        batch, own = x.shape[1], self._plan
+        batch, own = x.shape[1], self._placed.num_states
         if h is None:
-            return x.new_zeros(batch, plan.num_states)
-        shape = [own.num_states] if unbatched else [batch, own.num_states]
+            return x.new_zeros(batch, placed.num_states)
+        shape = [own] if unbatched else [batch, own]
         if not isinstance(h, Tensor) or list(h.shape) != shape:
             got = list(h.shape) if isinstance(h, Tensor) else shown(h)
             raise InputError(
@@ -291,10 +291,10 @@ class Recurrent(NeuronModule):
                 f"h: expected {x.dtype} on {x.device}, as x, got {h.dtype} on {h.device}. Convert it: h.to(x)."
             )
         states = h.unsqueeze(0) if unbatched else h
-        if plan is own:
+        if placed.plan is self._plan:
             return states
-        place = torch.from_numpy(np.searchsorted(plan.state_key, own.state_key)).to(x.device)
-        return states.new_zeros(batch, plan.num_states).index_copy(1, place, states)
+        place = torch.from_numpy(np.searchsorted(placed.plan.state_key, self._plan.state_key)).to(x.device)
+        return states.new_zeros(batch, placed.num_states).index_copy(1, place, states)
 
     def memory(self, steps: int, batch: int, training: bool = True) -> int:
         """Peak memory of one call in bytes, besides x, the state and the parameters.

@@ -262,17 +262,17 @@ def run_sequence(
     Returns:
         The results of all steps ``[T, B, num_results]``, and the states after the last ``[B, V]``.
     """
+    if program_is_recorded():  # by Dynamo too, where a Function would lose its gradient
+        return _recorded(x, states, weight, bias, packed_plan, header, num_results, tape_rows, every)
     transformed = transforms_active()
-    if transformed and torch.compiler.is_dynamo_compiling():
-        raise RuntimeError(
-            "freewire: expected no torch.func transform inside torch.compile(fullgraph=True), got one. "
-            "Compile without fullgraph."
-        )
-    if not torch.compiler.is_dynamo_compiling():
-        if program_is_recorded():
-            return _recorded(x, states, weight, bias, packed_plan, header, num_results, tape_rows, every)
-        if transformed or forward_mode_active(x, states, weight, bias):
-            return sequence_reference(packed_plan, num_results)(x, states, weight, bias)
+    if torch.compiler.is_dynamo_compiling():
+        if transformed:
+            raise RuntimeError(
+                "freewire: expected no torch.func transform inside torch.compile(fullgraph=True), got one. "
+                "Compile without fullgraph."
+            )
+    elif transformed or forward_mode_active(x, states, weight, bias):
+        return sequence_reference(packed_plan, num_results)(x, states, weight, bias)
     return _run(x, states, weight, bias, packed_plan, header, num_results, tape_rows, every)
 
 

@@ -242,13 +242,14 @@ class Plan:
             for name, count in zip(known, np.bincount(codes, minlength=len(known)), strict=True)
             if count
         )
+        states = f"{self.num_states:,} states, " if self.num_states else ""
         components = len(self.component_ptr) - 1
         order = (f"  order      component by component, {components:,} components",) if components else ()
         return "\n".join(
             (
-                f"Plan: {self.num_slots:,} slots ({self.num_inputs:,} inputs, {self.num_computed:,} computed), "
-                f"{self.num_outputs:,} outputs",
-                f"  skipped    {self.num_nodes - self.num_slots:,} nodes and "
+                f"Plan: {self.num_slots:,} slots ({self.num_features:,} inputs, {states}{self.num_computed:,} "
+                f"computed), {self.num_results:,} outputs",
+                f"  skipped    {self.num_nodes - len(np.unique(self.slot_node)):,} nodes and "
                 f"{self.num_edges - self.num_live_edges:,} edges that reach no output",
                 f"  constant   {self.num_unreachable:,} nodes that no input reaches",
                 f"  levels     {self.num_levels - 1:,}, at most {levels[1:].max(initial=0):,} nodes wide",
