@@ -14,10 +14,11 @@ whatever the wiring; a chain along which each input travels, one node per step, 
 The spectral radius, the largest absolute value of an eigenvalue of the recurrent weights, is the factor per step by
 which a linear reservoir forgets; at 1 or more it would not forget, but grow without end. The table compares several,
 with linear nodes and with tanh. In exact arithmetic almost every linear reservoir has the capacity N (Jaeger); measured
-is the part that stands out from rounding errors, and from the ridge, which acts as noise would.
+is the part that stands out from rounding errors, and from the ridge, which acts as noise would: of 100 nodes, 20 steps
+at a radius of 0.5 and 55 at 0.99; with tanh 16 and 33, and 22 at 1.1.
 
 With `--max-delay D` edges delay values by 1 to D steps. Then the spectral radius is that of one step of all values on
-their way. The bound stays the number of nodes, since these are what readouts read.
+their way. The bound stays the number of nodes, since these are what readouts read; 63 is reached with delays of 1 to 3.
 
 Reference: H. Jaeger, Short term memory in echo state networks, GMD Report 152, 2001.
 """
@@ -170,7 +171,7 @@ def draw(found: dict[tuple[float, str], Memory], nodes: int, path: Path) -> None
         panel.set_xlabel(f"delay in steps (dashed: {nodes} nodes)")
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(title="radius: capacity", frameon=False)
+        panel.legend(title="radius: capacity", framealpha=1, edgecolor="white")
     panels[0].set_ylabel("r² of the readout and the past input")
     figure.savefig(path, dpi=130)
 

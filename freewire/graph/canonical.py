@@ -76,6 +76,8 @@ def canonical(data: GraphData) -> Canonical:
     if not len(outputs):
         raise GraphError("outputs: expected at least one node, got none. Name the nodes whose values you want.")
     edge_fields = {field.name: _sorted(field, given.get(field.name), position) for field in EDGE_FIELDS}
+    if recurrent and not len(src):
+        edge_fields[DELAY.name] = delay  # which says that it is recurrent
     found = replace(
         data,
         names=names,

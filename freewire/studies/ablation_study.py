@@ -49,15 +49,16 @@ def ablate(
 
     A silenced node has the value 0 wherever it is read, and as an output; a silenced edge has the weight 0. Nothing is
     removed: a node that reads a silenced one still aggregates a term of 0, so a product becomes 0, a mean still divides
-    by all its edges, and a maximum is at least 0. (A value of infinity times 0 is NaN.)
+    by all its edges, and a maximum is at least 0. (A value of infinity times 0 is NaN.) In a recurrent network that
+    holds at every step, and each batch starts from a state of 0.
 
     The network is not modified: a copy of it runs in eval mode, with the effective weights if they are parametrized.
     Batches are read once, small ones are run together, and the copy runs on them once per element, so a loader may
     shuffle and augment: metrics differ by the silencing alone. Autocast around the call applies.
 
     Args:
-        net: A `freewire.Network`, or another module of one graph with a ``weight`` ``[E]`` in the graph's canonical
-            order. Of outputs that are a tuple, the first counts.
+        net: A `freewire.Network`, a `freewire.Recurrent`, or another module of one graph with a ``weight`` ``[E]`` in
+            the graph's canonical order. Of outputs that are a tuple, the first counts.
         loader: An iterable of batches (inputs, targets), two tensors. They are moved to the device of the weights.
         metric: ``metric(predictions, targets)`` of one batch, such as ``torch.nn.functional.mse_loss``. It returns one
             number, a mean over the batch, which counts in proportion to the batch's rows (``x[..., 0].numel()``); or a

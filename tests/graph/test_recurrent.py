@@ -111,6 +111,11 @@ class TestRoundTrip:
         assert again.delay.tolist() == g.delay.tolist()
         assert again.wiring_hash == g.wiring_hash
 
+    def test_without_edges(self):
+        g = fw.Graph.from_edges([], [], num_nodes=3, inputs=[0], outputs=[1, 2], leak=[1, 0.5, 1], recurrent=True)
+        assert g.recurrent
+        assert_same_graph(fw.Graph.from_data(g.to_data()), g)
+
     def test_union(self):
         g = fw.Graph.union([fw.generators.mlp([2, 1]), RECURRENT])
         assert g.delay[: g.num_edges].tolist().count(0) >= 2

@@ -63,6 +63,13 @@ def slots(graph: fw.Graph) -> Counter[tuple[int, int]]:
 
 class TestNullModels:
     @pytest.mark.parametrize("kind", KINDS)
+    def test_without_edges(self, kind: str) -> None:
+        graph = fw.Graph.from_edges([], [], num_nodes=3, inputs=[0], outputs=[1, 2], leak=[1, 0.5, 1], recurrent=True)
+        (null,) = null_models(graph.with_values(bias=[0, 1.0, 2.0]), kind, 1, seed=0)
+        y, _ = fw.Recurrent(null)(torch.zeros(2, 1, 1))
+        assert y[:, 0].tolist() == [[0.5, 2.0], [0.75, 2.0]]
+
+    @pytest.mark.parametrize("kind", KINDS)
     def test_what_every_kind_keeps(self, kind: str) -> None:
         for null in null_models(GRAPH, kind, 3, seed=1):
             assert null.recurrent
