@@ -34,8 +34,10 @@ class Recurrent(NeuronModule):
         z_v(t) = (1 - leak_v) z_v(t - 1) + leak_v (aggregation over in-edges of (weight * a_u(t - delay)) + bias_v)
         a_v(t) = activation_v(z_v(t))
 
-    Where leak = dt / tau these are the Euler steps of a rate model or CTRNN; where all leaks and delays are 1, every
-    step is a synchronous update. Without delays it computes what a `freewire.Network` does, step by step.
+    Where leak = dt / tau these are the Euler steps of a rate model or CTRNN, whose potential decays; where all leaks
+    and delays are 1, every step is a synchronous update. In neat-python's CTRNN the output decays instead: a node of it
+    is two here, its function with leak 1, and after it a linear node with the leak and no delay. Without delays it
+    computes what a `freewire.Network` does, step by step.
 
     Args:
         graph: A recurrent graph.

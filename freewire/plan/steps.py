@@ -53,7 +53,7 @@ class StepGraph:
 
     #: Edges by destination (level, number), int64 [2, e].
     edge_index: IntArray
-    #: Edges on the longest path to each node, int64 [n]; no level is empty.
+    #: Edges on the longest path to each node from others of the same step, int64 [n]; no level is empty.
     level: IntArray
     #: The inputs, and after them the states, int64.
     inputs: IntArray

@@ -474,14 +474,20 @@ class TestRefused:
             (lambda n, x, h: n.step(x[0, :, :2]), r"x: expected shape \[..., 3\], one feature per input, got \[2, 2\]"),
             (lambda n, x, h: n(x[0, 0]), r"x: expected shape \[T, B, 3\] or \[T, 3\], got \[3\]\. Put time and batch"),
             (lambda n, x, h: n(x[None]), r"x: expected shape \[T, B, 3\] or \[T, 3\], got \[1, 4, 2, 3\]\."),
-            (lambda n, x, h: n.step(x), r"x: expected one frame, \[B, 3\] or \[3\], got \[4, 2, 3\]\. Call the network"),
+            (
+                lambda n, x, h: n.step(x),
+                r"x: expected one frame, \[B, 3\] or \[3\], got \[4, 2, 3\]\. Call the network",
+            ),
             (lambda n, x, h: n(x.numpy()), r"x: expected a torch.Tensor, got ndarray"),
             (lambda n, x, h: n(x.to("meta")), r"x: expected device cpu, the network's, got meta"),
             (lambda n, x, h: fw.reference(n, x, h[:1]), r"h: expected a state of shape"),
             (lambda n, x, h: fw.reference(fw.Network(CASES["random"]), torch.zeros(1, 9), h), r"h: expected None for"),
             (lambda n, x, h: fw.Recurrent(n.graph, batch_first=True)(x[0, 0]), r"x: expected shape \[B, T, 3\] or \[T"),
             (lambda n, x, h: fw.Recurrent(n.graph, steps=0), r"steps: expected a whole number of at least 1, got 0\."),
-            (lambda n, x, h: fw.Recurrent(n.graph, steps=1.5), r"steps: expected a whole number of at least 1, got 1\.5"),
+            (
+                lambda n, x, h: fw.Recurrent(n.graph, steps=1.5),
+                r"steps: expected a whole number of at least 1, got 1\.5",
+            ),
             (lambda n, x, h: fw.Recurrent(n.graph, checkpoint_every=0), r"checkpoint_every: expected a whole number"),
             (lambda n, x, h: fw.Recurrent(n.graph, dtype=torch.int8), r"dtype: expected torch.float32, torch.float64"),
         ],
@@ -491,7 +497,9 @@ class TestRefused:
             call(recurrent(GRAPH, torch.float32), self.X, self.H)
 
     def test_graphs(self) -> None:
-        with pytest.raises(fw.GraphError, match=r"graph: expected a recurrent graph, got one without delays\. Build it"):
+        with pytest.raises(
+            fw.GraphError, match=r"graph: expected a recurrent graph, got one without delays\. Build it"
+        ):
             fw.Recurrent(CASES["random"])
         with pytest.raises(fw.GraphError, match=r"graph: expected a freewire Graph, got int"):
             fw.Recurrent(3)

@@ -66,7 +66,12 @@ class TestCompile:
             return module.forward
 
         run = torch.compile(net, fullgraph=True, backend=backend, dynamic=True)
-        for steps, batch in ((4, 5), (7, 6), (9, 20), (2, 40)):  # torch takes equal sizes to be one, and 3 is a size of x
+        for steps, batch in (
+            (4, 5),
+            (7, 6),
+            (9, 20),
+            (2, 40),
+        ):  # torch takes equal sizes to be one, and 3 is a size of x
             run(sequence_of(net, steps, batch))
         assert len(compiled) == 1
 
@@ -158,7 +163,9 @@ class TestExport:
             torch.func.jacrev(lambda x: run(x, h)[0])(x), torch.func.jacrev(lambda x: net(x, h)[0])(x)
         )
         tangent = torch.ones_like(x)
-        for a, b in zip(*(torch.func.jvp(lambda x, r=r: r(x, h), (x,), (tangent,))[1] for r in (run, net)), strict=True):
+        for a, b in zip(
+            *(torch.func.jvp(lambda x, r=r: r(x, h), (x,), (tangent,))[1] for r in (run, net)), strict=True
+        ):
             torch.testing.assert_close(a, b)
 
 
@@ -342,7 +349,9 @@ class TestConventions:
         rng = torch.Generator().manual_seed(0)
         src, dst = torch.randint(0, 22, (2, 160), generator=rng).numpy()
         dst[dst < 2] += 2
-        graph = fw.Graph.from_edges(src, dst, num_nodes=22, inputs=[0, 1], outputs=[21], activation="tanh", recurrent=True)
+        graph = fw.Graph.from_edges(
+            src, dst, num_nodes=22, inputs=[0, 1], outputs=[21], activation="tanh", recurrent=True
+        )
         net = fw.Recurrent(graph, init="xavier")
         optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
         losses = []

@@ -128,9 +128,7 @@ class TestOpcheck:
     @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True), (False,) * 3])
     def test_what_is_not_needed_is_empty(self, needs: tuple[bool, ...]) -> None:
         net = recurrent(SMALL)
-        torch.library.opcheck(
-            torch.ops.freewire.sequence_backward.default, backward_arguments(net, 3, 5, needs=needs)
-        )
+        torch.library.opcheck(torch.ops.freewire.sequence_backward.default, backward_arguments(net, 3, 5, needs=needs))
 
     @pytest.mark.parametrize("every", [0, 2])
     def test_the_recorded_operator(self, every: int) -> None:
