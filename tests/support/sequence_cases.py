@@ -94,7 +94,8 @@ def sequence_cases(kind: str) -> Iterator[SequenceCase]:
     small = kind != "plain"
     for dtype in DTYPES:
         for graph in ("stored", "drawn"):
-            if small and graph == "drawn" and dtype in NARROW:
+            # Under a sanitizer a case takes a minute: one of each graph, and one that rounds to 16 bits.
+            if small and (graph, dtype) not in (("stored", torch.bfloat16), ("drawn", torch.float32)):
                 continue
             yield SequenceCase(graph, dtype, 3, 5, bias=graph == "drawn" or dtype != torch.float64)
     for steps, batch in ((0, 3), (2, 0), (1, 1)):
