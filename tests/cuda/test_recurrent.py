@@ -179,7 +179,7 @@ class TestResults:
         generator = torch.Generator().manual_seed(0)
         shapes = ((3, 40, plan.num_features), (40, plan.num_states))
         x, states = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
-        parameters = net._step_parameters(net._placed, net.weight, net.bias)
+        parameters = net.step_parameters(net.weight, net.bias)
         leaves = [tensor.detach().requires_grad_() for tensor in (x, states, *parameters)]
         packed = plan.pack()
         words = torch.from_numpy(packed.words)
@@ -222,7 +222,7 @@ class TestMemory:
     def test_all_that_is_kept_is_written(self, device: str, every: int) -> None:
         net, x, h, *_ = call_of("drawn", torch.float32, 5, 33)
         packed, plan = net.plan.pack(), net.plan
-        weight, bias = (p.detach().to(device) for p in net._step_parameters(net._placed, net.weight, net.bias))
+        weight, bias = (p.detach().to(device) for p in net.step_parameters(net.weight, net.bias))
         words = torch.from_numpy(packed.words).to(device)
         call = (x.to(device), h.to(device), weight, bias, words, packed.header, plan.num_results, plan.tape_rows)
         torch.use_deterministic_algorithms(True)

@@ -115,7 +115,7 @@ def test_a_sequence_on_a_gpu_takes_what_is_estimated(
     plan, packed = net.plan, net.plan.pack()
     words = torch.from_numpy(packed.words)
     x, h = torch.randn(steps, batch, 4).to(dtype), torch.randn(batch, plan.num_states).to(dtype)
-    weight, bias = (None if p is None else p.detach() for p in net._step_parameters(net._placed, net.weight, net.bias))
+    weight, bias = (None if p is None else p.detach() for p in net.step_parameters(net.weight, net.bias))
     call = (x, h, weight, bias, words, packed.header)
 
     def run() -> object:

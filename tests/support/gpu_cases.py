@@ -119,7 +119,7 @@ def run_sequence(dtype: torch.dtype, tile: int, every: int, device: str) -> None
     shapes = ((5, 33, 4), (33, plan.num_states), (5, 33, 3), (33, plan.num_states))
     x, states, grad_y, grad_last = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
     with torch.no_grad():
-        weight, bias = net._step_parameters(net._placed, net.weight, net.bias)
+        weight, bias = net.step_parameters(net.weight, net.bias)
     arguments = (x, states, weight, bias, torch.from_numpy(made.words))
 
     def results(device: str) -> list[Tensor]:

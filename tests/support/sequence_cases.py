@@ -57,7 +57,7 @@ class SequenceCase:
             torch.randn(shape, generator=generator, dtype=torch.float64).to(self.dtype) for shape in shapes
         )
         with torch.no_grad():
-            parameters = net._step_parameters(net._placed, net.weight, net.bias if self.bias else None)
+            parameters = net.step_parameters(net.weight, net.bias if self.bias else None)
         leaves = [x, before, *(p.to(self.dtype) for p in parameters if p is not None)]
         nothing = [x.new_empty(0)] * (not self.bias)
 
