@@ -22,17 +22,21 @@
 
 namespace freewire::testing {
 
+// How files of a network, and of a sequence (sequence_run.h), begin.
+constexpr const char *kNetworkMagic = "fwcase02", *kSequenceMagic = "fwsequ01";
+
 // Reads a file's content piece by piece, never past its end.
 class CaseReader {
  public:
-  explicit CaseReader(const std::string& path) {
+  // magic: how it must begin.
+  explicit CaseReader(const std::string& path, const std::string& magic = kNetworkMagic) {
     std::ifstream file(path, std::ios::binary);
     if (!file) throw std::runtime_error("expected a case file, got none that can be opened.");
     bytes_.assign(std::istreambuf_iterator<char>(file), {});
-    if (bytes_.compare(0, kMagic.size(), kMagic) != 0) {
+    if (bytes_.compare(0, magic.size(), magic) != 0) {
       throw std::runtime_error("expected a case file of this version, got another. Rewrite the cases.");
     }
-    at_ = kMagic.size();
+    at_ = magic.size();
   }
 
   template <class V>
@@ -72,7 +76,6 @@ class CaseReader {
     throw std::runtime_error(std::string(name) + ": expected more bytes, got the end of the file.");
   }
 
-  const std::string kMagic = "fwcase02";
   std::string bytes_;
   size_t at_ = 0;
 };
@@ -102,6 +105,7 @@ class SplitPlan {
 };
 
 constexpr int64_t kMaxBatch = 1 << 20;  // so that no product of sizes overflows
+constexpr int64_t kMaxSteps = 1 << 10;  // likewise
 
 struct Expected {
   double tolerance;      // absolute
@@ -144,10 +148,9 @@ struct Case {
   Expected y, grad_x, grad_weight, grad_bias;
 };
 
-// Reads the file and calls body(Case<T>).
-template <class Body>
-void with_case(const std::string& path, Body&& body) {
-  CaseReader reader(path);
+// Reads the rest of a file as a Kind<T> and calls body(Kind<T>).
+template <template <class> class Kind, class Body>
+void with_rest(CaseReader& reader, Body&& body) {
   const auto type = reader.number<int64_t>("type");
   if (type < 0 || type >= kNumTypes) {
     throw std::runtime_error("type: expected 0 to " + std::to_string(kNumTypes - 1) + ", got " + std::to_string(type) +
@@ -155,8 +158,15 @@ void with_case(const std::string& path, Body&& body) {
   }
   for_each_type([&](auto number) {
     using T = decltype(number);
-    if (type == type_index<T>()) body(Case<T>(reader));
+    if (type == type_index<T>()) body(Kind<T>(reader));
   });
+}
+
+// Reads the file and calls body(Case<T>).
+template <class Body>
+void with_case(const std::string& path, Body&& body) {
+  CaseReader reader(path);
+  with_rest<Case>(reader, body);
 }
 
 }  // namespace freewire::testing
