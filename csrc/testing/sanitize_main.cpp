@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs the raw kernels over gated sums and case files; tests/support/sanitize.py compiles it with sanitizers.
+// Runs the raw kernels over gated sums and case files, of networks and of sequences; tests/support/sanitize.py compiles
+// it with sanitizers.
 //
 // The arguments are case files, after "--inject BUG" to inject a bug (testing/cases/injected_bugs.h); without any, only
 // the instruction set is printed. Prints each path before running it, then a line that counts the cases. The exit
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -16,23 +18,40 @@
 #include "testing/cases/gated_sum_run.h"
 #include "testing/cases/injected_bugs.h"
 #include "testing/cases/sanitize_run.h"
+#include "testing/cases/sequence_run.h"
 
 namespace freewire::testing {
 namespace {
 
 int64_t ran[kNumTypes][cpu::kRowKinds] = {};  // cases by type and kind of row
+int64_t sequences = 0;
 
 template <class T>
-void check(const Case<T>& given, const std::string& bug) {
+void count(const Case<T>& given) {
+  ++ran[type_index<T>()][cpu::Tiling<T>(given.split_plan.view(), given.batch).kind];
+}
+
+template <class T>
+void count(const SequenceCase<T>&) {
+  ++sequences;
+}
+
+template <class AnyCase>
+void check(const AnyCase& given, const std::string& bug) {
   if (!bug.empty()) return inject(bug, given);
   const auto one = run(given, 1), many = run(given, kManyThreads);
   if (given.has_results) expect_close(one);
   expect_same_bits(one, many, kThreadCounts);
-  ++ran[type_index<T>()][cpu::Tiling<T>(given.split_plan.view(), given.batch).kind];
+  count(given);
 }
 
 void check_file(const std::string& path, const std::string& bug) {
-  with_case(path, [&](const auto& given) { check(given, bug); });
+  const auto check_case = [&](const auto& given) { check(given, bug); };
+  char start[8] = {};
+  std::ifstream(path, std::ios::binary).read(start, sizeof start);
+  if (std::string(start, sizeof start) != kSequenceMagic) return with_case(path, check_case);
+  CaseReader reader(path, kSequenceMagic);
+  with_rest<SequenceCase>(reader, check_case);
 }
 
 }  // namespace
@@ -71,6 +90,7 @@ int main(int count, char** arguments) {
                 static_cast<long>(rows[2]), static_cast<long>(rows[3]), static_cast<long>(rows[4]),
                 static_cast<long>(rows[5]));
   }
+  if (testing::sequences) std::printf("; %ld sequences", static_cast<long>(testing::sequences));
   if (gated_sums) std::printf("; %ld gated sums", static_cast<long>(gated_sums));
   std::printf("\n");
   return 0;

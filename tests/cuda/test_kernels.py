@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from tests.support import native, sanitize, simt
+from tests.support.cuda_sequences import sequence_cases
 from tests.support.graphs import CASES
-from tests.support.sequence_cases import sequence_cases
 from tests.support.simt_torch import KERNELS
 
 pytestmark = [pytest.mark.slow, pytest.mark.sanitize]

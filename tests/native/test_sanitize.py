@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+import freewire as fw
 from freewire.graph import ACTIVATIONS, AGGREGATIONS
-from tests.support import native, sanitize
+from tests.support import cpu_sequences, native, sanitize
 from tests.support.graphs import CASES
+from tests.support.recurrent import own_gradients, wired
 
 CASE_LIST = list(sanitize.cases())
 VARIANTS = list(product(sanitize.DTYPES, (*sanitize.SHORT_ROWS, *sanitize.ROW_BYTES)))
@@ -80,6 +82,45 @@ class TestCases:
         for (tolerance, values), want in zip(sanitize._results(graph, torch.float64, 5, True), wanted, strict=True):
             torch.testing.assert_close(values, want)
             assert 0 < tolerance < 1e-13
+
+
+class TestSequences:
+    """The cases of recurrent networks."""
+
+    CASE_LIST = tuple(cpu_sequences.sequence_cases())
+
+    def test_names_are_unique(self) -> None:
+        names = [case.name for case in (*CASE_LIST, *self.CASE_LIST)]
+        assert len(set(names)) == len(names)
+        (buggy,) = (case for case in self.CASE_LIST if case.name == sanitize.BUGGY_SEQUENCE)
+        assert buggy.every
+        assert buggy.bias
+        assert buggy.batch > 32
+
+    @pytest.mark.parametrize("dtype", sanitize.DTYPES)
+    def test_everything_runs(self, dtype: torch.dtype) -> None:
+        mine = [case for case in self.CASE_LIST if case.dtype == dtype]
+        assert {case.every for case in mine} == set(cpu_sequences.EVERY)
+        assert {case.bias for case in mine} == {True, False}
+        assert {case.steps for case in mine} >= set(cpu_sequences.STEPS)
+        assert any(case.plan.sizes.num_blocks for case in mine)
+        assert any(case.plan.leaks is None for case in mine)
+        assert any(case.batch > 16 * 64 // max(dtype.itemsize, 4) for case in mine)
+        sharing = sanitize.NARROW if dtype in sanitize.NARROW else (dtype,)
+        batches = {case.batch for case in self.CASE_LIST if case.dtype in sharing}
+        assert batches >= set(cpu_sequences.BATCHES)
+
+    def test_answers_are_those_of_a_network(self) -> None:
+        """As `Recurrent` computes them, through weights and biases of its own."""
+        graph = wired(1, leak=False)
+        case = cpu_sequences.SequenceCase("", graph, torch.float64, 4, 3, 0)
+        x, states, weight, bias, grad_y, grad_last = case._arguments()
+        net = fw.Recurrent(graph, dtype=torch.float64)
+        net.load_state_dict({"weight": weight, "bias": bias}, strict=False)
+        wanted = own_gradients(net, x, states, grad_y, grad_last)
+        for (tolerance, values), want in zip(case.results(), wanted, strict=True):
+            torch.testing.assert_close(values, want)
+            assert 0 < tolerance < 1e-12
 
 
 class TestRowBytes:

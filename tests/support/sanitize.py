@@ -33,10 +33,12 @@ from freewire.graph import ACTIVATIONS, AGGREGATIONS
 from freewire.ops import network_reference
 from freewire.plan.steps import step_graph
 from tests.support import native
+from tests.support.cpu_sequences import sequence_cases
 from tests.support.dense_graphs import PARTS, planted_graph
 from tests.support.graphs import CASES
 from tests.support.native import ROOT, SANITIZERS
 from tests.support.tensors import DTYPES, NARROW
+from tests.support.tolerances import with_tolerances
 
 BUILD = ROOT / "build" / "sanitize"
 
@@ -58,13 +60,23 @@ BUGS = {
     "thread_count": ("address", ("expected the same bits from 1 and 4 threads",)),
 }
 
+#: Likewise, of sequences.
+SEQUENCE_BUGS = {
+    "short_kept": ("address", ("AddressSanitizer", "READ of size", "SequenceBackward")),
+    "short_last": ("address", ("AddressSanitizer", "WRITE of size", "write_states")),
+    "short_grad_states": ("address", ("AddressSanitizer", "WRITE of size", "write_states")),
+    "sequence_race": ("thread", ("data race", "run_sequence")),
+    "forgotten_states": ("address", ("y of other states: expected", "within")),
+}
+
 #: Likewise, of csrc/testing/planner_main.cpp.
 PLANNER_BUG = ("short_level", ("AddressSanitizer", "WRITE of size 8", "planner::order"))
 
 _RESULT_NAMES = ("y", "grad_x", "grad_weight", "grad_bias")
-# Rounding errors that a result may have, in units in the last place; inputs are changed by as much to see the effect.
-# Numbers stored in 16 bits are rounded once.
-_ROUNDING, _NARROW_ROUNDING = 16, 4
+
+
+#: The sequence that they are injected into: more than one tile, and states kept before every second step.
+BUGGY_SEQUENCE = "sequence-float32-33"
 
 
 class SanitizeError(native.NativeError):
@@ -203,30 +215,15 @@ def _arguments(
 
 @cache
 def _results(graph: fw.Graph, dtype: torch.dtype, batch: int, bias: bool) -> list[tuple[float, Tensor]]:
-    """The float64 results, each with its tolerance: how much it changes if the arguments change by some roundings.
-
-    This distinguishes a wrong kernel from a network that is badly conditioned, or has a node so near a kink that
-    rounding decides on which side it falls. Both directions are tried, so that no kink is missed.
-    """
+    """The float64 results, each with its tolerance."""
     x, weight, biases, grad_y = (
         None if a is None else a.double() for a in _arguments(graph, dtype, batch, bias, False)
     )
     assert x is not None
     assert weight is not None
     assert grad_y is not None
-    eps = torch.finfo(dtype).eps * (_ROUNDING if dtype.itemsize >= 4 else _NARROW_ROUNDING)
     parameters = (x, weight) if biases is None else (x, weight, biases)
-    exact = _gradients(graph, parameters, grad_y)
-    tolerances = [eps * (1 + float(e.abs().max())) if e.numel() else 0.0 for e in exact]
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(2):
-        moves = [torch.randn(p.shape, generator=generator, dtype=p.dtype) * eps for p in parameters]
-        for sign in (1, -1):
-            moved = [p * (1 + sign * move) for p, move in zip(parameters, moves, strict=True)]
-            for i, (a, e) in enumerate(zip(_gradients(graph, moved, grad_y), exact, strict=True)):
-                if e.numel():
-                    tolerances[i] = max(tolerances[i], float((a - e).abs().max()))
-    return list(zip(tolerances, exact, strict=True))
+    return with_tolerances(lambda given: _gradients(graph, given, grad_y), parameters, dtype)
 
 
 def _gradients(graph: fw.Graph, parameters: Sequence[Tensor], grad_y: Tensor) -> list[Tensor]:
@@ -294,7 +291,7 @@ def check(program: Program, isa: str, paths: Sequence[str]) -> None:
 def check_bug(program: Program, isa: str, bug: str, path: str) -> None:
     """Run one case with a bug injected; the program must report that bug."""
     done = program.run("--inject", bug, path, FREEWIRE_ISA=isa)
-    missing = [words for words in BUGS[bug][1] if words not in done.stderr]
+    missing = [words for words in (BUGS | SEQUENCE_BUGS)[bug][1] if words not in done.stderr]
     if done.returncode == 0 or missing:
         raise SanitizeError(
             f"{program.sanitizer}, {isa}: expected the injected bug {bug!r} to be reported with {missing}, got status "
@@ -329,18 +326,23 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         paths = []
-        for case in cases():
+        for case in (*cases(), *sequence_cases()):
             paths.append(folder / f"{case.name}.case")
             case.write(paths[-1])
         print(f"written  {len(paths)} cases ({time.perf_counter() - written:.0f} s)", flush=True)
         programs = {sanitizer: Program(sanitizer) for sanitizer in SANITIZERS}
         runs = [(program, isa) for program in programs.values() for isa in program.isas]
         check_planner()
-        bugs = [(bug, isa) for bug, (name, _) in BUGS.items() for isa in programs[name].isas]
-        small = str(folder / "every_kind-float32-64-65.case")
+        small, sequence = (str(folder / f"{name}.case") for name in ("every_kind-float32-64-65", BUGGY_SEQUENCE))
+        bugs = [
+            (programs[name], isa, bug, path)
+            for known, path in ((BUGS, small), (SEQUENCE_BUGS, sequence))
+            for bug, (name, _) in known.items()
+            for isa in programs[name].isas
+        ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda run: check(*run, [str(path) for path in paths]), runs))
-            list(pool.map(lambda pair: check_bug(programs[BUGS[pair[0]][0]], pair[1], pair[0], small), bugs))
+            list(pool.map(lambda arguments: check_bug(*arguments), bugs))
     except native.NativeError as error:
         print(error, file=sys.stderr)
         print("test-sanitize: FAILED", file=sys.stderr)

@@ -233,9 +233,12 @@ class SequenceBackward {
         }
       });
     }
+    // The parts of leaky nodes share the last bias; no other entry has more than one node.
+    C shared = C(0);
     for (int64_t i = 0; gradients_.bias && i < plan_.num_computed(); ++i) {
-      gradients_.bias[plan_.bias_index[i]] =
-          narrowed<T>(ordered_sum(bias_sums_.data(), tiling_.groups, plan_.num_computed(), i));
+      C sum = ordered_sum(bias_sums_.data(), tiling_.groups, plan_.num_computed(), i);
+      if (plan_.bias_index[i] == plan_.num_biases - 1) sum = shared += sum;
+      gradients_.bias[plan_.bias_index[i]] = narrowed<T>(sum);
     }
   }
 

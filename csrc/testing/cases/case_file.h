@@ -22,10 +22,14 @@
 
 namespace freewire::testing {
 
+// How files of a network, and of a sequence (sequence_run.h), begin.
+constexpr const char *kNetworkMagic = "fwcase02", *kSequenceMagic = "fwsequ01";
+
 // Reads a file's content piece by piece, never past its end.
 class CaseReader {
  public:
-  explicit CaseReader(const std::string& path, const std::string& magic = "fwcase02") {
+  // magic: how it must begin.
+  explicit CaseReader(const std::string& path, const std::string& magic = kNetworkMagic) {
     std::ifstream file(path, std::ios::binary);
     if (!file) throw std::runtime_error("expected a case file, got none that can be opened.");
     bytes_.assign(std::istreambuf_iterator<char>(file), {});
@@ -101,6 +105,7 @@ class SplitPlan {
 };
 
 constexpr int64_t kMaxBatch = 1 << 20;  // so that no product of sizes overflows
+constexpr int64_t kMaxSteps = 1 << 10;  // likewise
 
 struct Expected {
   double tolerance;      // absolute
@@ -143,9 +148,9 @@ struct Case {
   Expected y, grad_x, grad_weight, grad_bias;
 };
 
-// Reads the rest of a file and calls body(Kind<T>).
+// Reads the rest of a file as a Kind<T> and calls body(Kind<T>).
 template <template <class> class Kind, class Body>
-void with_type_of(CaseReader& reader, Body&& body) {
+void with_rest(CaseReader& reader, Body&& body) {
   const auto type = reader.number<int64_t>("type");
   if (type < 0 || type >= kNumTypes) {
     throw std::runtime_error("type: expected 0 to " + std::to_string(kNumTypes - 1) + ", got " + std::to_string(type) +
@@ -161,7 +166,7 @@ void with_type_of(CaseReader& reader, Body&& body) {
 template <class Body>
 void with_case(const std::string& path, Body&& body) {
   CaseReader reader(path);
-  with_type_of<Case>(reader, body);
+  with_rest<Case>(reader, body);
 }
 
 }  // namespace freewire::testing

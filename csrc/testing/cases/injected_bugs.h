@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: MIT
 // Bugs injected on purpose, to show that a run without a report would have found them.
 //
-// inject() runs a case of at least two tiles with one bug. Each bug must end the program, by a sanitizer's report or by
-// a mismatch. Memory bugs pass the kernels arrays that are too short, so that the invalid loads and stores are the
-// kernels' own.
+// inject() runs a case of at least two tiles, of a network or of a sequence, with one bug. Each bug must end the
+// program, by a sanitizer's report or by a mismatch. Memory bugs pass the kernels arrays that are too short, so that
+// the invalid loads and stores are the kernels' own.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "testing/cases/case_file.h"
 #include "testing/cases/exact.h"
 #include "testing/cases/sanitize_run.h"
+#include "testing/cases/sequence_run.h"
 
 namespace freewire::testing {
 
@@ -80,6 +84,35 @@ void inject(const std::string& bug, const Case<T>& given) {
     expect_same_bits(one, many, kThreadCounts);
   } else {
     throw std::invalid_argument("inject: expected a bug's name, got '" + bug + "'.");
+  }
+}
+
+template <class T>
+void inject(const std::string& bug, const SequenceCase<T>& given) {
+  Exact<T> y(given.grad_y.size()), last(given.grad_last.size());
+  const Exact<T> kept(given.num_kept());
+  forward(given, 1, y, last, &kept);
+  if (bug == "short_kept") {
+    backward<T>(given, 1, Exact<T>(kept.data(), kept.size() - 1), {nullptr, nullptr, nullptr, nullptr});
+  } else if (bug == "short_last") {
+    forward<T>(given, 1, y, Exact<T>(last.size() - 1), nullptr);
+  } else if (bug == "short_grad_states") {
+    backward<T>(given, 1, kept, {nullptr, Exact<T>(given.states.size() - 1).data(), nullptr, nullptr});
+  } else if (bug == "sequence_race") {
+    // Two calls at once that keep their steps in the same memory.
+    const auto again = [&] { forward(given, 1, Exact<T>(y.size()), Exact<T>(last.size()), &kept); };
+    std::thread first(again), second(again);
+    first.join();
+    second.join();
+  } else if (bug == "forgotten_states") {
+    // A forward that starts from zeros.
+    std::vector<Result<T>> results;
+    std::fill_n(given.states.data(), given.states.size(), T{});
+    forward<T>(given, 1, y, last, nullptr);
+    results.push_back({"y of other states", std::move(y), &given.y});
+    expect_close(results);
+  } else {
+    throw std::invalid_argument("inject: expected the name of a bug in sequences, got '" + bug + "'.");
   }
 }
 

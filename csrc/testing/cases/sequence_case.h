@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A recurrent network over a sequence, its arguments and its expected results, read from a file that
-// tests/support/sequence_cases.py wrote.
+// tests/support/cuda_sequences.py wrote.
 //
 // The file is like that of case_file.h, but starts with "fwseqn01". The numbers are the type, the steps, the batch, and
 // 1 if there is a bias; the arrays are the packed plan of one step, x, states, weight, bias, grad_y and grad_last, and
