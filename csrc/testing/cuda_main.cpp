@@ -70,8 +70,8 @@ void check(const SequenceCase<T>& given, const Thoroughness& how) {
 
 void check_file(const std::string& path, const Thoroughness& how) {
   if (path.ends_with(".sequence")) {
-    CaseReader reader(path, kSequenceMagic);
-    return with_type_of<SequenceCase>(reader, [&](const auto& given) { check(given, how); });
+    CaseReader reader(path, kCudaSequenceMagic);
+    return with_rest<SequenceCase>(reader, [&](const auto& given) { check(given, how); });
   }
   with_case(path, [&](const auto& given) { check(given, how); });
 }

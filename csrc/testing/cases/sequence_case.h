@@ -14,7 +14,7 @@
 
 namespace freewire::testing {
 
-constexpr const char* kSequenceMagic = "fwseqn01";
+constexpr const char* kCudaSequenceMagic = "fwseqn01";
 
 template <class T>
 struct SequenceCase {
