@@ -6,8 +6,8 @@ optimizer) over a whole sequence, in turns, and how many times freewire's that i
 which is checked first. ``--brain`` is freewire alone on 166,700 nodes and 25.6 million edges, with its peak memory.
 
 - gather and scatter: per step ``index_select`` of sources, times weights, ``index_add`` to destinations.
-- torch CSR: per step one product of a sparse matrix and the states, ``torch.sparse.mm``; its gradient of the weights is
-  that of the sampled product that torch has for it.
+- torch CSR: per step one product of a sparse matrix and the states, ``torch.sparse.mm``. It is not trained: torch makes
+  the gradient of the matrix from a dense one of all pairs of nodes, 8 GB for the largest wiring here.
 - nn.RNN: on the dense wiring only, with tanh and the same weights.
 """
 
@@ -69,7 +69,7 @@ WIRINGS = {
 _BRAIN = Wiring(166_700, 25_600_000, 1_000, 8, 10)
 _DENSE, _QUICK_DENSE = (512, 64, 32, 20), (24, 8, 3, 4)  # hidden nodes, features, samples, steps
 
-#: ``x [T, B, I]`` to the outputs of the last step ``[B, O]``, and the parameters.
+#: ``x [T, B, I]`` to the outputs of the last step ``[B, O]``, and the parameters; none if it is not trained.
 Candidate = tuple[Callable[[Tensor], Tensor], list[Tensor]]
 
 
@@ -100,9 +100,9 @@ def _csr(net: fw.Recurrent) -> Candidate:
     size = (graph.num_nodes, graph.num_nodes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's that its CSR is new
-        matrix = torch.sparse_csr_tensor(rows, torch.from_numpy(src[order]), weight, size).requires_grad_()
+        matrix = torch.sparse_csr_tensor(rows, torch.from_numpy(src[order]), weight, size)
     outputs, num_inputs = torch.from_numpy(graph.output_index.copy()), len(graph.inputs)
-    bias = torch.zeros(graph.num_nodes, 1, requires_grad=True)
+    bias = torch.zeros(graph.num_nodes, 1)
 
     def run(x: Tensor) -> Tensor:
         values = x.new_zeros(graph.num_nodes, x.shape[1])
@@ -110,7 +110,7 @@ def _csr(net: fw.Recurrent) -> Candidate:
             values = torch.tanh(matrix @ torch.cat((frame.t(), values[num_inputs:])) + bias)
         return values.index_select(0, outputs).t()
 
-    return run, [matrix, bias]
+    return run, []
 
 
 def candidates(graph: fw.Graph) -> dict[str, Candidate]:
@@ -167,11 +167,14 @@ def _table(name: str, found: dict[str, Candidate], x: Tensor, rounds: int, threa
     with torch.no_grad():
         tasks = {label: partial(run, x) for label, (run, _) in found.items()}
         forward = interleave(tasks, rounds=rounds, threads=threads)
-    steps = {label: partial(_step, run, own, x) for label, (run, own) in found.items()}
+    steps = {label: partial(_step, run, own, x) for label, (run, own) in found.items() if own}
     step = interleave(steps, rounds=rounds, threads=threads)
     for label in found:
         cells = []
         for timings in (forward, step):
+            if label not in timings:
+                cells += ["-", "-"]
+                continue
             timing = timings[label]
             sick = "!" * bool(timing.sick)
             cells += [f"{1e3 * timing.median:.3g}{sick}", f"{timing.median / timings['freewire'].median:.1f}"]
