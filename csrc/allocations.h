@@ -33,10 +33,13 @@ constexpr int64_t few_columns(int64_t batch) {
   return batch <= 1 ? batch : batch <= 8 ? (batch + 3) / 4 * 4 : (batch + 15) / 16 * 16;
 }
 
+// Parts of at most `every` steps that make up a sequence.
+constexpr int64_t chunks_of(int64_t steps, int64_t every) { return steps / every + (steps % every != 0); }
+
 // The same over a sequence: the tapes of all steps or, where the forward is run once more, the states before every k-th
 // step.
 constexpr int64_t kept_of_sequence(const PlanSizes& plan, int64_t batch, int64_t steps, int64_t every, bool cpu) {
-  const int64_t rows = every ? (steps + every - 1) / every * plan.num_states : steps * plan.tape_rows;
+  const int64_t rows = every ? chunks_of(steps, every) * plan.num_states : steps * plan.tape_rows;
   return rows * (cpu ? few_columns(batch) : padded_batch(batch));
 }
 

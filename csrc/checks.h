@@ -107,7 +107,7 @@ inline PlanView checked_sequence(const torch::stable::Tensor& x, const torch::st
   return plan;
 }
 
-// The numbers that freewire::sequence is told, since its results are made of them.
+// The numbers that freewire::sequence is passed, since its results are made of them.
 inline void check_sequence_sizes(const PlanView& plan, int64_t num_results, int64_t tape_rows) {
   STD_TORCH_CHECK(num_results == plan.num_results, "num_results: expected ", plan.num_results, ", got ", num_results,
                   ".");

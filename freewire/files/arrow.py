@@ -85,6 +85,9 @@ class ArrowTable:
                 self.schema = self.arrow.ipc.open_file(file).schema
                 self.num_rows = self._count_rows()
             self.names: list[str] = self.schema.names
+        twice = next((name for k, name in enumerate(self.names) if name in self.names[:k]), None)
+        if twice is not None and self.format == "Parquet":  # whose columns are read by name
+            self.refuse("columns of different names", f"{shown(twice)} twice", "Rename one of them.")
         size = file.seek(0, os.SEEK_END)
         if self.num_rows * _ROW > max(ALWAYS_ALLOWED, MAX_RATIO * size):
             most = max(ALWAYS_ALLOWED, MAX_RATIO * size) // _ROW

@@ -202,6 +202,8 @@ class Columns:
         known = {name for pair in ENDS for name in pair if name.endswith(RECONSTRUCTED)}
         if len(ends) != 2 or any(self.plain[k] in known for k in ends):  # one without the other
             self.refuse_ends("two columns that are the ends of an edge", self.names)
+        if self.plain[ends[0]] == self.plain[ends[1]]:
+            self.refuse_ends("two columns of different names as the ends of an edge", self.names)
         return ends
 
     def roles(self, ends: list[int]) -> Roles:

@@ -26,6 +26,7 @@ from freewire.files.node_tables import read_arrow_nodes, read_csv_nodes, read_no
 from freewire.files.npz_format import read_npz
 from freewire.files.paths import memory_for, open_to_read, path_name
 from freewire.graph import Graph
+from freewire.graph.arguments import check_flag
 from freewire.graph.data import GraphData
 
 __all__ = ["read_graph", "write_graph"]
@@ -163,9 +164,9 @@ def read_graph(
             Default: the column ``sign``, if there is one.
         nodes: For tables and matrices: all nodes in order, a list of names or the path of a table of nodes (CSV with a
             header, Parquet, Feather) with one column of names (``name``, ``id``, ``root_id``, ``bodyId``, ``:ID``, or
-            the unnamed index of pandas) and perhaps ``activation``, ``aggregation`` and ``bias``. Nodes without edges
-            are kept, and edges of others raise. Where the names of an edge's columns end in index, these hold row
-            numbers of it, from 0. Default: the nodes that edges name.
+            the unnamed index of pandas) and perhaps ``activation``, ``aggregation``, ``bias`` and ``leak``. Nodes
+            without edges are kept, and edges of others raise. Where the names of an edge's columns end in index, these
+            hold row numbers of it, from 0. Default: the nodes that edges name.
         recurrent: Whether cycles are allowed.
 
     Raises:
@@ -198,8 +199,7 @@ def read_graph(
             raise GraphError(
                 f"{option}: expected None for {suffix}, got {shown(options[option])}. It is for {suffixes} files."
             )
-    if not isinstance(recurrent, bool):
-        raise GraphError(f"recurrent: expected True or False, got {shown(recurrent)}. Correct it.")
+    recurrent = check_flag("recurrent", recurrent)
     if nodes is not None:
         options["nodes"] = _read_nodes(nodes)
     data = _load(name, "graph file", lambda content: form.read(name, content, inputs, outputs, **options))
@@ -247,10 +247,10 @@ def write_graph(graph: Graph, path: str | bytes | os.PathLike[str]) -> None:
     - ``.json``: networkx's node-link format of `Graph.to_networkx`, with a list "edges". It holds every graph.
       Infinite weights are ``Infinity``, as Python's own JSON reader and writer have them.
     - ``.graphml``: networkx's GraphML of `Graph.to_networkx`.
-    - ``.csv``: a plain edge list, ``source,target`` and ``weight``, ``sign``, ``frozen``, ``group`` where stored. A
-      graph that is more than its edges raises: one with biases, isolated nodes, other inputs and outputs than the
-      nodes of in-degree and out-degree 0, other functions than ``relu`` (``linear`` at outputs) and ``sum``, or nodes
-      in an order that a reader would not restore.
+    - ``.csv``: a plain edge list, ``source,target`` and those of ``weight``, ``sign``, ``frozen``, ``group`` and
+      ``delay`` that are stored. A graph that is more than its edges raises: one with biases, isolated nodes, other
+      inputs and outputs than the nodes of in-degree and out-degree 0, other functions than ``relu`` (``linear`` at
+      outputs) and ``sum``, or nodes in an order that a reader would not restore.
     - ``.csv.gz``, ``.graphml.gz``, ``.json.gz``: the same, compressed by gzip; equal graphs make equal files.
 
     Args:

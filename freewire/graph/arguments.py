@@ -84,6 +84,13 @@ def check_probability(name: str, value: Any, error: type[FreewireError] = GraphE
     return float(number)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """The argument ``name`` as a bool; `GraphError` unless it is one."""
+    if not isinstance(value, bool | np.bool_):
+        raise GraphError(f"{name}: expected True or False, got {shown(value)}. Correct it.")
+    return bool(value)
+
+
 def check_ordered(given: Any, what: str, error: type[FreewireError] = GraphError) -> None:
     """Raise ``error`` for a set given as argument ``what``, whose order counts.
 

@@ -74,7 +74,8 @@ def canonical(data: GraphData) -> Canonical:
                 "leak: expected none, since the graph is not recurrent, got some. Pass recurrent=True, or remove leak."
             )
     if not len(outputs):
-        raise GraphError("outputs: expected at least one node, got none. Name the nodes whose values you want.")
+        why = ", since every node feeds another one" if recurrent and num_nodes else ""
+        raise GraphError(f"outputs: expected at least one node, got none{why}. Name the nodes whose values you want.")
     edge_fields = {field.name: _sorted(field, given.get(field.name), position) for field in EDGE_FIELDS}
     if recurrent and not len(src):
         edge_fields[DELAY.name] = delay  # which says that it is recurrent

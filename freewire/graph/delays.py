@@ -53,7 +53,7 @@ def order_with_delays(src: IntArray, dst: IntArray, delay: IntArray, num_nodes: 
     node = np.argsort(level, kind="stable")
     rank = np.empty(num_nodes, np.int64)
     rank[node] = np.arange(num_nodes)
-    # The planner orders graphs without cycles. In this one every node stands twice, as a source and, in second place,
+    # The planner orders graphs without cycles. In this one every node appears twice, as a source and behind all sources
     # as a destination, each in order of rank.
     ordered = planner.order(rank[src], rank[dst] + num_nodes, 2 * num_nodes)
     edge_index = ordered["edge_index"]

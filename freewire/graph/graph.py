@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from freewire.errors import GraphError, shown
-from freewire.graph.arguments import as_array, check_ordered, distinct_names
+from freewire.graph.arguments import as_array, check_flag, check_ordered, distinct_names
 from freewire.graph.canonical import canonical
 from freewire.graph.data import GraphData
 from freewire.graph.edge_arrays import read_adjacency, read_edges, side_by_side
@@ -113,7 +113,7 @@ class Graph(NodeViews):
             (('x', 'h', 'y'), 2)
         """
         data = read_networkx(G, inputs, outputs, (activation, output_activation))
-        return cls.from_data(replace(data, recurrent=bool(recurrent)))
+        return cls.from_data(replace(data, recurrent=check_flag("recurrent", recurrent)))
 
     @classmethod
     def from_edges(
@@ -178,7 +178,7 @@ class Graph(NodeViews):
                     **dict(activation=activation, aggregation=aggregation, bias=bias, leak=leak),
                 ),
                 output_activation=output_activation,
-                recurrent=bool(recurrent),
+                recurrent=check_flag("recurrent", recurrent),
             )
         )
 

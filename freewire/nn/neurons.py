@@ -132,7 +132,7 @@ class NeuronModule(Wired):
 
         Returns:
             A graph with edge attribute ``weight`` and node attributes ``bias``, ``activation`` and ``aggregation``.
-            ``Network(Graph.from_networkx(...))`` of it computes the same.
+            A module of the same kind that is built from ``Graph.from_networkx(...)`` of it computes the same.
 
         Raises:
             InputError: ``grad=True`` before a backward pass, or the network is on the meta device.

@@ -95,13 +95,18 @@ def sequence_call_bytes(
 ) -> int:
     """`call_bytes` over ``steps`` time steps of a recurrent network; ``every`` as in `run_sequence`."""
     itemsize = like.dtype.itemsize
+    copies = 0  # of the weights, with those of leaks behind them
+    if plan.leaks is not None:
+        copies = (1 if plan.leaks.weight_entry is None else 2) * plan.num_edges * itemsize
     if like.device.type == "cuda":
         shared = _shared_bytes(like.device)
-        return memory.gpu_sequence_bytes(
+        return copies + memory.gpu_sequence_bytes(
             plan, batch, steps, every, itemsize, training=training, shared_bytes=shared, **needed
         )
     threads = torch.get_num_threads()
-    return memory.sequence_bytes(plan, batch, steps, every, itemsize, training=training, threads=threads, **needed)
+    return copies + memory.sequence_bytes(
+        plan, batch, steps, every, itemsize, training=training, threads=threads, **needed
+    )
 
 
 def _shared_bytes(device: torch.device) -> int:
@@ -110,13 +115,13 @@ def _shared_bytes(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
 
 
-def check_sequence_memory(placed: PlacedPlan, x: Tensor, every: int, need_parameters: bool) -> None:
+def check_sequence_memory(placed: PlacedPlan, x: Tensor, states: Tensor, every: int, need_parameters: bool) -> None:
     """Raise `OutOfMemoryError` where a call with x ``[T, B, I]`` cannot fit, before it allocates."""
     steps, batch = x.shape[:2]
     if steps * batch <= placed.max_unchecked_batch or is_abstract(x):
         return
     need_x = x.requires_grad
-    training = torch.is_grad_enabled() and (need_x or need_parameters)
+    training = torch.is_grad_enabled() and (need_x or need_parameters or states.requires_grad)
     needed = sequence_call_bytes(
         placed.plan, batch, steps, every, x, training, need_x=need_x, need_parameters=need_parameters
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from freewire.errors import GraphError, InputError, shown
+from freewire.errors import GraphError, InputError
 from freewire.graph import Graph
 from freewire.nn.checks import check_features, check_graph, check_input, check_whole
 from freewire.nn.initialisers import Initialiser, fill_stored, undivided
@@ -24,6 +24,8 @@ __all__ = ["Recurrent"]
 
 # What a learnt leak is kept above; it is kept at 1 or below.
 _LEAST_LEAK = 1e-4
+# More than any sequence has; kernels count steps in 64 bits.
+_MOST_STEPS = 2**31
 
 
 class Recurrent(NeuronModule):
@@ -44,7 +46,7 @@ class Recurrent(NeuronModule):
         bias: Whether computed nodes have a bias.
         init: How weights start, as in `freewire.Network`.
         batch_first: x and y are ``[B, T, ...]`` instead of ``[T, B, ...]``.
-        steps: Time steps per frame of x, which is held meanwhile; y is what the last of them gives.
+        steps: Time steps per frame of x, which is held meanwhile; y is what the last of them returns.
         learn_leak: Whether the leaks that the graph stores are parameters.
         checkpoint_every: Keep, for the backward, the states before every so many time steps instead of all values, and
             run the steps between them once more: less memory, a third more time.
@@ -94,10 +96,15 @@ class Recurrent(NeuronModule):
                 "graph: expected a recurrent graph, got one without delays. Build it with recurrent=True, or use "
                 "freewire.Network."
             )
+        if learn_leak and graph.leak is None:
+            raise InputError(
+                "learn_leak: expected a graph that stores leaks, got one without. Build it with leak=1.0, for example."
+            )
         self.learn_leak = bool(learn_leak)
         remedy = "Pass a number of time steps."
         steps = check_whole("steps", steps, 1, remedy)
         every = 0 if checkpoint_every is None else check_whole("checkpoint_every", checkpoint_every, 1, remedy)
+        every = min(every, _MOST_STEPS)
         super().__init__(graph, bias, init, device, dtype)
         self.batch_first, self.steps, self.checkpoint_every = bool(batch_first), steps, every or None
 
@@ -132,9 +139,10 @@ class Recurrent(NeuronModule):
         assert stored is not None
         if self.leak is None:
             return stored.to(weight)
-        # The gradient is that of the parameter itself, so that one outside of the range can come back.
+        # The gradient is that of the parameter itself, so that one outside of the range can come back. The value is
+        # exactly the clamped one, since what is added to it is 0.
         learnt = self.leak.to(weight.dtype)
-        learnt = learnt + (learnt.clamp(_LEAST_LEAK, 1) - learnt).detach()
+        learnt = learnt - learnt.detach() + learnt.detach().clamp(_LEAST_LEAK, 1)
         own = self._plan.leaks
         assert own is not None and plan.leaks is not None  # noqa: PT018
         if plan is self._plan:
@@ -164,7 +172,7 @@ class Recurrent(NeuronModule):
             x: ``[T, B, I]``, or ``[T, I]`` without a batch; with ``batch_first`` ``[B, T, I]``. Of the parameters' type
                 and device.
             h: The state that an earlier call returned, ``[B, S]`` or ``[S]``; None: all values are 0 before the first
-                step. ``h.detach()`` cuts the backward there.
+                step. ``h.detach()`` cuts the backward there. It has x's type, under autocast that of autocast.
 
         Returns:
             y, ``[T, B, O]`` in the layout of x, and the state after the last step.
@@ -234,7 +242,7 @@ class Recurrent(NeuronModule):
 
         def run_steps(x: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
             if not torch.compiler.is_compiling():
-                check_sequence_memory(placed, x, every, any(p.requires_grad for p in self.parameters()))
+                check_sequence_memory(placed, x, states, every, any(p.requires_grad for p in self.parameters()))
             words, header, tape_rows = placed.words, placed.header, placed.tape_rows
             parameters = self.step_parameters(weight, bias, placed)
             return run_sequence(x, states, *parameters, words, header, plan.num_results, tape_rows, every)
@@ -283,7 +291,7 @@ class Recurrent(NeuronModule):
             return x.new_zeros(batch, placed.num_states)
         shape = [own] if unbatched else [batch, own]
         if not isinstance(h, Tensor) or list(h.shape) != shape:
-            got = list(h.shape) if isinstance(h, Tensor) else shown(h)
+            got = list(h.shape) if isinstance(h, Tensor) else type(h).__name__
             raise InputError(
                 f"h: expected a state of shape {shape}, got {got}. Pass what an earlier call of this network with as "
                 "many samples returned, or None."
@@ -312,7 +320,11 @@ class Recurrent(NeuronModule):
         frames = check_whole("steps", steps, 0, "Pass a number of frames.") * self.steps
         samples = check_whole("batch", batch, 0, "Pass a number of samples.")
         every = self.checkpoint_every or 0
-        return sequence_call_bytes(self._plan, samples, frames, every, self.weight, bool(training))
+        weight = self.weight
+        held = 0  # x, once for each time step of a frame, and in training its gradient
+        if self.steps > 1:
+            held = (2 if training else 1) * frames * samples * self._plan.num_features * weight.dtype.itemsize
+        return held + sequence_call_bytes(self._plan, samples, frames, every, weight, bool(training))
 
     # ------------------------------------------------------------------ what was learnt
 

@@ -82,7 +82,7 @@ def save(net: Network | Recurrent, path: str | bytes | os.PathLike[str]) -> None
         remedy = "Use torch.save for other modules."
         if isinstance(net, Graph):
             remedy = "Use fw.write_graph for a graph."
-        elif isinstance(path, Network):
+        elif isinstance(path, Network | Recurrent):
             remedy = "The network comes first: fw.save(net, path)."
         elif isinstance(getattr(net, "network", None), Network):  # a fw.Model
             remedy = "Pass its network: fw.save(model.network, path)."

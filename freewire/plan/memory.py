@@ -24,6 +24,8 @@ __all__ = [
 
 # Larger batches are not counted sample by sample: no sample takes so much memory that these would not fit in 64 bits.
 _MOST_COUNTED = 1 << 24
+# Nor are longer sequences step by step.
+_MOST_STEPS_COUNTED = 1 << 16
 
 
 def call_bytes(
@@ -84,8 +86,12 @@ def sequence_bytes(
         need_parameters: The backward computes the gradients of the parameters.
     """
     return _scaled(
-        lambda samples: planner.cpu_sequence_bytes(
-            plan.sizes, samples, steps, every, itemsize, training, threads, need_x, need_parameters
+        lambda samples: _scaled(
+            lambda frames: planner.cpu_sequence_bytes(
+                plan.sizes, samples, frames, every, itemsize, training, threads, need_x, need_parameters
+            ),
+            steps,
+            _MOST_STEPS_COUNTED,
         ),
         batch,
     )
@@ -146,8 +152,12 @@ def gpu_sequence_bytes(
         need_parameters: The backward computes the gradients of the parameters.
     """
     return _scaled(
-        lambda samples: planner.gpu_sequence_bytes(
-            plan.sizes, samples, steps, every, itemsize, training, shared_bytes, need_x, need_parameters
+        lambda samples: _scaled(
+            lambda frames: planner.gpu_sequence_bytes(
+                plan.sizes, samples, frames, every, itemsize, training, shared_bytes, need_x, need_parameters
+            ),
+            steps,
+            _MOST_STEPS_COUNTED,
         ),
         batch,
     )
@@ -172,10 +182,10 @@ def gpu_forward_tile(plan: Plan, batch: int, itemsize: int, *, shared_bytes: int
     return planner.gpu_forward_tile(plan.sizes, batch, itemsize, False, shared_bytes, multiprocessors)
 
 
-def _scaled(count: Callable[[int], int], batch: int) -> int:
-    """count(batch), scaled up from a smaller batch where the batch is too large for 64 bits."""
-    parts = -(-batch // _MOST_COUNTED)
-    return count(batch) if parts <= 1 else parts * count(-(-batch // parts))
+def _scaled(count: Callable[[int], int], number: int, most: int = _MOST_COUNTED) -> int:
+    """count(number) of samples or steps, scaled up from fewer where the number is too large for 64 bits."""
+    parts = -(-number // most)
+    return count(number) if parts <= 1 else parts * count(-(-number // parts))
 
 
 def available_bytes() -> int | None:

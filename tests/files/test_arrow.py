@@ -221,3 +221,16 @@ def test_pyarrow_is_imported_where_it_is_needed():
     program = "import sys, freewire; print('pyarrow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout == "False\n", done.stderr
+
+
+def test_doubled_names(tmp_path):
+    pa.parquet.write_table(pa.table([[0, 1], [2, 3], [0.5, 1.5]], names=["id", "id", "weight"]), tmp_path / "g.parquet")
+    for options in ({}, {"source": 0, "target": 1}):
+        with pytest.raises(fw.FileFormatError, match="expected columns of different names, got 'id' twice"):
+            fw.read_graph(tmp_path / "g.parquet", **options)
+
+
+def test_doubled_ends_of_text(tmp_path):
+    (tmp_path / "g.csv").write_text("id,id\n0,1\n")
+    with pytest.raises(fw.FileFormatError, match="expected two columns of different names as the ends of an edge"):
+        fw.read_graph(tmp_path / "g.csv")

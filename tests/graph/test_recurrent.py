@@ -167,3 +167,14 @@ def test_bad_attributes():
 def test_a_network_refuses_it():
     with pytest.raises(fw.GraphError, match="graph: expected one without delays, got a recurrent graph"):
         fw.Network(RECURRENT)
+
+
+def test_every_node_feeds_another():
+    with pytest.raises(fw.GraphError, match="outputs: expected at least one node, got none, since every node feeds"):
+        fw.Graph.from_edges([0, 1], [1, 0], recurrent=True)
+
+
+def test_recurrent_is_a_boolean():
+    for make, given in ((fw.Graph.from_edges, ([0], [1])), (fw.Graph.from_networkx, (LOOP,))):
+        with pytest.raises(fw.GraphError, match="recurrent: expected True or False, got 'no'"):
+            make(*given, recurrent="no")

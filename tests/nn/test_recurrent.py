@@ -401,7 +401,9 @@ class TestMemory:
         taken = [net.memory(steps, 16) for steps in (100, 200, 300)]
         assert taken[2] - taken[1] == taken[1] - taken[0]
         assert taken[2] - taken[1] == 100 * 16 * 4 * (net.plan.tape_rows + 2 * 30 + 4)
-        assert with_parameters_of(net, steps=2).memory(100, 16) == taken[1]
+        held = 2 * 200 * 16 * 4 * len(net.graph.inputs)  # x, once for each step, and its gradient
+        assert with_parameters_of(net, steps=2).memory(100, 16) == taken[1] + held
+        assert net.memory(2**40, 2**24) == pytest.approx(net.memory(2**16, 2**24) * 2**24, rel=1e-2)
         quiet = [net.memory(steps, 16, training=False) for steps in (100, 200)]
         assert quiet[1] - quiet[0] == 100 * 16 * 4 * 30
         lean = with_parameters_of(net, checkpoint_every=10)
@@ -509,3 +511,37 @@ class TestRefused:
     def test_state_dicts(self) -> None:
         with pytest.raises(fw.InputError, match=r"state_dict: expected that of a recurrent network with this wiring"):
             recurrent(GRAPH).load_state_dict(recurrent(KINDS).state_dict())
+
+
+class TestLimits:
+    """Arguments at their limits."""
+
+    @pytest.mark.parametrize("every", [2**31, 2**62, 2**63 - 1, 2**80])
+    def test_checkpoint_every_of_never(self, every: int) -> None:
+        net = recurrent(GRAPH, checkpoint_every=every)
+        plain = with_parameters_of(net)
+        found, expected = (torch.autograd.grad(n(sequence_of(n, 4, 3))[0].sum(), n.weight)[0] for n in (net, plain))
+        assert torch.equal(found, expected)
+
+    def test_the_operator_with_any_number(self) -> None:
+        net = recurrent(GRAPH, torch.float64)
+        placed, x = net._placed, sequence_of(net, 4, 3)
+        weight, bias = (p.detach() for p in net.step_parameters(net.weight, net.bias))
+        states, plan = x.new_zeros(3, net.num_states), net.plan
+        call = placed.words, None, plan.num_results, plan.tape_rows, 2**63 - 1, True
+        kept = torch.ops.freewire.sequence(x, states, weight, bias, *call)[2]
+        assert len(kept) == net.num_states * 4
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+    def test_a_leak_out_of_range_is_exactly_the_limit(self, dtype: torch.dtype) -> None:
+        net = recurrent(RECURRENT, dtype, learn_leak=True)
+        with torch.no_grad():
+            net.leak[0], net.leak[1] = -5000.0, 3.0
+        leaks = {v: data["leak"] for v, data in net.to_networkx().nodes(data=True) if "leak" in data}
+        assert set(leaks.values()) >= {1.0, torch.tensor(1e-4, dtype=dtype).item()}
+        assert fw.Graph.from_networkx(net.to_networkx()).recurrent
+
+    def test_learnt_leaks_need_stored_ones(self) -> None:
+        graph = fw.Graph.from_edges([0, 1], [1, 1], outputs=[1], recurrent=True)
+        with pytest.raises(fw.InputError, match=r"learn_leak: expected a graph that stores leaks, got one without\."):
+            fw.Recurrent(graph, learn_leak=True)

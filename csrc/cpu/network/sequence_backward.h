@@ -103,7 +103,7 @@ class SequenceBackward {
   }
 
   void run_tile(int64_t tile, Memory& memory) {
-    const int64_t chunks = (call_.steps + chunk_ - 1) / chunk_, columns = tiling_.columns;
+    const int64_t chunks = chunks_of(call_.steps, chunk_), columns = tiling_.columns;
     const int64_t state_elements = plan_.num_states * columns;
     for (int64_t c = chunks - 1; c >= 0; --c) {
       const int64_t first = c * chunk_, last = std::min(first + chunk_, call_.steps);

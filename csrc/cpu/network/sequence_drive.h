@@ -163,7 +163,8 @@ void run_sequence(const PlanView& plan, const SequenceCall<T>& call, T* kept, co
   const ForwardArrays<T> arrays{call.x, weight.data(), panel.data(), bias.data(), nullptr, call.batch};
   const bool keeps_tape = kept && !call.every, keeps_states = kept && call.every;
   const ForwardSteps<T> steps(plan, call, arrays, tiling, keeps_tape);
-  const int64_t chunk = keeps_states ? call.every : call.steps, chunks = (call.steps + chunk - 1) / chunk;
+  const int64_t chunk = keeps_states ? std::min(call.every, call.steps) : call.steps;
+  const int64_t chunks = chunks_of(call.steps, chunk);
   const int64_t state_elements = plan.num_states * tiling.columns;
   const auto run_tile = [&](int64_t tile, T* scratch, int64_t threads) {
     T* rows = keeps_tape ? kept + tile * call.steps * plan.tape_rows * tiling.columns : scratch;

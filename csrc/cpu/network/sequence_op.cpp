@@ -46,7 +46,7 @@ std::tuple<Tensor, Tensor, Tensor> sequence_cpu(const Tensor& x, const Tensor& s
     cpu::run_sequence(plan, call, memory, cpu::TorchThreads{});
     // An operator's result must not be garbage, even where it is not read.
     const cpu::Tiling<T> tiling = cpu::sequence_tiling<T>(plan, batch);
-    const int64_t rows = every ? (steps + every - 1) / every * plan.num_states : steps * plan.tape_rows;
+    const int64_t rows = every ? chunks_of(steps, every) * plan.num_states : steps * plan.tape_rows;
     if (memory) std::fill(memory + tiling.tiles * tiling.columns * rows, memory + kept.numel(), T{});
   });
   return {y, last, kept};

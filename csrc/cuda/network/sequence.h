@@ -2,7 +2,7 @@
 // A recurrent network over a whole sequence on a GPU; no torch.
 //
 // The plan is that of one time step, whose last inputs, the states, hold values of the step before. Each step runs the
-// kernels of one network, and one more kernel hands states and results on; see sequence.cu. All pointers are to device
+// kernels of one network, and one more kernel passes states and results on; see sequence.cu. All pointers are to device
 // memory; nothing here allocates, copies or waits. sequence_workspace.h has the sizes.
 #pragma once
 

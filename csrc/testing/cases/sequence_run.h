@@ -59,7 +59,7 @@ struct SequenceCase {
   int64_t num_kept() const {
     const PlanView& plan = split_plan.view();
     const cpu::Tiling<T> tiling = cpu::sequence_tiling<T>(plan, batch);
-    const int64_t rows = every ? (steps + every - 1) / every * plan.num_states : steps * plan.tape_rows;
+    const int64_t rows = every ? chunks_of(steps, every) * plan.num_states : steps * plan.tape_rows;
     return tiling.tiles * tiling.columns * rows;
   }
 
