@@ -238,7 +238,7 @@ class TestActivations:
     @pytest.mark.parametrize("learn_leak", [False, True])
     @pytest.mark.parametrize("graph", [GRAPH, KINDS, wired(3, leak=False)], ids=["leaks", "kinds", "delays"])
     def test_match_the_plain_loop(self, graph: fw.Graph, learn_leak: bool) -> None:
-        net = recurrent(graph, learn_leak=learn_leak)
+        net = recurrent(graph, learn_leak=learn_leak and graph.leak is not None)
         x, h = sequence_of(net, 5, 3), state_of(net, 3)
         assert not all(graph.reaches_output)
         values = net.activations(x, h)
@@ -271,8 +271,8 @@ class TestLeaks:
         assert net.leak.tolist() == [0.5, 1, 0.25]  # a stored 1 is learnt too
         assert set(net.state_dict()) == {"weight", "bias", "leak", "_extra_state"}
         assert recurrent(RECURRENT).leak is None
-        alone = fw.Graph.from_edges([0, 1], [1, 1], outputs=[1], delay=[0, 1])
-        assert recurrent(alone, learn_leak=True).leak is None
+        dead = fw.Graph.from_edges([0, 0], [1, 2], outputs=[1], delay=0, leak=0.5)
+        assert recurrent(dead, learn_leak=True).leak.tolist() == [0.5]
         with torch.no_grad():
             net.leak.zero_()
         net.reset_parameters()
@@ -464,7 +464,7 @@ class TestRefused:
             (lambda n, x, h: n(x, h[:1]), r"h: expected a state of shape \[2, \d+\], got \[1, \d+\]\. Pass what an"),
             (lambda n, x, h: n(x, h[:, 1:]), r"h: expected a state of shape \[2, \d+\], got \[2, \d+\]\. Pass what"),
             (lambda n, x, h: n(x[:, 0], h), r"h: expected a state of shape \[\d+\], got \[2, \d+\]\."),
-            (lambda n, x, h: n(x, "h"), r"h: expected a state of shape \[2, \d+\], got 'h'\. .*or None"),
+            (lambda n, x, h: n(x, "h"), r"h: expected a state of shape \[2, \d+\], got str\. .*or None"),
             (lambda n, x, h: n(x, (h, h)), r"h: expected a state of shape"),
             (lambda n, x, h: n(x, h.double()), r"h: expected torch.float32 on cpu, as x, got torch.float64 on cpu\."),
             (lambda n, x, h: n.double()(x.double(), h), r"h: expected torch.float64 on cpu, as x, got torch.float32"),
