@@ -16,12 +16,11 @@ in turn, and asks whether the wiring matters: graphs with the same cells and deg
 their weights and constraints by the same recipe, and are trained at the same seeds.
 
 The default wiring is made up: two chains from eye to motor cells, which inhibit each other. Trained, it decides right
-in 90.5 % of the trials (seed 0); in 92.0 % over six seeds, where four null models reach 89.2 % on average, which six
-seeds do not settle (p = 0.09). Silencing any type but the bystanders leaves it at 50 to 56 %.
+in 92.0 % of the trials over six seeds, where four null models reach 89.2 %, which six seeds do not settle (p = 0.09).
+Silencing any type but the bystanders leaves it at 50 to 56 %.
 
-A table has one row per connection, in any format that `fw.read_graph` reads, and with columns that it knows or that
-`--source`, `--target` and `--weight` name. The cells are a CSV file with the columns name, type, sign (1 or -1), and
-tau (in ms).
+A table has one row per connection, in any format that `fw.read_graph` reads; `--source`, `--target` and `--weight` name
+its columns. The cells are a CSV file with the columns name, type, sign (1 or -1), and tau (in ms).
 
 References: B. Brunton, M. Botvinick, C. Brody, Rats and humans can optimally accumulate evidence for decision-making,
 Science 340, 2013. J. Lappalainen et al., Connectome-constrained networks predict neural activity across the fly visual
