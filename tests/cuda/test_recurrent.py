@@ -55,7 +55,7 @@ def call_of(
 ) -> Call:
     torch.manual_seed(0)
     g = GRAPHS[graph]
-    net = fw.Recurrent(g, learn_leak=learn_leak, checkpoint_every=every, dtype=torch.float64)
+    net = fw.Recurrent(g, learn_leak=learn_leak and g.leak is not None, checkpoint_every=every, dtype=torch.float64)
     if g.weight is None:
         with torch.no_grad():
             net.weight.normal_()
