@@ -136,7 +136,7 @@ def _may_go_back(graph: Graph) -> NDArray[np.bool_]:
 
 
 def _pairs(group: IntArray, draws: Draws) -> tuple[IntArray, IntArray]:
-    """Pair elements of the same group ``[E]`` at random; one of each group with an odd number is left out."""
+    """Pair elements of the same group ``[E]`` at random; of an odd number of them, one is left out."""
     order = np.argsort(draws.uniform(len(group)))
     group = group[order]
     if group.any():

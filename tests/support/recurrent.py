@@ -269,3 +269,9 @@ def assert_matches_plain_loop(net: fw.Recurrent, steps: int, batch: int, seed: i
     for name, got, want, about in zip(names, found, wanted, rough, strict=True):
         assert got.dtype == net.weight.dtype, name
         assert_within(got, want, about, name)
+
+
+def with_parameters_of(net: fw.Recurrent, **options: Any) -> fw.Recurrent:
+    other = fw.Recurrent(net.graph, dtype=net.weight.dtype, **options)
+    other.load_state_dict(net.state_dict())
+    return other
