@@ -63,7 +63,8 @@ class Recurrent(NeuronModule):
     Raises:
         GraphError: ``graph`` is not recurrent.
         BuildError: ``device`` is a GPU, for which there are no kernels, and they cannot be built.
-        InputError: As `freewire.Network`; ``steps`` or ``checkpoint_every`` is not a whole number of at least 1.
+        InputError: As `freewire.Network`; ``steps`` or ``checkpoint_every`` is not a whole number of at least 1; or
+            ``learn_leak`` where no node of the graph stores a leak.
 
     Example:
         >>> import torch, freewire as fw
@@ -105,8 +106,8 @@ class Recurrent(NeuronModule):
         steps = check_whole("steps", steps, 1, remedy)
         every = 0 if checkpoint_every is None else check_whole("checkpoint_every", checkpoint_every, 1, remedy)
         every = min(every, _MOST_STEPS)
-        super().__init__(graph, bias, init, device, dtype)
         self.batch_first, self.steps, self.checkpoint_every = bool(batch_first), steps, every or None
+        super().__init__(graph, bias, init, device, dtype)
 
     # ------------------------------------------------------------------ parameters
 
@@ -285,7 +286,7 @@ class Recurrent(NeuronModule):
         return y.transpose(0, 1) if self.batch_first else y, last
 
     def _states(self, h: Tensor | None, placed: PlacedPlan, x: Tensor, unbatched: bool) -> Tensor:
-        """H as the states before a plan's first step, ``[B, V]``, for x ``[T, B, I]``."""
+        """The state ``h`` as the states before a plan's first step, ``[B, V]``, for x ``[T, B, I]``."""
         batch, own = x.shape[1], self._placed.num_states
         if h is None:
             return x.new_zeros(batch, placed.num_states)

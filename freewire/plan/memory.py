@@ -8,6 +8,7 @@ and csrc/cuda/network give the kernels. No torch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from freewire._native.planner import planner
@@ -85,15 +86,12 @@ def sequence_bytes(
         need_x: The backward computes the gradient of x.
         need_parameters: The backward computes the gradients of the parameters.
     """
-    return _scaled(
-        lambda samples: _scaled(
-            lambda frames: planner.cpu_sequence_bytes(
-                plan.sizes, samples, frames, every, itemsize, training, threads, need_x, need_parameters
-            ),
-            steps,
-            _MOST_STEPS_COUNTED,
+    return _scaled_sequence(
+        lambda samples, frames: planner.cpu_sequence_bytes(
+            plan.sizes, samples, frames, every, itemsize, training, threads, need_x, need_parameters
         ),
         batch,
+        steps,
     )
 
 
@@ -151,15 +149,12 @@ def gpu_sequence_bytes(
         need_x: The backward computes the gradient of x.
         need_parameters: The backward computes the gradients of the parameters.
     """
-    return _scaled(
-        lambda samples: _scaled(
-            lambda frames: planner.gpu_sequence_bytes(
-                plan.sizes, samples, frames, every, itemsize, training, shared_bytes, need_x, need_parameters
-            ),
-            steps,
-            _MOST_STEPS_COUNTED,
+    return _scaled_sequence(
+        lambda samples, frames: planner.gpu_sequence_bytes(
+            plan.sizes, samples, frames, every, itemsize, training, shared_bytes, need_x, need_parameters
         ),
         batch,
+        steps,
     )
 
 
@@ -186,6 +181,11 @@ def _scaled(count: Callable[[int], int], number: int, most: int = _MOST_COUNTED)
     """count(number) of samples or steps, scaled up from fewer where the number is too large for 64 bits."""
     parts = -(-number // most)
     return count(number) if parts <= 1 else parts * count(-(-number // parts))
+
+
+def _scaled_sequence(count: Callable[[int, int], int], batch: int, steps: int) -> int:
+    """count(batch, steps), scaled up from smaller numbers of both."""
+    return _scaled(lambda samples: _scaled(partial(count, samples), steps, _MOST_STEPS_COUNTED), batch)
 
 
 def available_bytes() -> int | None:
