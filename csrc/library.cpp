@@ -31,6 +31,24 @@ STABLE_TORCH_LIBRARY(freewire, m) {
       "network(Tensor x, Tensor weight, Tensor? bias, Tensor plan, int[] header, int num_outputs, int tape_rows, "
       "bool checkpoint) -> Tensor");
 
+  // Populations: P networks of different wiring, with the same I and O. x [P, B, I], or [1, B, I] read by all of them;
+  // weight, bias: those of the members, one after the other, in the order of the table. plans: their packed plans,
+  // int64, anywhere in one vector. table [P, 4], int64: the first word of each member's plan, its first weight, its
+  // first bias, and the tape rows of the members before it; both on the device of x. limits: P, the tape rows of all
+  // members, and the largest of each size of plan_layout.h -> y [P, B, O], and the tape, one member after the other.
+  m.def(
+      "population_forward(Tensor x, Tensor weight, Tensor? bias, Tensor plans, Tensor table, int[] limits, "
+      "int num_outputs) -> (Tensor, Tensor)");
+  // y alone, where no backward follows.
+  m.def(
+      "population_inference(Tensor x, Tensor weight, Tensor? bias, Tensor plans, Tensor table, int[] limits, "
+      "int num_outputs) -> Tensor");
+  // grad_y [P, B, O], tape from population_forward -> grad_x [P, B, I], grad_weight, grad_bias; gradients that are not
+  // needed are empty.
+  m.def(
+      "population_backward(Tensor grad_y, Tensor tape, Tensor weight, Tensor plans, Tensor table, int[] limits, "
+      "int num_inputs, int num_biases, bool need_x, bool need_parameters) -> (Tensor, Tensor, Tensor)");
+
   // Recurrent networks: a sequence of S steps; the plan is that of one step, of whose inputs the last V are states. x
   // [S, B, I - V], states [B, V] before the first step -> y [S, B, num_results], the states after the last step [B, V],
   // and what is kept for the backward, [kept_of_sequence() of allocations.h]: with keep the tape of each step or, if

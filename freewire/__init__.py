@@ -26,6 +26,7 @@ from freewire.keras import Model as Model
 from freewire.keras import neuron_level_densenet as neuron_level_densenet
 from freewire.keras import visualize as visualize
 from freewire.nn import Network as Network
+from freewire.nn import Population as Population
 from freewire.nn import Recurrent as Recurrent
 from freewire.nn import load as load
 from freewire.nn import reference as reference

@@ -10,12 +10,13 @@
 
 namespace freewire::cpu {
 
-// An uninitialised array aligned to a cache line, so that a tape row never straddles one.
+// An uninitialised array aligned to a cache line, so that a tape row never straddles one; null if it has no elements,
+// as several of a small network's have.
 template <class T>
 class Buffer {
  public:
   explicit Buffer(int64_t count)
-      : data_(static_cast<T*>(::operator new(static_cast<size_t>(count) * sizeof(T), kAlignment))) {
+      : data_(count ? static_cast<T*>(::operator new(static_cast<size_t>(count) * sizeof(T), kAlignment)) : nullptr) {
     advise_huge_pages(data_, count * static_cast<int64_t>(sizeof(T)));
   }
   ~Buffer() { ::operator delete(data_, kAlignment); }

@@ -7,13 +7,16 @@
 // while they work.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <tuple>
 #include <type_traits>
+#include <vector>
 
 #include "cpu/network/sequence_workspace.h"
 #include "cuda/network/sequence_workspace.h"
@@ -22,6 +25,7 @@
 #include "planner/blocks.h"
 #include "planner/check.h"
 #include "planner/edge_lists.h"
+#include "planner/members.h"
 #include "planner/order.h"
 #include "planner/pack.h"
 #include "planner/reach.h"
@@ -228,6 +232,41 @@ Array<int64_t> packed(const py::dict& arrays, int64_t num_inputs, int64_t num_bi
   return words;
 }
 
+// graphs: tuples (edge_index, level, inputs, outputs, activation, aggregation). keeps: bool by code of an activation.
+// -> words: int64, the packed plans one after the other; first: int64 [P + 1], where each begins.
+std::tuple<Array<int64_t>, Array<int64_t>> pack_members(const py::list& graphs, const Array<bool>& keeps,
+                                                        int64_t row_bytes) {
+  using Arrays =
+      std::tuple<Array<int64_t>, Array<int64_t>, Array<int64_t>, Array<int64_t>, Array<uint8_t>, Array<uint8_t>>;
+  const size_t count = graphs.size();
+  std::vector<Arrays> arrays;  // held while the lock is not
+  std::vector<MemberGraph> members;
+  arrays.reserve(count);
+  members.reserve(count);
+  for (const py::handle& graph : graphs) {
+    const auto& [edge_index, level, inputs, outputs, activation, aggregation] =
+        arrays.emplace_back(graph.cast<Arrays>());
+    const Edges edges(edge_index);
+    members.push_back({edges.src, edges.dst, entries(level), entries(inputs), entries(outputs), entries(activation),
+                       entries(aggregation)});
+  }
+  const auto kept = entries(keeps);
+  std::vector<std::vector<int64_t>> plans(count);
+  Array<int64_t> first(static_cast<py::ssize_t>(count) + 1);
+  const auto starts = room(first);
+  starts[0] = 0;
+  unlocked([&] {
+    for (size_t i = 0; i < count; ++i) {
+      plans[i] = packed_member(members[i], kept, row_bytes);
+      starts[i + 1] = starts[i] + static_cast<int64_t>(plans[i].size());
+    }
+  });
+  Array<int64_t> words(starts[count]);
+  const auto to = room(words);
+  for (size_t i = 0; i < count; ++i) std::copy(plans[i].begin(), plans[i].end(), to.begin() + starts[i]);
+  return {words, first};
+}
+
 // The sections of a packed plan by name, as views of it, read as the kernels read them.
 py::dict sections_of(const Array<int64_t>& words) {
   const auto all = entries(words);
@@ -365,6 +404,7 @@ PYBIND11_MODULE(_planner, m) {
         exact("row_bytes"));
   m.def("pack", own::packed, exact("arrays"), exact("num_inputs"), exact("num_biases"), exact("num_results"),
         exact("row_bytes"));
+  m.def("pack_members", own::pack_members, exact("graphs"), exact("keeps"), exact("row_bytes"));
   m.def("sections", own::sections_of, exact("words"));
   m.def("plan_layout", own::plan_layout);
   m.attr("MAX_GROUPS") = freewire::cpu::kMaxGroups;

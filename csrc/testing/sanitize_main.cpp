@@ -17,6 +17,7 @@
 #include "testing/cases/gated_depthwise_run.h"
 #include "testing/cases/gated_sum_run.h"
 #include "testing/cases/injected_bugs.h"
+#include "testing/cases/population_run.h"
 #include "testing/cases/sanitize_run.h"
 #include "testing/cases/sequence_run.h"
 
@@ -24,7 +25,7 @@ namespace freewire::testing {
 namespace {
 
 int64_t ran[kNumTypes][cpu::kRowKinds] = {};  // cases by type and kind of row
-int64_t sequences = 0;
+int64_t sequences = 0, populations = 0;
 
 template <class T>
 void count(const Case<T>& given) {
@@ -36,12 +37,28 @@ void count(const SequenceCase<T>&) {
   ++sequences;
 }
 
+// A population of copies computes what the network alone does.
+template <class T>
+void check_population(const Case<T>& given, const std::vector<Result<T>>& alone) {
+  if (given.batch > kMostPopulationSamples) return;
+  for (const int64_t members : {1, 3}) {
+    for (const auto& copies : run_population_of(given, members, kManyThreads)) {
+      expect_same_bits(alone, copies, "a network alone and in a population");
+    }
+  }
+  ++populations;
+}
+
+template <class T>
+void check_population(const SequenceCase<T>&, const std::vector<Result<T>>&) {}
+
 template <class AnyCase>
 void check(const AnyCase& given, const std::string& bug) {
   if (!bug.empty()) return inject(bug, given);
   const auto one = run(given, 1), many = run(given, kManyThreads);
   if (given.has_results) expect_close(one);
   expect_same_bits(one, many, kThreadCounts);
+  check_population(given, one);
   count(given);
 }
 
@@ -91,6 +108,7 @@ int main(int count, char** arguments) {
                 static_cast<long>(rows[5]));
   }
   if (testing::sequences) std::printf("; %ld sequences", static_cast<long>(testing::sequences));
+  if (testing::populations) std::printf("; %ld populations", static_cast<long>(testing::populations));
   if (gated_sums) std::printf("; %ld gated sums", static_cast<long>(gated_sums));
   std::printf("\n");
   return 0;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The functions of csrc/planner/module.cpp; names are those of csrc/planner/edge_lists.h, csrc/plan_layout.h and `Plan`.
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -88,6 +88,9 @@ def plan_sizes(
 def pack(
     arrays: Mapping[str, NDArray[Any]], num_inputs: int, num_biases: int, num_results: int, row_bytes: int
 ) -> NDArray[np.int64]: ...
+def pack_members(
+    graphs: Sequence[tuple[NDArray[Any], ...]], keeps: NDArray[np.bool_], row_bytes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def sections(words: NDArray[np.int64]) -> dict[str, NDArray[Any]]: ...
 def padded_batch(batch: int) -> int: ...
 

@@ -42,6 +42,10 @@ class Wired(nn.Module):
         """The graph that the module was built from."""
         return self._graph
 
+    @property
+    def _wiring_hash(self) -> str:
+        return self.graph.wiring_hash
+
     def _repr_svg_(self) -> str | None:
         """What a notebook shows; None, on the meta device, for the usual text."""
         return None if any(parameter.is_meta for parameter in self.parameters()) else svg(self)
@@ -53,7 +57,7 @@ class Wired(nn.Module):
     def get_extra_state(self) -> Tensor:
         """The hash of the wiring: its bits as float32, in a shape of 16 dimensions that depends on it too."""
         with torch.inference_mode(False):
-            return torch.from_numpy(_bits(bytes.fromhex(self.graph.wiring_hash)))
+            return torch.from_numpy(_bits(bytes.fromhex(self._wiring_hash)))
 
     def set_extra_state(self, state: Tensor) -> None:
         """Raise `InputError` for the hash of another wiring.
@@ -65,7 +69,7 @@ class Wired(nn.Module):
         self._check_wiring(state)
 
     def _check_wiring(self, state: Any) -> None:
-        digest = bytes.fromhex(self.graph.wiring_hash)
+        digest = bytes.fromhex(self._wiring_hash)
         bits, octets = _bits(digest), np.frombuffer(digest, np.uint8)
         shape = tuple(getattr(state, "shape", (0,)))
         if shape == bits.shape and isinstance(state, Tensor) and is_abstract(state):

@@ -24,15 +24,24 @@ from freewire.graph import ACTIVATIONS, AGGREGATIONS
 from freewire.ops.dtypes import compute_dtype
 from freewire.ops.eager import eager
 from freewire.ops.fake import is_abstract
-from freewire.plan.packed import PackedPlan
+from freewire.plan.packed import SIZE_WORDS, PackedPlan
 from freewire.plan.steps import StepGraph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ACTIVATION_FUNCTIONS", "Wiring", "node_values", "reference_of_packed_plan"]
+__all__ = [
+    "ACTIVATION_FUNCTIONS",
+    "Wiring",
+    "node_values",
+    "plan_words",
+    "reference_of_members",
+    "reference_of_packed_plan",
+]
 
 _Function = Callable[[Tensor], Tensor]
+# Where a packed plan has these sizes.
+_NUM_EDGES, _NUM_BIASES = (SIZE_WORDS[name] for name in ("num_edges", "num_biases"))
 
 #: Klambauer et al. 2017, Self-Normalizing Neural Networks, section 2.
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
@@ -301,12 +310,40 @@ def reference_of_packed_plan(packed_plan: Tensor, num_outputs: int) -> Callable[
     As in the kernels, sums are float32 where 16 bits store the numbers, and every node's value is rounded. A plan
     without memory, on the meta device or fake, has no wiring to read: the result then has the right shapes only.
     """
-    while is_functorch_wrapped_tensor(packed_plan):
-        packed_plan = get_unwrapped(packed_plan)
-    if is_abstract(packed_plan):
+    words = plan_words(packed_plan)
+    if words is None:
         return partial(_shapes_only, num_outputs)
+    return _reference_of_words(words)
+
+
+def plan_words(packed: Tensor) -> NDArray[np.int64] | None:
+    """Packed plans, or their table, as an array, also inside transforms; None where the tensor has no values."""
+    while is_functorch_wrapped_tensor(packed):
+        packed = get_unwrapped(packed)
+    if is_abstract(packed):
+        return None
     with torch._C._DisableFuncTorch():  # inside a transform even .cpu() returns a wrapped tensor, without memory
-        wiring, outputs = Wiring.of_plan(packed_plan.cpu().numpy())
+        return packed.detach().cpu().numpy()
+
+
+@eager
+def reference_of_members(
+    plans: Tensor, table: Tensor, num_outputs: int
+) -> list[tuple[Callable[..., Tensor], slice, slice]] | None:
+    """Each member of a population as `reference_of_packed_plan`, its weights and its biases; None as `plan_words`."""
+    words, rows = plan_words(plans), plan_words(table)
+    if words is None or rows is None:
+        return None
+    found = []
+    for first, weight, bias, _ in rows.tolist():
+        own = words[first : first + int(words[first + 1])]
+        num_edges, num_biases = own[_NUM_EDGES], own[_NUM_BIASES]
+        found.append((_reference_of_words(own), slice(weight, weight + num_edges), slice(bias, bias + num_biases)))
+    return found
+
+
+def _reference_of_words(words: NDArray[np.int64]) -> Callable[..., Tensor]:
+    wiring, outputs = Wiring.of_plan(words)
 
     def run(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         wide = compute_dtype(x.dtype)

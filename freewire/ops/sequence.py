@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.utils.flop_counter import register_flop_formula
 
 import freewire.ops.library  # noqa: F401 (loading it registers the operators)
@@ -32,8 +31,8 @@ from freewire.ops.autograd import (
 )
 from freewire.ops.dtypes import autocast, compute_dtype
 from freewire.ops.eager import eager
-from freewire.ops.fake import check_devices, empty_gradient, is_abstract
-from freewire.ops.network_reference import Wiring, node_values
+from freewire.ops.fake import check_devices, empty_gradient
+from freewire.ops.network_reference import Wiring, node_values, plan_words
 from freewire.plan.packed import PackedPlan
 
 __all__ = ["run_sequence", "sequence_reference"]
@@ -199,12 +198,9 @@ def sequence_reference(packed_plan: Tensor, num_results: int) -> Callable[..., t
 
     As in the kernels, sums are float32 where 16 bits store the numbers, and every node's value is rounded.
     """
-    while is_functorch_wrapped_tensor(packed_plan):
-        packed_plan = get_unwrapped(packed_plan)
-    if is_abstract(packed_plan):
+    words = plan_words(packed_plan)
+    if words is None:
         return partial(_shapes_only, num_results)
-    with torch._C._DisableFuncTorch():  # inside a transform even .cpu() returns a wrapped tensor, without memory
-        words = packed_plan.cpu().numpy()
     wiring, outputs = Wiring.of_plan(words)
     sources = PackedPlan(words).sections["state_source"]
 

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from freewire._native.planner import planner
 
-__all__ = ["GIVEN", "PackedPlan"]
+__all__ = ["GIVEN", "SIZE_WORDS", "PackedPlan"]
 
 _LAYOUT = planner.plan_layout()
 #: Fields of `Plan` that are packed; the compiled planner computes the other sections from them.
 GIVEN = tuple(_LAYOUT["given"])
+#: Which word of a packed plan has each size.
+SIZE_WORDS = {name: 2 + i for i, name in enumerate(_LAYOUT["sizes"])}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

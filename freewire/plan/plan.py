@@ -23,15 +23,15 @@ from freewire.graph.fields import LINEAR_AGGREGATIONS, PREACTIVATION_KEPT
 from freewire.plan.packed import GIVEN, PackedPlan
 from freewire.plan.steps import Leaks, step_graph
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["ROW_BYTES", "Plan", "make_plan"]
 
 # Row numbers are 32-bit.
 _MAX_ROWS = 2**31
 
 _LINEAR = tuple(AGGREGATIONS.index(name) for name in LINEAR_AGGREGATIONS)
-# The widest row, which takes the fewest index reads per edge. It was the fastest on tapes from 35 kB to 25 MB
-# (docs/design.md has the figures).
-_ROW_BYTES = 256
+#: The widest row, which takes the fewest index reads per edge. It was the fastest on tapes from 35 kB to 25 MB
+#: (docs/design.md has the figures).
+ROW_BYTES = 256
 
 IntArray = NDArray[np.int64]
 SlotArray = NDArray[np.int32]
@@ -286,7 +286,7 @@ def make_plan(
         >>> fw.plan.make_plan(fw.generators.mlp([2, 3, 1])).num_levels
         3
     """
-    width = _ROW_BYTES if row_bytes is None else whole(row_bytes)
+    width = ROW_BYTES if row_bytes is None else whole(row_bytes)
     if width not in (64, 128, 256):
         raise InputError(f"row_bytes: expected 64, 128 or 256, got {shown(row_bytes)}. Omit it to use 256.")
     step = step_graph(graph, every_node=every_node, learn_leak=learn_leak)

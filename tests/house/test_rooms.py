@@ -24,7 +24,7 @@ from tests.support import ROOT
 TORCH_FREE = ("errors", "version", "_native", "graph", "files", "generators", "pictures", "plan")
 
 #: The C++ files that include torch. All others are raw: they compile, and are sanitized, without it.
-TORCH_BOUND = {"library.cpp", "checks.h", "gated_sum.h", "testing/simt/simt_torch.cpp"}
+TORCH_BOUND = {"library.cpp", "checks.h", "population_checks.h", "gated_sum.h", "testing/simt/simt_torch.cpp"}
 TORCH_BOUND |= {"cpu/torch_tensors.h", "cpu/torch_threads.h"}
 TORCH_BOUND |= {"cpu/network/forward_op.cpp", "cpu/network/backward_op.cpp", "cpu/network/sequence_op.cpp"}
 TORCH_BOUND |= {"cpu/blocks/gated_sum_op.cpp", "cpu/blocks/gated_sum_call.h", "cpu/blocks/gated_depthwise_op.cpp"}

@@ -29,6 +29,9 @@ constexpr int64_t kStageNs = kAlways ? 0 : 1200, kEdgePs = 600;
 constexpr int64_t kFewestItemEdges = kAlways ? 1 : 256;
 // The fewest nodes for a task that computes weight gradients of a dense block, since every task transposes the values.
 constexpr int64_t kFewestBlockNodes = 24;
+// Populations: what starting a member costs, in edges of one sample; the edges and samples below which waking other
+// threads takes longer than the work; and how often a thread claims members.
+constexpr int64_t kMemberEdges = 100, kFewestPopulationEdges = kAlways ? 0 : 10000, kClaims = 8;
 // Edges of a task that copies parameters: with fewer, starting it costs more.
 constexpr int64_t kEdgesPerTask = 32768;
 

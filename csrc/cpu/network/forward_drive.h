@@ -7,6 +7,7 @@
 // the sanitizers. workspace.h has the sizes of all that is allocated.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cpu/buffer.h"
@@ -72,6 +73,13 @@ void run_forward(const PlanView& plan, const ForwardCall<T>& call, T* tape, cons
       own.write[kind](plan, arrays, begin, keep, rows);
     }
   });
+}
+
+// Narrow tiles leave the end of a tape unused; an operator's result must not be garbage, even where it is not read.
+template <class T>
+void clear_tape_end(const PlanView& plan, int64_t batch, T* tape) {
+  const Tiling<T> tiling(plan, batch);
+  std::fill(tape + tiling.tiles * tiling.columns * plan.tape_rows, tape + kept_elements(plan, batch, true), T{});
 }
 
 }  // namespace freewire::cpu

@@ -3,7 +3,6 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <algorithm>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -32,10 +31,7 @@ Tensor run(const PlanView& plan, const Tensor& x, const Tensor& weight, const st
                                    mutable_numbers<T>(y), batch};
     T* tape = kept ? mutable_numbers<T>(*kept) : nullptr;
     cpu::run_forward(plan, call, tape, cpu::TorchThreads{});
-    // Narrow tiles leave the end of the tape unused; an operator's result must not be garbage, even where it is not
-    // read.
-    const cpu::Tiling<T> tiling(plan, batch);
-    if (tape) std::fill(tape + tiling.tiles * tiling.columns * plan.tape_rows, tape + kept->numel(), T{});
+    if (tape) cpu::clear_tape_end(plan, batch, tape);
   });
   return y;
 }

@@ -119,7 +119,8 @@ struct Case {
       : batch(reader.number<int64_t>("batch")),
         has_bias(reader.number<int64_t>("has_bias") != 0),
         has_results(reader.number<int64_t>("has_results") != 0),
-        split_plan(reader.array<int64_t>("plan", -1)) {
+        words(reader.array<int64_t>("plan", -1)),
+        split_plan(words) {
     const PlanView& plan = split_plan.view();
     if (batch < 0 || batch > kMaxBatch) {
       throw std::runtime_error("batch: expected 0 to " + std::to_string(kMaxBatch) + ", got " + std::to_string(batch) +
@@ -143,6 +144,7 @@ struct Case {
 
   int64_t batch;
   bool has_bias, has_results;
+  Exact<int64_t> words;
   SplitPlan split_plan;
   Exact<T> x, weight, bias, grad_y;
   Expected y, grad_x, grad_weight, grad_bias;

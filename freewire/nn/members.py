@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""The members of a population: what callers may pass as one, and the values that their parameters start with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from freewire.errors import GraphError, InputError, shown
+from freewire.graph import Graph
+from freewire.graph.fields import EDGE_FIELDS
+from freewire.nn.initialisers import INITIALISERS, Initialiser, draw_weights, fill_stored
+from freewire.nn.network import Network
+from freewire.nn.recurrent import Recurrent
+
+__all__ = ["Member", "check_alike", "read_members", "start_members"]
+
+#: What a population is made of.
+Member = Graph | Network | Recurrent
+
+
+class Wiring:
+    """The edges of several graphs side by side, which is all that the named initialisers read of a graph."""
+
+    def __init__(self, graphs: list[Graph]) -> None:
+        counts = np.array([graph.num_nodes for graph in graphs], np.int64)
+        self.num_nodes = int(counts.sum())
+        first = np.repeat(np.cumsum(counts) - counts, [graph.num_edges for graph in graphs])
+        self.edge_index: NDArray[np.int64] = np.concatenate([graph.edge_index for graph in graphs], axis=1) + first
+
+
+def read_members(members: Any) -> list[Member]:
+    """The members as a list.
+
+    Raises:
+        InputError: There is none.
+        GraphError: One is neither a graph nor a network, or its weights have constraints.
+    """
+    if isinstance(members, Graph | torch.nn.Module) or not isinstance(members, Iterable):
+        raise InputError(
+            f"members: expected a list of graphs or networks, got {type(members).__name__}. Pass several in a list."
+        )
+    found = list(members)
+    if not found:
+        raise InputError("members: expected at least one graph or network, got none. Pass a list of them.")
+    for i, member in enumerate(found):
+        if not isinstance(member, Graph | Network | Recurrent):
+            raise GraphError(
+                f"members: expected graphs or networks, got {type(member).__name__} as member {i}. Convert it first, "
+                "for example with Graph.from_networkx."
+            )
+        graph = graph_of(member)
+        constraints = [field.name for field in EDGE_FIELDS if field.role == "constraint"]
+        constrained = [name for name in constraints if getattr(graph, name) is not None]
+        if constrained:
+            raise GraphError(
+                f"members: expected weights without constraints, got {', '.join(constrained)} in member {i}. Remove "
+                f"them: graph.with_constraints({', '.join(f'{name}=None' for name in constrained)})."
+            )
+        if isinstance(member, Recurrent) and (member.leak is not None or member.steps > 1 or member.batch_first):
+            raise InputError(
+                f"members: expected recurrent networks of default settings, got learn_leak, steps or batch_first in "
+                f"member {i}. Pass its graph."
+            )
+    return found
+
+
+def graph_of(member: Member) -> Graph:
+    """The wiring of a member."""
+    return member if isinstance(member, Graph) else member.graph
+
+
+def check_alike(graphs: Iterable[Graph], like: Graph) -> None:
+    """Raise `GraphError` unless graphs have as many inputs and outputs as another, and delays if it has."""
+    for i, graph in enumerate(graphs):
+        if graph.recurrent != like.recurrent:
+            kinds = ["graphs without delays", "recurrent graphs"]
+            raise GraphError(
+                f"members: expected {kinds[like.recurrent]}, like the first one, got one of {kinds[graph.recurrent]} "
+                f"as member {i}. Put them into two populations."
+            )
+        for what, own, other in (
+            ("inputs", graph.input_index, like.input_index),
+            ("outputs", graph.output_index, like.output_index),
+        ):
+            if len(own) != len(other):
+                raise GraphError(
+                    f"members: expected {len(other)} {what} in each, like the first one, got {len(own)} in member {i}. "
+                    "All members of a population read as many features and return as many results."
+                )
+
+
+def start_members(members: list[Member], weight: Tensor, bias: Tensor | None, init: str | Initialiser | None) -> None:
+    """Fill the parameters of members, one after the other, without gradients.
+
+    Those of networks are copied. Those of graphs start as `freewire.Network` says, with draws for all members at once.
+    """
+    graphs = [graph_of(member) for member in members]
+    edges = np.cumsum([0, *(graph.num_edges for graph in graphs)]).tolist()
+    nodes = np.cumsum([0, *(len(graph.computed_index) for graph in graphs)]).tolist()
+    named = "he" if init is None else init
+    with torch.no_grad():
+        if isinstance(named, str):
+            if named not in INITIALISERS:
+                draw_weights(weight, graphs[0], named)  # raises
+            INITIALISERS[named](weight, Wiring(graphs))  # type: ignore[arg-type]
+        if bias is not None:
+            bias.zero_()
+        if init is None:
+            fill_stored(weight, _stored([graph.weight for graph in graphs], edges))
+            if bias is not None:
+                own = [None if graph.bias is None else graph.bias[graph.computed_index] for graph in graphs]
+                fill_stored(bias, _stored(own, nodes))
+        for i, member in enumerate(members):
+            part = weight[edges[i] : edges[i + 1]]
+            if isinstance(member, Graph):
+                if callable(named):
+                    draw_weights(part, member, named)
+                continue
+            part.copy_(member.weight)
+            if bias is not None and member.bias is not None:
+                bias[nodes[i] : nodes[i + 1]].copy_(member.bias)
+
+
+def _stored(values: list[NDArray[np.float64] | None], ends: list[int]) -> NDArray[np.float64] | None:
+    """Stored values one after the other, NaN where a graph has none; None if none has."""
+    if all(own is None for own in values):
+        return None
+    counts = np.diff(ends)
+    return np.concatenate(
+        [np.full(count, np.nan) if own is None else own for own, count in zip(values, counts, strict=True)]
+    )
+
+
+def common(members: list[Member], what: str, default: Any) -> Any:
+    """What all networks among the members have in common: their ``dtype``, or whether they have a ``bias``.
+
+    Raises:
+        InputError: They differ.
+    """
+    networks = [member for member in members if not isinstance(member, Graph)]
+    found = [net.weight.dtype if what == "dtype" else net.bias is not None for net in networks]
+    if not found:
+        return default
+    if any(value != found[0] for value in found):
+        raise InputError(
+            f"{what}: expected networks that agree, got {shown(found[0])} and "
+            f"{shown(next(value for value in found if value != found[0]))}. Pass {what}=... or convert some."
+        )
+    return found[0]

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""The packed plans of a population's members in one array, of which members can be replaced one by one. No torch.
+
+A member's plan is anywhere in the array; a table says where. So a new member costs no more than its own plan: it goes
+where a plan at least as long was, or to the end of the array, which has some room to spare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from freewire._native.planner import planner
+from freewire.graph import ACTIVATIONS, Graph
+from freewire.graph.fields import PREACTIVATION_KEPT
+from freewire.plan.packed import SIZE_WORDS
+from freewire.plan.plan import ROW_BYTES
+
+__all__ = ["MemberPlans"]
+
+IntArray = NDArray[np.int64]
+
+_SIZES = np.array(list(SIZE_WORDS.values()))
+_EDGES, _BIASES, _TAPE_ROWS = (list(SIZE_WORDS).index(name) for name in ("num_edges", "num_biases", "tape_rows"))
+_KEEPS = np.isin(ACTIVATIONS, PREACTIVATION_KEPT)
+# Room to spare in a new array, as a share of what it holds.
+_SPARE = 0.125
+# The most of the array that may be gaps.
+_MOST_GAPS = 0.25
+
+
+class MemberPlans:
+    """The plans of P members.
+
+    Args:
+        graphs: Graphs without delays.
+
+    Attributes:
+        words: Packed plans, each as `Plan.pack` makes it, int64; with gaps.
+        first: First word of each plan, int64 ``[P]``.
+        sizes: The sizes of each plan, in the order of csrc/plan_layout.h, int64 ``[P, sizes]``.
+    """
+
+    def __init__(self, graphs: Sequence[Graph]) -> None:
+        packed, starts = _pack(graphs)
+        self.first = starts[:-1].copy()
+        self.words = np.empty(_with_spare(len(packed)), np.int64)
+        self.words[: len(packed)] = packed
+        self._end = len(packed)
+        self._gaps: list[tuple[int, int]] = []  # (words, first word)
+        self.sizes = self._read_sizes(self.first)
+
+    def _read_sizes(self, first: IntArray) -> IntArray:
+        return self.words[first[:, None] + _SIZES]
+
+    @property
+    def lengths(self) -> IntArray:
+        """Words of each plan."""
+        return self.words[self.first + 1]
+
+    @property
+    def num_edges(self) -> IntArray:
+        """Edges of each member, int64 ``[P]``."""
+        return self.sizes[:, _EDGES]
+
+    @property
+    def num_biases(self) -> IntArray:
+        """Computed nodes of each member, int64 ``[P]``."""
+        return self.sizes[:, _BIASES]
+
+    def table(self) -> IntArray:
+        """What kernels read of each member, int64 ``[P, 4]``: first word, first weight, first bias, first tape row."""
+        counts = self.sizes[:, [_EDGES, _BIASES, _TAPE_ROWS]]
+        return np.ascontiguousarray(np.column_stack((self.first, np.cumsum(counts, axis=0) - counts)))
+
+    def limits(self) -> tuple[int, ...]:
+        """P, the tape rows of all members, and the largest of each size."""
+        return (
+            len(self.first),
+            int(self.sizes[:, _TAPE_ROWS].sum()),
+            *(self.sizes.max(axis=0) if len(self.first) else np.zeros(len(_SIZES), np.int64)).tolist(),
+        )
+
+    def replace(self, graphs: Mapping[int, Graph | None], added: Sequence[Graph] = ()) -> None:
+        """Replace members by graphs, remove those for which there is None, and add graphs at the end."""
+        replaced = [i for i, graph in graphs.items() if graph is not None]
+        packed, starts = _pack([*(graph for graph in graphs.values() if graph is not None), *added])
+        freed = np.fromiter(graphs, np.int64, len(graphs))
+        self._gaps += zip(self.lengths[freed].tolist(), self.first[freed].tolist(), strict=True)
+        places = self._places(np.diff(starts))
+        for place, begin, end in zip(places.tolist(), starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            self.words[place : place + end - begin] = packed[begin:end]
+        self.first = np.concatenate((self.first, places[len(replaced) :]))
+        self.sizes = np.concatenate((self.sizes, self._read_sizes(places[len(replaced) :])))
+        if replaced:
+            self.first[replaced] = places[: len(replaced)]
+            self.sizes[replaced] = self._read_sizes(places[: len(replaced)])
+        removed = [i for i, graph in graphs.items() if graph is None]
+        if removed:
+            self.first = np.delete(self.first, removed)
+            self.sizes = np.delete(self.sizes, removed, axis=0)
+        if sum(words for words, _ in self._gaps) > _MOST_GAPS * self._end:
+            self._close_gaps()
+
+    def _close_gaps(self) -> None:
+        lengths = self.lengths
+        ends = np.cumsum(lengths)
+        self._end = int(ends[-1]) if len(ends) else 0
+        words = np.empty(_with_spare(self._end), np.int64)
+        for first, length, end in zip(self.first.tolist(), lengths.tolist(), ends.tolist(), strict=True):
+            words[end - length : end] = self.words[first : first + length]
+        self.words, self.first, self._gaps = words, ends - lengths, []
+
+    def _places(self, lengths: IntArray) -> IntArray:
+        """Where plans of those lengths go: from the shortest on, each into the shortest gap that holds it."""
+        places = np.empty(len(lengths), np.int64)
+        gaps, kept = sorted(self._gaps), []
+        at = iter(gaps)
+        missing = []
+        for i in np.argsort(lengths, kind="stable").tolist():
+            for words, first in at:
+                if words >= lengths[i]:
+                    places[i] = first
+                    break
+                kept.append((words, first))
+            else:
+                missing.append(i)
+        self._gaps = [*kept, *at]
+        needed = self._end + int(lengths[missing].sum())
+        if needed > len(self.words):
+            grown = np.empty(_with_spare(needed), np.int64)
+            grown[: self._end] = self.words[: self._end]
+            self.words = grown
+        for i in missing:
+            places[i] = self._end
+            self._end += int(lengths[i])
+        return places
+
+
+def _pack(graphs: Sequence[Graph]) -> tuple[IntArray, IntArray]:
+    """Packed plans one after the other, and where each begins, int64 ``[P + 1]``."""
+    arrays = [(g.edge_index, g.level, g.input_index, g.output_index, g.activation, g.aggregation) for g in graphs]
+    return planner.pack_members(arrays, _KEEPS, ROW_BYTES)
+
+
+def _with_spare(words: int) -> int:
+    return words + int(words * _SPARE)
