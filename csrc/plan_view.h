@@ -61,7 +61,7 @@ inline bool read_plan(const int64_t* header, const int64_t* words, int64_t count
   if (plan->row_bytes != 64 && plan->row_bytes != 128 && plan->row_bytes != 256) return false;
   const int64_t* table = header + kPlanSizes;
   bool fits = true;
-  plan->for_each_section([&](const char*, auto*& pointer, int64_t wanted) {
+  plan->for_each_section([&](const char*, auto*& pointer, int64_t wanted) __attribute__((always_inline)) {
     const int64_t start = table[0], length = table[1];
     table += 2;
     fits = fits && start >= kPlanHeader && start <= count && length == wanted && length >= 0 &&

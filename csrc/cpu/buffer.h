@@ -30,4 +30,25 @@ class Buffer {
   T* data_;
 };
 
+// A Buffer that has room for a few elements in itself, where a small network's values fit: allocating takes longer than
+// computing some dozen of them. Not in test programs, since sanitizers watch the heap.
+template <class T>
+class SmallBuffer {
+ public:
+  explicit SmallBuffer(int64_t count) : heap_(count <= kFew ? 0 : count), few_(count <= kFew) {}
+  SmallBuffer(const SmallBuffer&) = delete;
+  SmallBuffer& operator=(const SmallBuffer&) = delete;
+  T* data() { return few_ ? reinterpret_cast<T*>(bytes_) : heap_.data(); }
+
+ private:
+#if defined(FREEWIRE_TINY_NETWORKS)
+  static constexpr int64_t kFew = 0;
+#else
+  static constexpr int64_t kFew = 2048 / sizeof(T);
+#endif
+  alignas(64) unsigned char bytes_[kFew ? kFew * sizeof(T) : 64];
+  Buffer<T> heap_;
+  bool few_;
+};
+
 }  // namespace freewire::cpu

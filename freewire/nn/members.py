@@ -20,6 +20,10 @@ from freewire.nn.recurrent import Recurrent
 
 __all__ = ["Member", "check_alike", "read_members", "start_members"]
 
+# Members whose weights are drawn at once.
+_AT_ONCE = 512
+_CONSTRAINTS = [field.name for field in EDGE_FIELDS if field.role == "constraint"]
+
 #: What a population is made of.
 Member = Graph | Network | Recurrent
 
@@ -55,8 +59,7 @@ def read_members(members: Any) -> list[Member]:
                 "for example with Graph.from_networkx."
             )
         graph = graph_of(member)
-        constraints = [field.name for field in EDGE_FIELDS if field.role == "constraint"]
-        constrained = [name for name in constraints if getattr(graph, name) is not None]
+        constrained = [name for name in _CONSTRAINTS if getattr(graph, name) is not None]
         if constrained:
             raise GraphError(
                 f"members: expected weights without constraints, got {', '.join(constrained)} in member {i}. Remove "
@@ -98,11 +101,14 @@ def check_alike(graphs: Iterable[Graph], like: Graph) -> None:
 def start_members(members: list[Member], weight: Tensor, bias: Tensor | None, init: str | Initialiser | None) -> None:
     """Fill the parameters of members, one after the other, without gradients.
 
-    Those of networks are copied. Those of graphs start as `freewire.Network` says, with draws for all members at once.
+    Those of networks are copied. Those of graphs start as `freewire.Network` says, with draws for many members at once.
     """
+    if len(members) > _AT_ONCE:
+        _start_in_parts(members, weight, bias, init)
+        return
     graphs = [graph_of(member) for member in members]
     edges = np.cumsum([0, *(graph.num_edges for graph in graphs)]).tolist()
-    nodes = np.cumsum([0, *(len(graph.computed_index) for graph in graphs)]).tolist()
+    nodes = np.cumsum([0, *(graph.num_nodes - len(graph.input_index) for graph in graphs)]).tolist()
     named = "he" if init is None else init
     with torch.no_grad():
         if isinstance(named, str):
@@ -125,6 +131,18 @@ def start_members(members: list[Member], weight: Tensor, bias: Tensor | None, in
             part.copy_(member.weight)
             if bias is not None and member.bias is not None:
                 bias[nodes[i] : nodes[i + 1]].copy_(member.bias)
+
+
+def _start_in_parts(members: list[Member], weight: Tensor, bias: Tensor | None, init: str | Initialiser | None) -> None:
+    """`start_members` of a part after the other, which needs memory for one only."""
+    edge = node = 0
+    for begin in range(0, len(members), _AT_ONCE):
+        part = members[begin : begin + _AT_ONCE]
+        graphs = [graph_of(member) for member in part]
+        last_edge = edge + sum(graph.num_edges for graph in graphs)
+        last_node = node + sum(graph.num_nodes - len(graph.input_index) for graph in graphs)
+        start_members(part, weight[edge:last_edge], None if bias is None else bias[node:last_node], init)
+        edge, node = last_edge, last_node
 
 
 def _stored(values: list[NDArray[np.float64] | None], ends: list[int]) -> NDArray[np.float64] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -103,10 +103,12 @@ class Population(Wired):
     def _set_graphs(self, graphs: list[Graph], plans: MemberPlans | None = None) -> None:
         """Take over graphs, and their plans if somebody has made them."""
         self.graphs = tuple(graphs)
-        self._edges = np.cumsum([0, *(graph.num_edges for graph in graphs)])
-        self._nodes = np.cumsum([0, *(graph.num_nodes - len(graph.input_index) for graph in graphs)])
         self._recurrent = RecurrentMembers(self.graphs) if graphs[0].recurrent else None
         self._plans = None if self._recurrent is not None else MemberPlans(graphs) if plans is None else plans
+        if self._plans is not None:
+            self._edges, self._nodes = _ends(self._plans.num_edges), _ends(self._plans.num_biases)
+        else:
+            self._edges, self._nodes = _ends_of(graphs)
         self._placed: PackedMembers | None = None
         self.__dict__.pop("_union", None)
 
@@ -268,7 +270,7 @@ class Population(Wired):
         """
         check_optimizer(optimizer)
         count = len(self.graphs)
-        changes = dict(sorted((self._checked_number(i, members), member) for i, member in members.items()))
+        changes = self._checked(members)
         new = {i: member for i, member in changes.items() if member is not None}
         if new:
             read_members(new.values())
@@ -285,26 +287,28 @@ class Population(Wired):
         weight = self.weight.new_empty(sum(graph.num_edges for graph in wirings.values()))
         bias = None
         if self.bias is not None:
-            bias = self.bias.new_empty(sum(len(graph.computed_index) for graph in wirings.values()))
+            bias = self.bias.new_empty(sum(graph.num_nodes - len(graph.input_index) for graph in wirings.values()))
         if new:
             start_members(list(new.values()), weight, bias, self._init)
-        ends = np.cumsum([0, *(graph.num_edges for graph in wirings.values())])
-        resize_parameter(self.weight, weight, _pieces(order, list(wirings), edges, ends), optimizer)
+        runs = _runs(order, list(wirings))
+        new_edges, new_nodes = _ends_of(list(wirings.values()))
+        resize_parameter(self.weight, weight, _pieces(runs, edges, new_edges), optimizer)
         if self.bias is not None and bias is not None:
-            ends = np.cumsum([0, *(len(graph.computed_index) for graph in wirings.values())])
-            resize_parameter(self.bias, bias, _pieces(order, list(wirings), nodes, ends), optimizer)
+            resize_parameter(self.bias, bias, _pieces(runs, nodes, new_nodes), optimizer)
         self._place()
 
-    def _checked_number(self, i: Any, members: Mapping[Any, Any]) -> int:
-        """A key of `replace`: the number of a member, or of one to append."""
-        number, count = whole(i), len(self.graphs)
-        appended = sum(whole(key) is not None and key >= count for key in members)
-        if number is None or not 0 <= number < count + appended or (number >= count and members[i] is None):
-            raise InputError(
-                f"members: expected numbers from 0 to {count - 1}, or from {count} on without gaps to append, got "
-                f"{shown(i)}. Choose one of them."
-            )
-        return number
+    def _checked(self, members: Mapping[Any, Member | None]) -> dict[int, Member | None]:
+        """The argument of `replace`, by ascending numbers."""
+        count = len(self.graphs)
+        numbers = [whole(i) for i in members]
+        end = count + sum(number is not None and number >= count for number in numbers)
+        for i, number in zip(members, numbers, strict=True):
+            if number is None or not 0 <= number < end or (number >= count and members[i] is None):
+                raise InputError(
+                    f"members: expected numbers from 0 to {count - 1}, or from {count} on without gaps to append, got "
+                    f"{shown(i)}. Choose one of them."
+                )
+        return {number: member for number, member in sorted(zip(numbers, members.values(), strict=True), key=_first)}  # type: ignore[misc]
 
     def append(self, member: Member, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Add a member at the end; see `replace`."""
@@ -330,25 +334,44 @@ class Population(Wired):
         )
 
 
-def _pieces(order: list[int], new: list[int], ends: NDArray[np.int64], new_ends: NDArray[np.int64]) -> list[Piece]:
-    """What a parameter is made of after members were replaced.
+def _first(item: tuple[Any, Any]) -> Any:
+    return item[0]
+
+
+def _ends(counts: Iterable[int]) -> NDArray[np.int64]:
+    """Where parts of these lengths begin and end, one after the other."""
+    return np.concatenate(([0], np.cumsum(np.asarray(counts, np.int64))))
+
+
+def _ends_of(graphs: Sequence[Graph]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the edges and the computed nodes of graphs begin and end."""
+    nodes = [graph.num_nodes - len(graph.input_index) for graph in graphs]
+    return _ends([graph.num_edges for graph in graphs]), _ends(nodes)
+
+
+def _runs(order: list[int], new: list[int]) -> list[tuple[bool, int, int]]:
+    """The members after some were replaced, as runs ``(whether new, first, one past the last)``.
 
     Args:
         order: The members in order, by their numbers before, those to append by the numbers after these.
-        new: Which of them are new, ascending.
-        ends: Where each old member's elements begin and end, ``[old members + 1]``.
-        new_ends: The same of the new members among their own elements.
+        new: Which of them are new, ascending; runs of new members count within this list.
     """
     where = {i: k for k, i in enumerate(new)}
-    pieces: list[Piece] = []
-    before = -2
+    runs: list[tuple[bool, int, int]] = []
     for i in order:
         k = where.get(i)
-        if k is not None:
-            pieces.append((True, slice(int(new_ends[k]), int(new_ends[k + 1]))))
-        elif before == i - 1 and not pieces[-1][0]:
-            pieces[-1] = (False, slice(pieces[-1][1].start, int(ends[i + 1])))
+        is_new, number = (False, i) if k is None else (True, k)
+        if runs and runs[-1][0] == is_new and runs[-1][2] == number:
+            runs[-1] = (is_new, runs[-1][1], number + 1)
         else:
-            pieces.append((False, slice(int(ends[i]), int(ends[i + 1]))))
-        before = i
-    return pieces
+            runs.append((is_new, number, number + 1))
+    return runs
+
+
+def _pieces(runs: list[tuple[bool, int, int]], ends: NDArray[np.int64], new_ends: NDArray[np.int64]) -> list[Piece]:
+    """What a parameter is made of, from runs of members and where the elements of old and new ones end."""
+    old, new = ends.tolist(), new_ends.tolist()
+    return [
+        (is_new, slice(new[first], new[last]) if is_new else slice(old[first], old[last]))
+        for is_new, first, last in runs
+    ]

@@ -27,6 +27,8 @@ _EDGES, _BIASES, _TAPE_ROWS = (list(SIZE_WORDS).index(name) for name in ("num_ed
 _KEEPS = np.isin(ACTIVATIONS, PREACTIVATION_KEPT)
 # Room to spare in a new array, as a share of what it holds.
 _SPARE = 0.125
+# Graphs that are planned at once, since all of their plans are in memory twice meanwhile.
+_AT_ONCE = 512
 # The most of the array that may be gaps.
 _MOST_GAPS = 0.25
 
@@ -44,13 +46,25 @@ class MemberPlans:
     """
 
     def __init__(self, graphs: Sequence[Graph]) -> None:
-        packed, starts = _pack(graphs)
-        self.first = starts[:-1].copy()
-        self.words = np.empty(_with_spare(len(packed)), np.int64)
-        self.words[: len(packed)] = packed
-        self._end = len(packed)
+        self.words = np.empty(0, np.int64)
+        self._end = 0
         self._gaps: list[tuple[int, int]] = []  # (words, first word)
+        self.first = np.empty(len(graphs), np.int64)
+        for begin in range(0, len(graphs), _AT_ONCE):
+            packed, starts = _pack(graphs[begin : begin + _AT_ONCE])
+            done = begin + len(starts) - 1
+            self.first[begin:done] = self._end + starts[:-1]
+            end = self._end + len(packed)
+            if end > len(self.words):
+                self._grow(end * len(graphs) // done)  # the rest is probably alike
+            self.words[self._end : end] = packed
+            self._end = end
         self.sizes = self._read_sizes(self.first)
+
+    def _grow(self, needed: int) -> None:
+        grown = np.empty(_with_spare(needed), np.int64)
+        grown[: self._end] = self.words[: self._end]
+        self.words = grown
 
     def _read_sizes(self, first: IntArray) -> IntArray:
         return self.words[first[:, None] + _SIZES]
@@ -130,9 +144,7 @@ class MemberPlans:
         self._gaps = [*kept, *at]
         needed = self._end + int(lengths[missing].sum())
         if needed > len(self.words):
-            grown = np.empty(_with_spare(needed), np.int64)
-            grown[: self._end] = self.words[: self._end]
-            self.words = grown
+            self._grow(needed)
         for i in missing:
             places[i] = self._end
             self._end += int(lengths[i])

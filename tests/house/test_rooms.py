@@ -27,6 +27,7 @@ TORCH_FREE = ("errors", "version", "_native", "graph", "files", "generators", "p
 TORCH_BOUND = {"library.cpp", "checks.h", "population_checks.h", "gated_sum.h", "testing/simt/simt_torch.cpp"}
 TORCH_BOUND |= {"cpu/torch_tensors.h", "cpu/torch_threads.h"}
 TORCH_BOUND |= {"cpu/network/forward_op.cpp", "cpu/network/backward_op.cpp", "cpu/network/sequence_op.cpp"}
+TORCH_BOUND |= {"cpu/network/population_op.cpp"}
 TORCH_BOUND |= {"cpu/blocks/gated_sum_op.cpp", "cpu/blocks/gated_sum_call.h", "cpu/blocks/gated_depthwise_op.cpp"}
 TORCH_BOUND |= {"cuda/common/torch_stream.h", "cuda/network/forward_op.cpp", "cuda/network/backward_op.cpp"}
 TORCH_BOUND |= {"cuda/network/sequence_op.cpp", "cuda/blocks/gated_sum_op.cpp"}

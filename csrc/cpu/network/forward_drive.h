@@ -63,7 +63,7 @@ void run_forward(const PlanView& plan, const ForwardCall<T>& call, T* tape, cons
     return;
   }
   parallel_for(0, tiling.tiles * slices, 1, [&](int64_t first, int64_t last) {
-    Buffer<T> scratch(workspace.rows.count);
+    SmallBuffer<T> scratch(workspace.rows.count);
     for (int64_t task = first; task < last; ++task) {
       const int64_t tile = task / slices, column = task % slices * (tiling.columns / slices);
       T* rows = keep ? tape + tile * plan.tape_rows * tiling.columns + column : scratch.data();

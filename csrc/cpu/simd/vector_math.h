@@ -239,10 +239,24 @@ struct Math<cpu::Vec<double, N>> {
   }
 };
 
-// One lane: the C library's functions, as for double.
-template <class T>
-struct OneLaneMath {
-  using V = cpu::Vec<T, 1>;
+// One lane: of four alike, which take half as long as the C library, and have the bits that wider registers have.
+template <>
+struct Math<cpu::Vec<float, 1>> {
+  using V = cpu::Vec<float, 1>;
+  using Wide = cpu::Vec<float, 4>;
+  static FREEWIRE_INLINE V exp(V x) { return Math<Wide>::exp(Wide(x.v)).v[0]; }
+  static FREEWIRE_INLINE V expm1(V x) { return Math<Wide>::expm1(Wide(x.v)).v[0]; }
+  static FREEWIRE_INLINE V log1p(V x) { return Math<Wide>::log1p(Wide(x.v)).v[0]; }
+  static FREEWIRE_INLINE V tanh(V x) { return Math<Wide>::tanh(Wide(x.v)).v[0]; }
+  static FREEWIRE_INLINE V sin(V x) { return Math<Wide>::sin(Wide(x.v)).v[0]; }
+  static FREEWIRE_INLINE V cos(V x) { return Math<Wide>::cos(Wide(x.v)).v[0]; }
+  static FREEWIRE_INLINE V erf(V x) { return Math<Wide>::erf(Wide(x.v)).v[0]; }
+};
+
+// double: the C library's functions.
+template <>
+struct Math<cpu::Vec<double, 1>> {
+  using V = cpu::Vec<double, 1>;
   static FREEWIRE_INLINE V exp(V x) { return std::exp(x.v); }
   static FREEWIRE_INLINE V expm1(V x) { return std::expm1(x.v); }
   static FREEWIRE_INLINE V log1p(V x) { return std::log1p(x.v); }
@@ -251,9 +265,5 @@ struct OneLaneMath {
   static FREEWIRE_INLINE V cos(V x) { return std::cos(x.v); }
   static FREEWIRE_INLINE V erf(V x) { return std::erf(x.v); }
 };
-template <>
-struct Math<cpu::Vec<float, 1>> : OneLaneMath<float> {};
-template <>
-struct Math<cpu::Vec<double, 1>> : OneLaneMath<double> {};
 
 }  // namespace freewire
