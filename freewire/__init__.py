@@ -9,6 +9,7 @@ from freewire import generators as generators
 from freewire import keras as keras
 from freewire import models as models
 from freewire import plan as plan
+from freewire import search as search
 from freewire import studies as studies
 from freewire.errors import BuildError as BuildError
 from freewire.errors import FileFormatError as FileFormatError

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+"""Search for wirings and parameters: strategies, workers, and a log from which a search continues."""
+
+from freewire.search.evolution import Evolution as Evolution
+from freewire.search.log import Recorded as Recorded
+from freewire.search.log import read_log as read_log
+from freewire.search.optuna_strategy import Optuna as Optuna
+from freewire.search.random_search import RandomSearch as RandomSearch
+from freewire.search.result import Result as Result
+from freewire.search.runner import run as run
+from freewire.search.seeds import trial_seed as trial_seed
+from freewire.search.strategy import Pruned as Pruned
+from freewire.search.strategy import Strategy as Strategy
+
+__all__ = [
+    "Evolution",
+    "Optuna",
+    "Pruned",
+    "RandomSearch",
+    "Recorded",
+    "Result",
+    "Strategy",
+    "read_log",
+    "run",
+    "trial_seed",
+]

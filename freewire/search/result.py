@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""What a search returns: its best trial."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from freewire.errors import InputError, cut
+
+__all__ = ["Result", "best_line"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The best trial of a search. Strategies may add attributes: NEAT's has ``graph`` and ``network``.
+
+    Attributes:
+        value: What the objective returned; of two equal ones the earlier trial is the best.
+        params: The trial's parameters; None where the strategy proposes something else.
+        trial: Its number.
+        seed: The seed that the objective got.
+        seconds: How long it took, with the other trials of its batch.
+        line: Its line of the log.
+        counts: How many trials ended in which way, by status.
+        log: The path of the log.
+    """
+
+    value: float
+    params: dict[str, Any] | None
+    trial: int
+    seed: int
+    seconds: float
+    line: Mapping[str, Any] = field(repr=False)
+    counts: Mapping[str, int]
+    log: str
+    extras: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the strategy has added."""
+        extras = self.__dict__.get("extras", {})
+        if name not in extras:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return extras[name]
+
+
+def best_line(lines: Sequence[Mapping[str, Any]], log: str) -> Mapping[str, Any]:
+    """The line of the best trial that has finished.
+
+    Args:
+        lines: Lines of the log, in order of trials.
+        log: The path of the log, for the message.
+
+    Raises:
+        InputError: No trial has finished.
+    """
+    finished = [line for line in lines if line["status"] == "finished"]
+    if not finished:
+        ends = ", ".join(f"{count} {status}" for status, count in Counter(line["status"] for line in lines).items())
+        first = next((line["error"].splitlines()[-1] for line in lines if line.get("error")), "no error")
+        raise InputError(
+            f"objective: expected a number from at least one trial, got none ({ends}; the first: {cut(first)}). "
+            f"Read the errors in {log}; to run these trials again, remove it."
+        )
+    return max(finished, key=lambda line: line["value"])  # the first of equal ones

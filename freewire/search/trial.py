@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: MIT
+"""Running a batch of trials: what a worker does, wherever it runs.
+
+In: a `Task`, which says what was proposed and holds a pickled copy of the strategy as it was then. Out: the lines of
+the log. An objective that raises, or returns what is no number, gives lines that say so; nothing of it is raised here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from freewire.errors import cut, shown
+from freewire.graph.arguments import whole
+from freewire.search.strategy import Pruned, Strategy
+
+__all__ = ["Task", "broken", "ended", "evaluated", "pickled", "random_state_kept", "run_task"]
+
+_TRACE = 4000  # characters of an error that the log keeps: the last ones, which say most
+_HERE = str(Path(__file__).parent)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch of trials that has been proposed.
+
+    Attributes:
+        lines: What was proposed, with ``trial``, for each trial.
+        seeds: A seed for each trial.
+        strategy: The strategy, pickled right after it proposed; it itself where it cannot be pickled.
+    """
+
+    lines: tuple[dict[str, Any], ...]
+    seeds: tuple[int, ...]
+    strategy: bytes | Strategy
+
+
+def pickled(value: Any, elsewhere: bool = False) -> bytes | None:
+    """Pickle a caller's object for a worker; None if that is not possible.
+
+    Functions are pickled by name. A function that another process cannot import, such as a lambda or one defined in a
+    notebook, is pickled by value where the package cloudpickle is installed.
+
+    Args:
+        value: The object.
+        elsewhere: Whether the worker's main program may be another one than ours. A process that we start ourselves
+            runs our main program's file, if it is one, so it knows its functions.
+    """
+    by_name: bytes | None
+    try:
+        by_name = pickle.dumps(value)
+    except Exception:  # pickle raises errors of many kinds, and so do the methods of classes
+        by_name = None
+    of_main = by_name is not None and b"__main__" in by_name
+    if by_name is not None and not (of_main and (elsewhere or not hasattr(sys.modules["__main__"], "__file__"))):
+        return by_name
+    try:
+        import cloudpickle
+
+        by_value: bytes = cloudpickle.dumps(value)
+    except Exception:  # the same, or there is no such package
+        return by_name if elsewhere else None  # a process that was forked from ours does know our functions
+    return by_value
+
+
+def run_task(objective: Any, task: Task) -> str:
+    """Run a batch in a worker of any executor; it never raises.
+
+    Args:
+        objective: The objective, pickled or itself.
+        task: The batch.
+
+    Returns:
+        JSON: ``{"lines": [...]}``, or ``{"broken": why}`` if the objective or the strategy cannot be unpickled.
+    """
+    try:
+        function = pickle.loads(objective) if isinstance(objective, bytes) else objective
+        strategy = pickle.loads(task.strategy) if isinstance(task.strategy, bytes) else task.strategy
+    except Exception as error:
+        return broken(error)
+    return json.dumps({"lines": evaluated(function, strategy, task.lines, task.seeds)})
+
+
+def broken(error: Exception) -> str:
+    """What a worker answers that cannot unpickle the objective: JSON."""
+    return json.dumps({"broken": cut(f"{type(error).__name__}: {error}")})
+
+
+def evaluated(
+    objective: Callable[..., Any], strategy: Strategy, lines: Sequence[dict[str, Any]], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Run a batch and return its lines, which JSON can hold.
+
+    The global generators of torch, numpy and Python are seeded with the first trial's seed before.
+    """
+    reports: list[list[Any]] = []
+
+    def report(step: int, value: float) -> None:
+        place, number = whole(step), _as_float(value)
+        if place is None or place < 0:
+            raise TypeError(f"report: expected a step that is a whole number from 0 on, got {shown(step)}.")
+        if number is None:
+            raise TypeError(f"report: expected a value that is a number, got {shown(value)}.")
+        reports.append([place, number if math.isfinite(number) else None])
+
+    _seed_generators(seeds[0])
+    start = time.perf_counter()
+    try:
+        added = strategy.evaluate(objective, lines, seeds, report)
+        if len(added) != len(lines):
+            raise ValueError(f"evaluate: expected a result for each of {len(lines)} trials, got {len(added)}.")
+        outcome = [_checked(line, one) for line, one in zip(lines, added, strict=True)]
+    except Pruned:
+        outcome = [{**line, "value": reports[-1][1] if reports else None, "status": "pruned"} for line in lines]
+    except (Exception, SystemExit) as error:
+        outcome = ended(lines, "failed", _trace(error))
+    seconds = round(time.perf_counter() - start, 6)
+    for line in outcome:
+        error_text = {"error": line.pop("error")} if "error" in line else {}
+        line |= {"seconds": seconds, **error_text}
+    if reports:
+        outcome[0]["reports"] = reports
+    return outcome
+
+
+def ended(lines: Sequence[dict[str, Any]], status: str, error: str) -> list[dict[str, Any]]:
+    """The lines, but for their seconds, of a batch that ended without results."""
+    return [{**line, "value": None, "status": status, "error": error} for line in lines]
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Give the global generators of torch, numpy and Python their state back at the end."""
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _seed_generators(seed: int) -> None:
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _checked(line: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    """A trial's line, finished or failed, which JSON can hold."""
+    value = _as_float(added.get("value"))
+    text, pruned = added.get("error"), added.get("status") == "pruned"
+    if text is None and not (pruned and value is None) and (value is None or not math.isfinite(value)):
+        text = (
+            f"value: expected a finite number, got {shown(added.get('value'))}. The objective returns how good it is."
+        )
+    rest = {name: one for name, one in added.items() if name not in ("trial", "value", "error", "seconds", "status")}
+    full = {**line, **rest}
+    try:
+        full = json.loads(json.dumps(full, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        full, text = dict(line), f"evaluate: expected what JSON can hold, got something else ({cut(error)})."
+    if text is not None:
+        return ended([full], "failed", str(text))[0]
+    return {**full, "value": value, "status": "pruned" if pruned else "finished"}
+
+
+def _as_float(value: Any) -> float | None:
+    """A number of any type (Python's, numpy's, a tensor of one element) as a float; None if it is none."""
+    if isinstance(value, bool | str | bytes) or value is None:
+        return None
+    if not isinstance(value, Real) and getattr(value, "ndim", 1) != 0:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+
+
+def _trace(error: BaseException) -> str:
+    """The error and where in the objective it was raised, without our own calls that lead there."""
+    where: TracebackType | None = error.__traceback__
+    while where is not None and where.tb_next and str(Path(where.tb_frame.f_code.co_filename).parent) == _HERE:
+        where = where.tb_next
+    text = "".join(traceback.format_exception(type(error), error, where)).rstrip("\n")
+    return text if len(text) <= _TRACE else f"...{text[-_TRACE:]}"
