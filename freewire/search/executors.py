@@ -10,11 +10,11 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import time
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from freewire.errors import InputError, cut, shown
-from freewire.search.trial import Task, ended, pickled, random_state_kept, run_task
+from freewire.search.trial import Task, Where, ended, pickled, random_state_kept, run_task
 
 __all__ = ["Crew", "InExecutor", "InThisProcess", "lines_of"]
 
@@ -24,7 +24,13 @@ _NO_IMPORT = (ImportError, AttributeError, TypeError, ValueError)
 
 
 class Crew(Protocol):
-    """Runs tasks."""
+    """Runs tasks.
+
+    Attributes:
+        where: Where it runs them.
+    """
+
+    where: Where
 
     @property
     def free(self) -> bool:
@@ -50,6 +56,8 @@ class InThisProcess:
     Args:
         objective: The objective.
     """
+
+    where = Where.HERE
 
     def __init__(self, objective: Any) -> None:
         self._objective = objective
@@ -94,7 +102,8 @@ class InExecutor:
                 f"executor: expected a concurrent.futures.Executor, got {shown(executor)}. For Dask pass "
                 "client.get_executor(); docs/search.md has one for Ray."
             )
-        blob = pickled(objective, elsewhere=True)
+        self.where = Where.HERE if isinstance(executor, ThreadPoolExecutor) else Where.ANYWHERE
+        blob = pickled(objective, self.where)
         self._executor, self._objective = executor, objective if blob is None else blob
         workers = getattr(executor, "_max_workers", None)
         self._most = most or (2 * workers if isinstance(workers, int) else _QUEUED)

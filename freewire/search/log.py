@@ -102,8 +102,9 @@ class Log:
         Raises:
             OSError: The disk is full, or another error of the system; nothing is added then.
         """
-        self._write(lines)
-        self.lines.update((line["trial"], line) for line in lines)
+        text = self._write(lines)
+        # As a search that continues will read them: a strategy must not be told a tuple here and a list there.
+        self.lines.update((line["trial"], line) for line in map(json.loads, text.splitlines()))
 
     def _open(self, header: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Open the file for appending, and return the trials that it holds."""
@@ -127,13 +128,14 @@ class Log:
             _write_folder(os.path.dirname(self.path) or os.curdir)
         return lines
 
-    def _write(self, lines: Sequence[dict[str, Any]]) -> None:
+    def _write(self, lines: Sequence[dict[str, Any]]) -> bytes:
         text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode()
         end = os.fstat(self._file).st_size
         if os.write(self._file, text) < len(text):
             os.ftruncate(self._file, end)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         os.fsync(self._file)
+        return text
 
 
 def read_log(path: str | os.PathLike[str]) -> Recorded:

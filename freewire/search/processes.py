@@ -17,7 +17,7 @@ from typing import Any
 
 from freewire.errors import InputError
 from freewire.search.executors import lines_of
-from freewire.search.trial import Task, pickled
+from freewire.search.trial import Task, Where, pickled
 from freewire.search.worker import Worker
 
 __all__ = ["Processes", "available_cores"]
@@ -44,8 +44,10 @@ class Processes:
         InputError: The objective cannot be pickled.
     """
 
+    where = Where.CHILD
+
     def __init__(self, objective: Any, count: int, threads: int, timeout: float | None) -> None:
-        blob = pickled(objective)
+        blob = pickled(objective, Where.CHILD)
         if blob is None:
             name = getattr(objective, "__qualname__", type(objective).__name__)
             raise InputError(

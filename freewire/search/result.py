@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from freewire.errors import InputError, cut
+from freewire.errors import InputError, cut, shown
 
 __all__ = ["Result", "best_line"]
 
@@ -42,7 +42,7 @@ class Result:
         """What the strategy has added."""
         extras = self.__dict__.get("extras", {})
         if name not in extras:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(f"the result of this search has no attribute {shown(name)}")
         return extras[name]
 
 

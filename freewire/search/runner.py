@@ -7,6 +7,7 @@ trial on, with the log's lines instead of the trials that are in it. So its stat
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from collections import Counter
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from freewire.errors import InputError, shown
+from freewire.errors import InputError, cut, shown
 from freewire.graph.arguments import check_number, check_whole
 from freewire.search.executors import Crew, InExecutor, InThisProcess
 from freewire.search.log import Log
@@ -138,7 +139,7 @@ def _search(strategy: Strategy, seed: int, total: int, crew: Crew, log: Log, pro
             for trial in range(told, needed):
                 strategy.tell(log.lines[trial])
             told = max(told, needed)
-            lines = [{"trial": trial, **strategy.propose(trial)} for trial in numbers]
+            lines = [_proposed(strategy, trial) for trial in numbers]
             if logged:
                 for line in lines:
                     _check_proposal(log, line)
@@ -160,7 +161,7 @@ def _search(strategy: Strategy, seed: int, total: int, crew: Crew, log: Log, pro
 
 def _copy(strategy: Strategy, crew: Crew) -> bytes | Strategy:
     """The strategy as it is now, before it is told more."""
-    blob = pickled(strategy, elsewhere=isinstance(crew, InExecutor))
+    blob = pickled(strategy, crew.where)
     if blob is not None:
         return blob
     if not isinstance(crew, InThisProcess):
@@ -169,6 +170,24 @@ def _copy(strategy: Strategy, crew: Crew) -> bytes | Strategy:
             "cannot. Install cloudpickle, or pass workers=0 to run all trials in this process."
         )
     return strategy
+
+
+def _proposed(strategy: Strategy, trial: int) -> dict[str, Any]:
+    """The beginning of a trial's line, as it will be read from the log."""
+    proposed = strategy.propose(trial)
+    try:
+        line: dict[str, Any] = json.loads(json.dumps({"trial": trial, **proposed}, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"strategy: expected proposals that JSON can hold, got {shown(proposed)} ({cut(error)}). Correct what its "
+            "propose() returns."
+        ) from None
+    if not {"params", "genome"} & line.keys():
+        raise InputError(
+            f"strategy: expected proposals with params or a genome, got {shown(proposed)}. Correct what its propose() "
+            "returns."
+        )
+    return line
 
 
 def _check_proposal(log: Log, line: dict[str, Any]) -> None:
@@ -200,7 +219,7 @@ def _crew(
         if executor is not None or number == 0:
             where = "an executor" if executor is not None else "workers=0"
             raise InputError(
-                f"timeout: expected None with {where}, got {timeout:g}. Only processes of freewire's own can be "
+                f"timeout: expected None with {where}, got {shown(timeout)}. Only processes of freewire's own can be "
                 "killed: use executor=None and at least one worker, or let the objective end itself."
             )
     if executor is not None:

@@ -160,7 +160,7 @@ def call(objective: Callable[..., Any], **available: Any) -> Any:
         >>> call(lambda seed: seed + 1, params={"x": 1}, seed=3)
         4
     """
-    positional, named = [], {}
+    positional, named = list[Any](), dict[str, Any]()
     for name, parameter in _parameters(objective, tuple(available)).items():
         if parameter.kind is parameter.VAR_KEYWORD:
             return objective(*positional, **{**named, **available})

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ from freewire.errors import cut, shown
 from freewire.graph.arguments import whole
 from freewire.search.strategy import Pruned, Strategy
 
-__all__ = ["Task", "broken", "ended", "evaluated", "pickled", "random_state_kept", "run_task"]
+__all__ = ["Task", "Where", "broken", "ended", "evaluated", "pickled", "random_state_kept", "run_task"]
 
 _TRACE = 4000  # characters of an error that the log keeps: the last ones, which say most
 _HERE = str(Path(__file__).parent)
@@ -47,31 +48,39 @@ class Task:
     strategy: bytes | Strategy
 
 
-def pickled(value: Any, elsewhere: bool = False) -> bytes | None:
+class Where(Enum):
+    """Where an object that is pickled will be used."""
+
+    HERE = "in this process"
+    CHILD = "in a process of ours, which runs our main program's file, if it is one, and so knows its functions"
+    ANYWHERE = "in a process that may run another main program"
+
+
+def pickled(value: Any, where: Where) -> bytes | None:
     """Pickle a caller's object for a worker; None if that is not possible.
 
-    Functions are pickled by name. A function that another process cannot import, such as a lambda or one defined in a
-    notebook, is pickled by value where the package cloudpickle is installed.
+    Functions and classes are pickled by name. Those that another process cannot import, such as a lambda or what is
+    defined in a notebook, are pickled by value where the package cloudpickle is installed; never for this process,
+    since cloudpickle would then change a class that is there.
 
     Args:
         value: The object.
-        elsewhere: Whether the worker's main program may be another one than ours. A process that we start ourselves
-            runs our main program's file, if it is one, so it knows its functions.
+        where: Where it is going to be used.
     """
     by_name: bytes | None
     try:
         by_name = pickle.dumps(value)
     except Exception:  # pickle raises errors of many kinds, and so do the methods of classes
         by_name = None
-    of_main = by_name is not None and b"__main__" in by_name
-    if by_name is not None and not (of_main and (elsewhere or not hasattr(sys.modules["__main__"], "__file__"))):
+    known = where is Where.HERE or (where is Where.CHILD and hasattr(sys.modules["__main__"], "__file__"))
+    if where is Where.HERE or (by_name is not None and (known or b"__main__" not in by_name)):
         return by_name
     try:
         import cloudpickle
 
         by_value: bytes = cloudpickle.dumps(value)
     except Exception:  # the same, or there is no such package
-        return by_name if elsewhere else None  # a process that was forked from ours does know our functions
+        return by_name if where is Where.ANYWHERE else None  # a process that was forked from ours knows our functions
     return by_value
 
 
@@ -169,9 +178,8 @@ def _checked(line: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
     value = _as_float(added.get("value"))
     text, pruned = added.get("error"), added.get("status") == "pruned"
     if text is None and not (pruned and value is None) and (value is None or not math.isfinite(value)):
-        text = (
-            f"value: expected a finite number, got {shown(added.get('value'))}. The objective returns how good it is."
-        )
+        got = added.get("value") if value is None else value
+        text = f"value: expected a finite number, got {shown(got)}. The objective returns how good it is."
     rest = {name: one for name, one in added.items() if name not in ("trial", "value", "error", "seconds", "status")}
     full = {**line, **rest}
     try:

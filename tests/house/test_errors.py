@@ -74,6 +74,7 @@ def test_messages_are_found():
                 "ops",
                 "pictures",
                 "plan",
+                "search",
                 "studies",
             )
         )

@@ -244,6 +244,7 @@ print(made.num_levels, len(made.pack().words) > 0, "torch" in dir(plan))
     def test_importing_it_imports_no_more_than_it_needs(self):
         """No optional package, and not torch's compiler, which takes as long to import as torch itself."""
         unwanted = ["torch._dynamo", "matplotlib", "numba", "scipy", "sklearn", "tensorboard", "timm"]
+        unwanted += ["cloudpickle", "dask", "distributed", "optuna"]  # torch itself imports tqdm
         code = f"import sys, freewire; print([name for name in {unwanted!r} if name in sys.modules])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
         assert done.stdout == "[]\n"

@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: MIT
+"""`run`, in one process: results, failures, arguments, and how the strategy is called."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import freewire as fw
+from freewire.search import Evolution, Pruned, RandomSearch, read_log, run, trial_seed
+from tests.search import objectives
+from tests.search.disordered import Disordered, timeless
+from tests.search.strategies import Generations, Listed
+from tests.support.messages import assert_refused
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "search.jsonl"
+
+
+@pytest.fixture
+def search(log):
+    """`run` in this process, without progress."""
+    return functools.partial(run, log=log, workers=0, progress=False)
+
+
+def listed(*kinds):
+    return Listed([{"what": kind} for kind in kinds])
+
+
+class TestResult:
+    def test_best_trial(self, search, log):
+        best = search(objectives.hill, RandomSearch(objectives.SPACE), 20, seed=5)
+        header, lines = read_log(log)
+        assert header["seed"] == 5
+        assert best.value == max(line["value"] for line in lines) == objectives.hill(best.params)
+        assert best.line == lines[best.trial]
+        assert best.params == lines[best.trial]["params"]
+        assert best.seconds == lines[best.trial]["seconds"] >= 0
+        assert best.seed == trial_seed(5, best.trial)
+        assert best.counts == {"finished": 20}
+        assert best.log == str(log)
+        assert "value=" in repr(best)
+
+    def test_the_first_of_equal_ones(self, search):
+        assert search(lambda params: params["a"], Listed([{"a": a} for a in (1, 3, 2, 3)]), 4).trial == 1
+
+    def test_nothing_is_left_to_do(self, search, log):
+        first = search(objectives.hill, RandomSearch(objectives.SPACE), 10)
+        before = log.read_bytes()
+        assert search(objectives.always_fails, RandomSearch(objectives.SPACE), 10).line == first.line
+        assert log.read_bytes() == before
+
+    def test_seeds(self, search, log):
+        """Each trial has one, which decides what the global generators draw."""
+
+        def objective(seed):
+            return seed + (random.random() + np.random.rand() + float(torch.rand(()))) / 10
+
+        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+        search(objective, Listed([{}] * 4), 4, seed=2)
+        assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+        values = [line["value"] for line in read_log(log).lines]
+        assert [int(value) for value in values] == [trial_seed(2, trial) for trial in range(4)]
+        assert len({round(value % 1, 3) for value in values}) == 4
+        log.unlink()
+        search(objective, Listed([{}] * 4), 4, seed=2)
+        assert [line["value"] for line in read_log(log).lines] == values
+
+
+class TestObjective:
+    @pytest.mark.parametrize(
+        "objective",
+        [
+            lambda params: params["a"],
+            lambda seed, params: params["a"],
+            lambda params, /, seed: params["a"],
+            lambda report, params, other=3: params["a"],
+            lambda **named: named["params"]["a"] + 0 * named["seed"],
+            functools.partial(lambda factor, params: factor * params["a"], 1.0),
+        ],
+    )
+    def test_may_name_what_it_wants(self, search, objective):
+        assert search(objective, Listed([{"a": 4}]), 1).value == 4
+
+    @pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.int8(2), np.array(2.0), torch.tensor(2.0)])
+    def test_numbers(self, search, log, number):
+        assert search(lambda: number, Listed([{}]), 1).value == 2
+        assert type(read_log(log).lines[0]["value"]) is float
+
+    @pytest.mark.parametrize(
+        ("kind", "error"),
+        [
+            ("nan", "value: expected a finite number, got nan. The objective returns how good it is."),
+            ("nothing", "value: expected a finite number, got None. The objective returns how good it is."),
+            ("text", "value: expected a finite number, got '0.5'. The objective returns how good it is."),
+            ("raises", "KeyError: 'no such thing'"),
+            ("exits", "SystemExit: 3"),
+        ],
+    )
+    def test_failures_are_recorded(self, search, log, kind, error):
+        best = search(objectives.trouble, listed("fine", kind, "better"), 3)
+        assert best.trial == 2
+        assert best.counts == {"finished": 2, "failed": 1}
+        line = read_log(log).lines[1]
+        assert line["status"] == "failed"
+        assert line["value"] is None
+        assert line["params"] == {"what": kind}
+        assert line["error"].endswith(error)
+
+    @pytest.mark.parametrize("value", [math.inf, -math.inf, True, np.ones(2), torch.ones(1), 10**400, 1j])
+    def test_no_numbers(self, search, log, value):
+        search(lambda params: value if params["a"] else 1, Listed([{"a": 0}, {"a": 1}]), 2)
+        assert read_log(log).lines[1]["error"].startswith("value: expected a finite number, got ")
+
+    def test_trace(self, search, log):
+        """From the objective's first line on, without ours, and cut where it is long."""
+
+        def deep(depth):
+            return deep(depth - 1) if depth else int("x" * 10)
+
+        search(
+            lambda params: deep(params["depth"]) if params["depth"] < 100 else 1,
+            Listed([{"depth": 2}, {"depth": 100}]),
+            2,
+        )
+        lines = read_log(log).lines[0]["error"].splitlines()
+        assert lines[0] == "Traceback (most recent call last):"
+        assert lines[-1].startswith("ValueError: invalid literal for int()")
+        assert all(__file__ in line for line in lines if line.startswith("  File"))
+        assert sum(", in deep" in line for line in lines) == 3
+
+    def test_long_error(self, search, log):
+        def fails(params):
+            if params["a"]:
+                raise ValueError("x" * 100_000 + "end")
+            return 0
+
+        search(fails, Listed([{"a": 0}, {"a": 1}]), 2)
+        error = read_log(log).lines[1]["error"]
+        assert 3000 < len(error) < 5000
+        assert error.endswith("xend")
+
+    def test_reports(self, search, log):
+        search(objectives.reports, Listed([{"kind": "b", "x": 0.3, "n": 20}]), 1)
+        assert read_log(log).lines[0]["reports"] == [[step, (step + 1) / 10] for step in range(10)]
+
+    @pytest.mark.parametrize(
+        ("step", "value", "kept"),
+        [(np.int64(3), np.float32(0.5), [3, 0.5]), (0, math.nan, [0, None]), (0, torch.tensor(2), [0, 2.0])],
+    )
+    def test_reported_numbers(self, search, log, step, value, kept):
+        search(lambda report: report(step, value) or 1, Listed([{}]), 1)
+        assert read_log(log).lines[0]["reports"] == [kept]
+
+    @pytest.mark.parametrize(
+        ("step", "value", "error"),
+        [
+            (-1, 1.0, "TypeError: report: expected a step that is a whole number from 0 on, got -1."),
+            (1.5, 1.0, "TypeError: report: expected a step that is a whole number from 0 on, got 1.5."),
+            (1, "a", "TypeError: report: expected a value that is a number, got 'a'."),
+        ],
+    )
+    def test_no_report(self, search, log, step, value, error):
+        search(lambda params, report: (params["a"] and report(step, value)) or 1, Listed([{"a": 0}, {"a": 1}]), 2)
+        assert read_log(log).lines[1]["error"].endswith(error)
+
+    def test_may_prune_itself(self, search, log):
+        def gives_up(params, report):
+            for step in range(params["a"]):
+                report(step, 10.0 + step)
+            if params["a"] != 3:
+                raise Pruned
+            return 1
+
+        best = search(gives_up, Listed([{"a": a} for a in (2, 3, 0)]), 3)
+        assert best.counts == {"pruned": 2, "finished": 1}
+        assert best.value == 1  # a pruned trial is not the best
+        assert [(line["value"], line["status"]) for line in read_log(log).lines] == [
+            (11.0, "pruned"),
+            (1.0, "finished"),
+            (None, "pruned"),
+        ]
+
+    def test_no_trial_finishes(self, search, log):
+        expected = (
+            r"objective: expected a number from at least one trial, got none \(3 failed; the first: ArithmeticError: "
+            r"never\)\. Read the errors in .*search\.jsonl; to run these trials again, remove it\."
+        )
+        assert_refused(lambda: search(objectives.always_fails, Listed([{}] * 3), 3), expected, fw.InputError)
+        assert len(read_log(log).lines) == 3
+
+    @pytest.mark.parametrize(
+        ("objective", "expected"),
+        [
+            (3, "got 3. Pass a function"),
+            (lambda x: 1, "got one that needs the argument x. Rename it, or give it a default"),
+            (lambda params, *, population: 1, "got one that needs the argument population"),
+            (max, "got <built-in function max>, whose arguments are unknown. Wrap it"),
+        ],
+    )
+    def test_other_arguments(self, search, log, objective, expected):
+        expected = f"objective: expected a function of params, seed, report, or of some of them, {expected}"
+        assert_refused(lambda: search(objective, Listed([{}]), 1), expected, fw.InputError)
+        assert not log.exists()
+
+
+class Watched(Listed):
+    """Remembers how it was called."""
+
+    def start(self, seed):
+        super().start(seed)
+        self.calls = []
+
+    def propose(self, trial):
+        self.calls.append(("propose", trial))
+        return super().propose(trial)
+
+    def tell(self, line):
+        self.calls.append(("tell", line["trial"], line["value"]))
+
+
+class TestStrategy:
+    @pytest.mark.parametrize(("workers", "lag"), [(1, 0), (3, 4), (7, 4), (1, 4), (4, 10**9)])
+    def test_is_called_in_one_order(self, log, workers, lag):
+        strategy = Watched([{"a": a} for a in range(20)], lag)
+        with Disordered(workers) as executor:
+            run(lambda params: params["a"], strategy, 20, executor, log, workers=workers, progress=False)
+        expected = []
+        for trial in range(20):
+            if trial > lag:
+                expected.append(("tell", trial - lag - 1, trial - lag - 1))
+            expected.append(("propose", trial))
+        expected += [("tell", trial, trial) for trial in range(max(0, 19 - lag), 20)]
+        assert strategy.calls == expected
+
+    def test_proposals_must_be_those_of_the_log(self, search, log):
+        """As after an update of a package that draws differently."""
+        search(lambda params: 1, Listed([{"a": 1}, {"a": 2}]), 2)
+        rows = log.read_text().splitlines()
+        rows[2] = json.dumps({**json.loads(rows[2]), "params": {"a": 3}})
+        log.write_text("\n".join(rows) + "\n")
+        expected = (
+            r".*search\.jsonl: expected trial 1 with params {'a': 3}, as in the log, got {'a': 2} from the strategy\. "
+            "Continue with the versions of packages"
+        )
+        assert_refused(lambda: search(lambda params: 1, Listed([{"a": 1}, {"a": 2}]), 2), expected, fw.InputError)
+
+    @pytest.mark.parametrize(
+        ("proposal", "expected"),
+        [
+            ({"params": {"a": {1}}}, r"proposals that JSON can hold, got {'params': {'a': \{1\}}} \("),
+            ({"params": {"a": math.nan}}, r"proposals that JSON can hold, got {'params': {'a': nan}} \("),
+            ({"parameters": {}}, r"proposals with params or a genome, got {'parameters': {}}\. Correct"),
+            (None, r"proposals that JSON can hold, got None \("),
+        ],
+    )
+    def test_no_proposals(self, search, proposal, expected):
+        class Wrong(Listed):
+            def propose(self, trial):
+                return proposal
+
+        assert_refused(lambda: search(lambda: 1, Wrong([]), 1), f"strategy: expected {expected}", fw.InputError)
+
+    def test_what_is_evaluated_and_told_is_what_the_log_will_say(self, search, log):
+        class Tuples(Listed):
+            def tell(self, line):
+                self.told.append(line["params"])
+
+        seen = []
+        strategy = Tuples([{"a": (1, 2)}])
+        search(lambda params: seen.append(params) or 1, strategy, 1)
+        assert seen == strategy.told == [{"a": [1, 2]}]
+
+    def test_wrong_number_of_results(self, search, log):
+        class Short(Generations):
+            def evaluate(self, objective, lines, seeds, report):
+                return [{"value": 1.0}] * (len(lines) - (seeds[0] % 2))
+
+        search(lambda population: 1, Short(2), 20)
+        errors = {line["error"] for line in read_log(log).lines if line["status"] == "failed"}
+        assert len(errors) == 1
+        assert errors.pop().endswith("ValueError: evaluate: expected a result for each of 2 trials, got 1.")
+
+    def test_results_that_json_cannot_hold(self, search, log):
+        class Odd(Listed):
+            def evaluate(self, objective, lines, seeds, report):
+                return [{"value": 1.0, "more": {1, 2} if lines[0]["params"]["a"] else 3}]
+
+        search(lambda params: 1, Odd([{"a": 0}, {"a": 1}]), 2)
+        first, second = read_log(log).lines
+        assert first["more"] == 3
+        assert second["error"].startswith("evaluate: expected what JSON can hold, got something else (")
+        assert second["params"] == {"a": 1}
+
+    def test_cannot_change_what_is_ours(self, search, log):
+        class Greedy(Listed):
+            def evaluate(self, objective, lines, seeds, report):
+                return [{"value": 1.0, "trial": 7, "seconds": -1, "status": "killed"}]
+
+        search(lambda params: 1, Greedy([{}]), 1)
+        [line] = read_log(log).lines
+        assert line["trial"] == 0
+        assert line["status"] == "finished"
+        assert line["seconds"] >= 0
+
+    def test_its_own_errors_are_raised(self, search, log):
+        strategy = Listed([{}])
+        with pytest.raises(IndexError):
+            search(lambda params: 1, strategy, 2)
+        assert len(read_log(log).lines) == 1
+
+
+class TestInterrupted:
+    def test_says_what_the_log_holds(self, search, log):
+        def interrupts(params):
+            if params["a"] == 2:
+                raise KeyboardInterrupt
+            return params["a"]
+
+        strategy = Listed([{"a": a} for a in range(4)])
+        with pytest.raises(
+            KeyboardInterrupt, match=r"search\.jsonl holds 2 trials; the same call continues from there"
+        ):
+            search(interrupts, strategy, 4)
+        assert search(lambda params: params["a"], strategy, 4).counts == {"finished": 4}
+        assert list(timeless(log)) == [0, 1, 2, 3]
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({"strategy": RandomSearch}, "strategy: expected a Strategy, got <class"),
+            ({"trials": 0}, "trials: expected a whole number of at least 1, got 0"),
+            ({"trials": 1.5}, r"trials: expected a whole number of at least 1, got 1\.5"),
+            ({"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
+            ({"workers": -1}, "workers: expected a whole number of at least 0, got -1"),
+            ({"timeout": 0}, "timeout: expected None or a number of seconds above 0, got 0"),
+            ({"timeout": "a"}, "timeout: expected None or a number of seconds above 0, got 'a'"),
+            ({"timeout": 5}, "timeout: expected None with workers=0, got 5.0. Only processes of freewire's own"),
+            ({"executor": "dask"}, r"executor: expected a concurrent\.futures\.Executor, got 'dask'\. For Dask pass"),
+        ],
+    )
+    def test_refused(self, search, log, options, expected):
+        arguments = {"strategy": Evolution(objectives.SPACE), "trials": 3, **options}
+        assert_refused(lambda: search(objectives.hill, **arguments), expected, fw.InputError)
+        assert not log.exists()
+
+    def test_timeout_of_an_executor(self, log):
+        with Disordered(0) as executor:
+            assert_refused(
+                lambda: run(objectives.hill, RandomSearch(objectives.SPACE), 3, executor, log, timeout=3),
+                "timeout: expected None with an executor, got 3.0. Only processes",
+                fw.InputError,
+            )
+
+    def test_other_search(self, search):
+        search(objectives.hill, RandomSearch(objectives.SPACE), 3)
+        for strategy, seed, expected in (
+            (Evolution(objectives.SPACE), 0, "strategy 'Evolution', got one with strategy 'RandomSearch'"),
+            (RandomSearch(objectives.SPACE), 1, "seed 1, got one with seed 0"),
+            (RandomSearch({"x": (0.0, 2.0)}), 0, "space {'x': {.*}}, got one with space {'kind': .*}"),
+        ):
+            assert_refused(
+                lambda strategy=strategy, seed=seed: search(objectives.hill, strategy, 3, seed=seed),
+                rf".*search\.jsonl: expected the log of a search with {expected}\. Continue",
+                fw.InputError,
+            )
