@@ -2,11 +2,12 @@
 """A search that is killed again and again; run as ``python -m tests.search.killed_search LOG SEED KIND``.
 
 freewire is imported once. Each attempt is a fork in a process group of its own, which searches until the whole group
-gets SIGKILL, at a random moment. For each the log's size and the number of its trials are printed.
+gets SIGKILL at a random moment, some trials later. For each the log's size and the number of its trials are printed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -39,30 +40,35 @@ def search(log: Path, kind: str) -> None:
             run(slow_hill, strategy, TRIALS, executor, log, progress=False)
 
 
-def attempt(log: Path, kind: str, seconds: float) -> None:
-    """Search for some seconds, and be killed."""
+def attempt(log: Path, kind: str, lines: int, seconds: float) -> None:
+    """Search until the log has so many lines more, or is complete, and for some seconds more; then be killed."""
+    enough = min(count(log) + lines, 1 + TRIALS)
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
         search(log, kind)
         os._exit(0)
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or has done so itself
+        os.setpgid(child, child)
+    while lines and count(log) < enough:
+        time.sleep(0.0005)
     time.sleep(seconds)
-    while True:
-        try:
-            os.killpg(child, signal.SIGKILL)
-            break
-        except ProcessLookupError:  # it has not come to make its group
-            time.sleep(0.001)
+    os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
+
+
+def count(log: Path) -> int:
+    """The number of lines in the log, its header included."""
+    return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 def main(log: Path, seed: int, kind: str) -> None:
     """Kill the search ``KILLS`` times."""
     chance = random.Random(seed)
     for _ in range(KILLS):
-        attempt(log, kind, chance.uniform(0, 10 if kind == "processes" else 0.12))
+        attempt(log, kind, chance.randrange(19), chance.uniform(0, 0.01))
         text = log.read_bytes() if log.exists() else b""
-        print(len(text[: text.rfind(b"\n") + 1]), len(read_log(log).lines) if b"\n" in text else 0, flush=True)
+        print(text.rfind(b"\n") + 1, len(read_log(log).lines) if b"\n" in text else 0, flush=True)
 
 
 if __name__ == "__main__":
