@@ -33,6 +33,7 @@ LONG = (
     "native/test_cuda_cache.py",
     "benchmarks/test_randwire_suite.py",
     "examples/test_search_wiring.py",
+    "search/test_processes.py",
 )
 
 #: Where the operators run. "simt" and "streamed" are the CUDA operators on the CPU shim: the network resident in shared

@@ -43,8 +43,10 @@ class Optuna(Strategy):
         BuildError: Optuna is not installed.
 
     Example:
-        >>> import optuna
-        >>> strategy = Optuna({"x": (0.0, 1.0)}, optuna.samplers.CmaEsSampler(), lag=0)  # doctest: +SKIP
+        >>> strategy = Optuna({"x": (0.0, 1.0), "k": [2, 4, 6]}, lag=0)
+        >>> strategy.start(seed=0)
+        >>> sorted(strategy.propose(trial=0)["params"])
+        ['k', 'x']
     """
 
     def __init__(
@@ -118,10 +120,13 @@ class Optuna(Strategy):
             asked.report(math.nan if value is None else value, step)
         for name, value in line.get("pruner", {}).items():
             asked.storage.set_trial_system_attr(asked._trial_id, name, value)
-        if line["status"] == "finished":
-            self._study.tell(asked, line["value"])
-        else:
-            self._study.tell(asked, state=states.PRUNED if line["status"] == "pruned" else states.FAIL)
+        state = {"finished": states.COMPLETE, "pruned": states.PRUNED}.get(line["status"], states.FAIL)
+        try:
+            self._study.tell(asked, line["value"] if state is states.COMPLETE else None, state)
+        except RuntimeError:
+            # Samplers of a finite number of trials stop Optuna's own loop, which is not there, when they have had all.
+            if not self._study.get_trials(deepcopy=False)[line["trial"]].state.is_finished():
+                raise
 
     def evaluate(
         self,

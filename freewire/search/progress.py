@@ -24,7 +24,7 @@ class Progress:
     """
 
     def __init__(self, shown: bool, total: int, before: Sequence[Mapping[str, Any]]) -> None:
-        self._total, self._every = total, max(1, total // _LINES)
+        self._total, self._every = total, -(-total // _LINES)
         self._done = self._unfinished = 0
         self._best: Mapping[str, Any] | None = None
         self._bar: Any = None

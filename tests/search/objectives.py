@@ -62,9 +62,6 @@ def trouble(params):
             sys.exit(3)
         case "hangs":
             time.sleep(3600)
-        case "stops answering":
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            time.sleep(3600)
         case "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         case "quits":

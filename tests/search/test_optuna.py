@@ -116,6 +116,22 @@ class TestSamplers:
         strategy.propose(0)
         assert sampler._rng.rng.get_state()[2] == state
 
+    @pytest.mark.parametrize(
+        "sampler",
+        [
+            optuna.samplers.GridSampler({"k": [1, 2], "n": [3, 4]}),
+            lambda seed: optuna.samplers.BruteForceSampler(seed=seed),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+    def test_of_a_finite_number_of_trials(self, tmp_path, sampler):
+        """Every combination once; after that they ask Optuna's loop to stop, which is not there."""
+        strategy = Optuna({"k": [1, 2], "n": (3, 4)}, sampler, lag=0)
+        run(lambda params: params["k"], strategy, 6, log=tmp_path / "log", workers=0, progress=False)
+        params = [line["params"] for line in timeless(tmp_path / "log").values()]
+        assert sorted((one["k"], one["n"]) for one in params[:4]) == [(1, 3), (1, 4), (2, 3), (2, 4)]
+        assert all(trial.state.name == "COMPLETE" for trial in strategy._study.trials)
+
     def test_settings(self):
         pruner = optuna.pruners.MedianPruner()
         assert Optuna(objectives.SPACE, optuna.samplers.RandomSampler(), pruner, lag=2, seed=4).settings() == {

@@ -56,7 +56,7 @@ class TestLines:
             for _ in range(1050):
                 progress.update(values(0.5))
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 105
+        assert len(lines) == 96
         assert lines[-1].startswith("trial 1050/1050: ")
 
     def test_nothing(self, capfd):
