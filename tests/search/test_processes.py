@@ -50,20 +50,17 @@ class TestTrouble:
         """Two workers; those of hanging and of dying trials are replaced."""
         kinds = ["fine", "raises", "hangs", "nan", "dies", "text", "nothing", "quits", "exits", "better"]
         strategy = Listed([{"what": kind} for kind in kinds], lag=100)
-        best = search(log, objectives.trouble, strategy, len(kinds), timeout=1.5, workers=2)
+        best = search(log, objectives.trouble, strategy, len(kinds), timeout=2.5, workers=2)
         assert best.value == 2
         assert best.counts == {"finished": 2, "failed": 5, "timeout": 1, "killed": 2}
         lines = {line["params"]["what"]: line for line in timeless(log).values()}
         assert len(lines) == len(kinds)
-        for kind in "hangs":
-            assert lines[kind]["status"] == "timeout"
-            assert lines[kind]["error"] == "timeout: the trial took longer than 1.5 seconds, so its process was killed"
+        assert lines["hangs"]["error"] == "timeout: the trial took longer than 2.5 seconds, so its process was killed"
         assert lines["dies"]["error"] == "killed: the trial's process ended by signal SIGKILL"
         assert lines["quits"]["error"] == "killed: the trial's process ended with exit status 7"
         assert lines["raises"]["error"].endswith("KeyError: 'no such thing'")
         seconds = {line["params"]["what"]: line["seconds"] for line in read_log(log).lines}
-        assert 1.5 <= seconds["hangs"] < 10
-        assert seconds["fine"] < 1
+        assert seconds["fine"] < 2.5 <= seconds["hangs"] < 10
         assert strategy.told == list(range(len(kinds)))
 
     def test_same_trials_as_in_one_process(self, tmp_path):
