@@ -135,6 +135,13 @@ def page(reports: Mapping[str, Mapping[str, Resources]], nvcc: str) -> str:
         "per node, edges per chunk>`. Resident kernels also use `resident_bytes` (csrc/cuda/network/workspace.h) of",
         "dynamic shared memory. The stack is scratch of sin and cos for huge arguments.",
         "",
+        "Populations have one kernel each way, and one that adds up the gradients of several blocks per member;",
+        "`population_forward_kernel<columns per tile, type>` chooses among lanes per node at run time, by member.",
+        "Their dynamic shared memory is what `population_tiling` (csrc/cuda/network/population_workspace.h) allots: a",
+        "plan's header, rows of a tile, and copies of the member's nodes (24 bytes each; 28 per slot in the backward)",
+        "and edges (8; 12 in the backward), in float32. It is at most a fourth of a block's, unless two columns of the",
+        "largest member take more.",
+        "",
         "| kernel | " + " | ".join(names) + " | shared | stack |",
         "|---" * (len(reports) + 3) + "|",
     ]

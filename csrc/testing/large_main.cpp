@@ -5,7 +5,8 @@
 // The arguments are case files of whole tiles (a batch that is a multiple of 64). It prints each path as it starts with
 // it; the exit status is 1, with one sentence on stderr, if a result differs. Each case runs twice, unchanged and
 // spread out: its edges, reversed edges, kept rows, inference rows and samples come after more others than an int can
-// count, which are never touched and so take no memory. Both runs must give the same bits.
+// count, which are never touched and so take no memory. Both runs must give the same bits. It runs as the only member
+// of a population too, whose parts come after as many others.
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -17,8 +18,10 @@
 #include "cpu/network/kernels.h"
 #include "cpu/network/parameters.h"
 #include "cuda/network/kernels.h"
+#include "cuda/network/population_kernels.h"
 #include "testing/cases/case_file.h"
 #include "testing/cases/cuda_run.h"
+#include "testing/cases/population_case.h"
 #include "testing/cases/sanitize_run.h"
 #include "testing/cases/sparse_memory.h"
 
@@ -214,6 +217,43 @@ Found<T> on_gpu(const Case<T>& given, Shift by) {
   return found;
 }
 
+// The whole case as a member of a population, its rows in shared memory or (requested: 0) in global memory.
+template <class T>
+Found<T> in_population(const Case<T>& given, const Shift& by, int requested) {
+  const PlanView& plan = given.split_plan.view();
+  const int64_t pitch = cuda::population_pitch(given.batch), edges = given.weight.size(),
+                rows = by.rows + plan.tape_rows;
+  const Sparse<int64_t> words(by.positions + kPlanHeader);
+  write_header(plan, words.data() + by.positions);
+  const int64_t table[kTableColumns] = {by.positions, by.edges, by.edges, by.rows};
+  const Sparse<T> weight(by.edges + edges, by.edges, given.weight.data(), edges);
+  const Sparse<T> bias(by.edges + plan.num_biases, by.edges, given.bias.data(), plan.num_biases);
+  const Sparse<T> global_rows(rows * pitch), tape(rows * pitch), grads(rows * pitch);
+  const Sparse<T> shares((by.edges + edges) * pitch), grad_weight(by.edges + edges),
+      grad_bias(by.edges + plan.num_biases);
+  const Sparse<T> y(given.batch * plan.num_outputs), grad_x(given.x.size());
+  cuda::Device device = cuda::current_device();
+  device.multiprocessors = 0;  // one block per member: partial sums would be added up over all edges
+  const cuda::Members<T> members{words.data(), table, weight.data(), 1, given.batch};
+  Found<T> found;
+  for (const bool keep : {false, true}) {
+    const auto tiling = cuda::forward_tiling<T>(plan, 1, given.batch, keep, device, requested);
+    cuda::population_forward<T>(
+        {members, given.x.data(), false, bias.data(), y.data(), keep ? tape.data() : nullptr, global_rows.data()},
+        tiling, nullptr);
+    found.stored[keep] = taken(y.data(), given.grad_y.size());
+  }
+  cuda::population_backward<T>(
+      {members, given.grad_y.data(), tape.data(), grad_x.data(), grad_weight.data(), grad_bias.data(), grads.data(),
+       shares.data(), nullptr, by.edges + edges, by.edges + plan.num_biases, 0, true},
+      cuda::backward_tiling<T>(plan, 1, given.batch, device, requested), nullptr);
+  expect_launched();
+  found.stored[2] = taken(grad_x.data(), given.x.size());
+  found.computed = {
+      taken(grad_weight.data() + by.edges, edges), taken(grad_bias.data() + by.edges, plan.num_biases), {}};
+  return found;
+}
+
 template <class V>
 void expect_equal(const std::vector<V>& near, const std::vector<V>& far, const std::string& what) {
   if (near.size() == far.size() && std::memcmp(near.data(), far.data(), near.size() * sizeof(V)) == 0) return;
@@ -237,7 +277,12 @@ void check(const Case<T>& given) {
   }
   expect_same(on_cpu(given, kNone), on_cpu(given, kFar), "CPU, ");
   // Not in 16 bits, whose partial sums are added up over all edges, which would take hours.
-  if constexpr (!kNarrow<T>) expect_same(on_gpu(given, kNone), on_gpu(given, kFar), "CUDA, ");
+  if constexpr (!kNarrow<T>) {
+    expect_same(on_gpu(given, kNone), on_gpu(given, kFar), "CUDA, ");
+    for (const int requested : {0, cuda::kAnyTile}) {
+      expect_same(in_population(given, kNone, requested), in_population(given, kFar, requested), "population, ");
+    }
+  }
 }
 
 }  // namespace

@@ -41,6 +41,8 @@ class TestCases:
             gpu_cases.run_gated_sum(*gated, "cpu")
         for sequence in gpu_cases.SEQUENCES:
             gpu_cases.run_sequence(*sequence, "cpu")
+        for population in gpu_cases.POPULATIONS:
+            gpu_cases.run_population(*population, "cpu")
         ran = {name for name, times in simt_torch.instances().items() if times > before.get(name, 0)}
         assert ran == kernels.page_kernels()
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from tests.support import native, sanitize, simt
+from tests.support.cuda_populations import population_cases
 from tests.support.cuda_sequences import sequence_cases
 from tests.support.graphs import CASES
 from tests.support.simt_torch import KERNELS
@@ -61,10 +62,10 @@ def cases(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Callabl
             if not path.exists():
                 case.write(path)
             found.append(str(path))
-        for sequence in sequence_cases(kind):
-            path = folder / f"{sequence.name}.sequence"
+        for other in (*sequence_cases(kind), *population_cases(kind)):
+            path = folder / f"{other.name}.{other.suffix}"
             if not path.exists():
-                sequence.write(path)
+                other.write(path)
             found.append(str(path))
         return found
 
@@ -83,10 +84,23 @@ def test_kernels(kind: str, cases: Callable[[str], list[str]]) -> None:
     assert simt.started(done.stdout).keys() == simt.kernels(KERNELS)
 
 
-def test_a_wrong_kernel_is_noticed(cases: Callable[[str], list[str]], tmp_path: Path) -> None:
-    """The same run, but of one source that gathers an edge too few."""
-    right, wrong = "k < count ? edge(k)", "k + 1 < count ? edge(k)"
-    program = simt.build_spoilt(SOURCES, "csrc/cuda/network/pack.cu", "cuda/network/pack.cu", right, wrong, tmp_path)
-    done = program.run("--quick", *cases("plain"))
+#: A source, its text, the text of a kernel that gathers an edge too few, and what that kernel gets wrong.
+WRONG = {
+    "pack.cu": ("k < count ? edge(k)", "k + 1 < count ? edge(k)", r"\by\b"),
+    "population_forward.cu": ("? node.count : 0", "? node.count - 1 : 0", r"y of a population"),
+    "population_backward.cu": ("if (k >= count) continue;", "if (k + 1 >= count) continue;", r"grad_\w+"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_kernel_is_noticed(name: str, cases: Callable[[str], list[str]], tmp_path: Path) -> None:
+    """The same run, but of one source with a bug."""
+    right, wrong, where = WRONG[name]
+    file = f"cuda/network/{name}"
+    program = simt.build_spoilt(SOURCES, f"csrc/{file}", file, right, wrong, tmp_path)
+    paths = cases("plain")
+    if name.startswith("population"):
+        paths = [path for path in paths if path.endswith(".population")]
+    done = program.run("--quick", *paths)
     assert done.returncode == 1
-    assert re.search(r"\by\b.*: expected .* got ", done.stderr)
+    assert re.search(rf"{where}.*: expected .* got ", done.stderr)

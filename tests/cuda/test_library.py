@@ -192,6 +192,7 @@ import sys, torch, freewire
 from pathlib import Path
 def registered():
     names = ["forward", "inference", "backward", "sequence", "recurrent", "sequence_backward"]
+    names += ["population_forward", "population_inference", "population_backward"]
     return [torch._C._dispatch_has_kernel_for_dispatch_key("freewire::" + name, "CUDA") for name in names]
 print(registered())
 freewire.ops.library.load_library(Path({str(built.library)!r}))
@@ -199,7 +200,7 @@ print(registered())
 """
         environment = {**os.environ, "LD_LIBRARY_PATH": str(built.work)}  # the stub's folder
         done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-        assert done.stdout.splitlines() == [str([False] * 6), str([True] * 6)], done.stderr
+        assert done.stdout.splitlines() == [str([False] * 9), str([True] * 9)], done.stderr
 
     def test_second_build_does_nothing(self, built: Built) -> None:
         before = built.library.stat().st_mtime_ns

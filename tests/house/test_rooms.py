@@ -31,7 +31,7 @@ TORCH_BOUND |= {"cpu/network/population_op.cpp"}
 TORCH_BOUND |= {"cpu/blocks/gated_sum_op.cpp", "cpu/blocks/gated_sum_call.h", "cpu/blocks/gated_depthwise_op.cpp"}
 TORCH_BOUND |= {"cuda/common/torch_stream.h", "cuda/network/forward_op.cpp", "cuda/network/backward_op.cpp"}
 TORCH_BOUND |= {"cuda/network/sequence_op.cpp", "cuda/blocks/gated_sum_op.cpp"}
-TORCH_BOUND |= {"cuda/network/chosen_tile.h"}
+TORCH_BOUND |= {"cuda/network/chosen_tile.h", "cuda/network/population_op.cpp"}
 #: The one header through which CUDA sources reach the shim where there is no nvcc.
 SHIM_DOOR = ("cuda/common/device.h", "testing/simt/simt.h")
 TORCH_HEADER = re.compile(r"(torch|ATen|c10)\b")

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class SequenceCase:
     steps: int
     batch: int
     bias: bool = True
+
+    suffix: ClassVar[str] = "sequence"
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ does, to show that a tool reports it.
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Iterator
@@ -20,8 +21,11 @@ from torch import Tensor
 
 import freewire as fw
 from freewire.ops.gated_sum import gated_sum, plain_gated_sum
+from tests.support.cuda_populations import hubs
 from tests.support.graphs import CASES, recurrent_graph
-from tests.support.tensors import DTYPES, assert_within, batch_of, exact, gradients, network
+from tests.support.populations import INPUTS, OUTPUTS, alone, different_graphs, population
+from tests.support.populations import gradients as population_gradients
+from tests.support.tensors import DTYPES, NARROW, assert_within, batch_of, exact, gradients, network
 
 #: From a bug to the tool that must report it, and words of the report.
 BUGS = {"wild_plan": ("memcheck", "Invalid __global__ read"), "unwritten_tape": ("initcheck", "Uninitialized")}
@@ -145,6 +149,36 @@ def run_sequence(dtype: torch.dtype, tile: int, every: int, device: str) -> None
         assert worst <= allowed, f"result {i} of a sequence, {dtype}, tile {tile}: off by {worst:.3g}"
 
 
+#: Type and tile: each kernel of populations.
+POPULATIONS = [(d, tile) for d in DTYPES for tile in (0, 2, 8, 32)]
+
+
+def run_population(dtype: torch.dtype, tile: int, device: str) -> None:
+    """Run a population, forward and backward; results must be those of its members alone, within rounding."""
+    pop = population([*different_graphs()[:6], hubs(30), hubs(70)], dtype)
+    generator = torch.Generator().manual_seed(1)
+    shapes = (len(pop), 33, INPUTS), (len(pop), 33, OUTPUTS)
+    x, grad_y = (torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes)
+    rough = alone(pop, x, grad_y, True)
+    want = rough if dtype in NARROW else alone(copy.deepcopy(pop).double(), x.double(), grad_y.double(), True)
+    pop.to(device)
+    os.environ["FREEWIRE_CUDA_TILE"] = str(tile)
+    try:
+        found = population_gradients(pop, x.to(device), grad_y.to(device), True)
+        with torch.no_grad():
+            y = pop(x.to(device), per_member=True)
+    finally:
+        del os.environ["FREEWIRE_CUDA_TILE"]
+    for name, got, wanted, plain in zip(
+        ("y", "grad_x", "grad_weight", "grad_bias", "y without gradients"),
+        (*found, y),
+        (*want, want[0]),
+        (*rough, rough[0]),
+        strict=True,
+    ):
+        assert_within(got.cpu(), wanted.double(), plain, f"a population, {dtype}, tile {tile}: {name}")
+
+
 def inject(bug: str, device: str) -> None:
     """Call the operators wrongly, behind their checks."""
     net = network(CASES["random"], torch.float32)
@@ -177,7 +211,10 @@ def main() -> None:
         run_gated_sum(*gated, "cuda")
     for sequence in SEQUENCES:
         run_sequence(*sequence, "cuda")
-    counted = f"{len(everything)} cases, {len(GATED_SUMS)} gated sums and {len(SEQUENCES)} sequences"
+    for one in POPULATIONS:
+        run_population(*one, "cuda")
+    others = f"{len(GATED_SUMS)} gated sums, {len(SEQUENCES)} sequences and {len(POPULATIONS)} populations"
+    counted = f"{len(everything)} cases, {others}"
     print(f"{counted} on {torch.cuda.get_device_name()}, freewire {fw.__version__}", flush=True)
 
 

@@ -27,6 +27,7 @@ KERNELS = sorted(CUDA.rglob("*.cu"))
 LIBRARY = "torch/libfreewire_simt.so"
 NETWORK = ("forward", "inference", "backward", "network")
 SEQUENCE = ("sequence", "sequence_backward", "recurrent")
+POPULATION = ("population_forward", "population_inference", "population_backward")
 
 
 @cache
@@ -60,7 +61,7 @@ def played() -> Iterator[None]:
     registered = torch.library.Library("freewire", "IMPL")
 
     def as_cuda(op: Any) -> Any:
-        if "Tensor plan" not in str(op._schema):
+        if "Tensor plan," not in str(op._schema):
             return lambda *arguments: op._op_dk(torch._C.DispatchKey.CUDA, *arguments)
 
         place = [argument.name for argument in op._schema.arguments].index("plan")  # and the header follows
@@ -77,7 +78,7 @@ def played() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a kernel is overridden: it is meant to be
-        for name in (*NETWORK, *SEQUENCE, "gated_sum", "gated_sum_backward"):
+        for name in (*NETWORK, *SEQUENCE, *POPULATION, "gated_sum", "gated_sum_backward"):
             op = getattr(torch.ops.freewire, name).default
             registered.impl(name, as_cuda(op), "CPU", allow_override=True)
     try:
