@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The strategies of the wiring search: freewire's own, and one that repeats a wiring.
 
-All of them log what a trial has measured, not only its value, and the settings of the training, so that a log of other
-settings is refused. Both is what `fw.search.Strategy` is open for: `evaluate` returns what a line holds.
+All of them log the settings of the training, so that a log of other settings is refused, and all that a trial has
+measured, not only its value. Both is what `fw.search.Strategy` is open for: `evaluate` returns what a line holds.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from search_trial import SPACE, Settings
 
 import freewire as fw
 
-POPULATION, SAMPLE, LAG = 16, 4, 3  # a third of the trials is random; four may run at once
+POPULATION, SAMPLE, LAG = 16, 4, 3  # of 48 trials, a third is random; four may run at once
 
 
-class Measured(fw.search.Strategy):
-    """What the strategies have in common: to be listed before the strategy that proposes.
+class Trained(fw.search.Strategy):
+    """Adds the settings of the training to those of a strategy; to be listed before the strategy that proposes.
 
     Attributes:
         training: The settings of the training.
@@ -30,6 +30,10 @@ class Measured(fw.search.Strategy):
     def settings(self) -> dict[str, Any]:
         """The settings of the strategy and of the training."""
         return {**super().settings(), **asdict(self.training)}
+
+
+class Measured(Trained):
+    """Makes the objective's whole result a part of the log; to be listed in the same way."""
 
     def evaluate(
         self,
