@@ -15,7 +15,7 @@ import numpy as np
 from freewire.errors import InputError
 from freewire.graph.arguments import FloatArray
 from freewire.search.comparison_columns import Column, columns_of
-from freewire.search.picture_style import COLOURS, DARK, MARKERS, MUTED, new_figure, plain
+from freewire.search.picture_style import COLOURS, DARK, MARKERS, MUTED, ValueRange, new_figure, plain
 from freewire.search.recorded_trials import Line, best_so_far, values_of
 from freewire.search.search_report import SearchReport
 
@@ -44,17 +44,19 @@ def draw_comparison(reports: Mapping[str, SearchReport]) -> Figure:
     if not everything:
         raise InputError("logs: expected a trial that has finished, got none. Draw the searches later.")
     columns, total = columns_of(reports)
+    values = ValueRange.of(values_of(everything))
     rows = math.ceil(len(columns) / _IN_A_ROW)
     figure = new_figure(14, 4 + (4 if columns else 0) + 3.2 * rows)
     parts: Any = figure.subfigures(3, 1, height_ratios=[4, 4 if columns else 0.01, max(0.01, 3.2 * rows)])
     progress, spread = parts[0].subplots(1, 2)
     _progress(progress, reports)
     _spread(spread, reports)
+    values.limit(spread, values_of(everything))
     if columns:
-        _parallel(parts[1].subplots(), reports, columns, total)
+        _parallel(parts[1].subplots(), reports, columns, total, values)
         panels = parts[2].subplots(rows, _IN_A_ROW, squeeze=False, sharey=True).ravel().tolist()
         for axes, column in zip(panels, columns, strict=False):
-            _against(axes, reports, column)
+            values.limit(axes, _against(axes, reports, column))
         for axes in panels[len(columns) :]:
             axes.set_axis_off()
         for axes in panels[::_IN_A_ROW]:
@@ -98,19 +100,20 @@ def _aside(count: int) -> FloatArray:
     return np.asarray(0.4 * (np.arange(count) * 0.618034 % 1 - 0.5), np.float64)
 
 
-def _parallel(axes: Axes, reports: Mapping[str, SearchReport], columns: Sequence[Column], total: int) -> None:
+def _parallel(
+    axes: Axes, reports: Mapping[str, SearchReport], columns: Sequence[Column], total: int, values: ValueRange
+) -> None:
     """A line per trial, from one axis to the next."""
     from matplotlib.collections import LineCollection
 
-    everything = values_of([line for each in reports.values() for line in each.ranked])
-    result = Column("value", (), float(everything.min()), float(everything.max()))
+    result = Column("value", (), values.low, values.high)
     full = [*columns, result]
     for name, each, colour, _ in _looks(reports):
         lines = _some(each.ranked)
         if not lines:
             continue
         heights = [column.places([each.feature(line, column.name) for line in lines]) for column in columns]
-        heights.append(result.places([line["value"] for line in lines]))
+        heights.append(result.places([max(values.low, line["value"]) for line in lines]))
         points = np.stack(heights, axis=1)  # [trials, axes]
         across = np.broadcast_to(np.arange(len(full), dtype=float), points.shape)
         segments = np.stack((across, points), axis=2)  # a NaN breaks a line
@@ -140,16 +143,19 @@ def _some(lines: Sequence[Line]) -> list[Line]:
     return [*lines[:_BEST], *(lines[place] for place in places.tolist())]
 
 
-def _against(axes: Axes, reports: Mapping[str, SearchReport], column: Column) -> None:
-    """The value against one parameter."""
+def _against(axes: Axes, reports: Mapping[str, SearchReport], column: Column) -> FloatArray:
+    """The value against one parameter; returns the values."""
+    drawn = []
     for _, each, colour, marker in _looks(reports):
         x = column.positions([each.feature(line, column.name) for line in each.ranked])
+        there = ~np.isnan(x)
+        x, values = x[there], values_of(each.ranked)[there]
+        drawn.append(values)
         if column.choices:
             x = x + _aside(len(x))
-        axes.scatter(
-            x, values_of(each.ranked), s=18, color=colour, marker=marker, alpha=0.6, linewidths=0.3, edgecolors="white"
-        )
+        axes.scatter(x, values, s=18, color=colour, marker=marker, alpha=0.6, linewidths=0.3, edgecolors="white")
     if column.choices:
         axes.set_xticks(range(len(column.choices)), column.choices)
     axes.set_xlabel(column.name)
     plain(axes)
+    return np.concatenate(drawn)

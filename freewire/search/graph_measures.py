@@ -21,6 +21,7 @@ __all__ = ["graph_of", "measures"]
 
 #: The most genomes of which the numbers are computed, which takes milliseconds each.
 MOST = 500
+_BEST = 10  # the best trials are among them
 
 
 def measures(lines: Sequence[Line]) -> dict[int, dict[str, float]]:
@@ -41,8 +42,8 @@ def measures(lines: Sequence[Line]) -> dict[int, dict[str, float]]:
         elif "genome" in line:
             with_genome.append(line)
     if len(with_genome) > MOST:
-        places = np.linspace(0, len(with_genome) - 1, MOST).round().astype(int)  # the best is the first
-        with_genome = [with_genome[place] for place in places.tolist()]
+        places = np.linspace(_BEST, len(with_genome) - 1, MOST - _BEST).round().astype(int).tolist()
+        with_genome = [*with_genome[:_BEST], *(with_genome[place] for place in places)]
     for line in with_genome:
         graph = graph_of(line)
         if graph is not None:

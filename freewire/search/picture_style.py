@@ -19,13 +19,26 @@ from numpy.typing import NDArray
 from freewire.errors import BuildError, InputError, shown
 from freewire.files.atomic import replacing
 from freewire.files.paths import path_name
+from freewire.graph.arguments import FloatArray
 from freewire.search.recorded_trials import Line, as_text, params_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "DARK", "MUTED", "VALUES", "Groups", "cycled", "new_figure", "plain", "save"]
+__all__ = [
+    "COLOURS",
+    "DARK",
+    "MARKERS",
+    "MUTED",
+    "VALUES",
+    "Groups",
+    "ValueRange",
+    "cycled",
+    "new_figure",
+    "plain",
+    "save",
+]
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -75,6 +88,39 @@ class Groups:
         keys = [as_text(params_of(line).get(self.by)) for line in lines]
         for name, colour, marker in zip(self.names, COLOURS, MARKERS, strict=False):
             yield name, colour, marker, np.array([key == name for key in keys], bool)
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """The range of values that a picture shows: all but those far below the others, which would press them together.
+
+    Attributes:
+        low: The lowest value, or where some are far below the lower quartile, a bound that is three times as far below
+            it as the upper quartile is above.
+        high: The highest value.
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: FloatArray) -> ValueRange:
+        """The range of values ``[n]``, of which at least one is a number."""
+        numbers = values[~np.isnan(values)]
+        first, third = np.quantile(numbers, (0.25, 0.75))
+        low = max(float(numbers.min()), float(first - 3 * (third - first)))
+        if third == first:  # more than half are equal: there is no telling what is far
+            low = float(numbers.min())
+        return cls(low, float(numbers.max()))
+
+    def limit(self, axes: Axes, values: FloatArray) -> None:
+        """Set the range of the vertical axis, and say how many of the values that it shows are below."""
+        margin = 0.05 * (self.high - self.low) or 0.5
+        axes.set_ylim(self.low - margin, self.high + margin)
+        below = int((values < self.low).sum())
+        if below:
+            text = f"{below:,} lower"
+            axes.annotate(text, (0, 0), (4, 3), xycoords="axes fraction", textcoords="offset points", color=DARK)
 
 
 def cycled(count: int) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from freewire.errors import InputError
 from freewire.graph.arguments import FloatArray, IntArray
-from freewire.search.picture_style import DARK, MUTED, VALUES, Groups, cycled, new_figure, plain
+from freewire.search.picture_style import DARK, MUTED, VALUES, Groups, ValueRange, cycled, new_figure, plain
 from freewire.search.recorded_trials import Line, best_so_far, rank_correlation, ranked, values_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def draw_report(lines: Sequence[Line], measures: Mapping[int, Mapping[str, float
     finished = ranked(lines)
     if not finished:
         raise InputError("log: expected a trial that has finished, got none. Draw the search later.")
-    groups = Groups.of(lines, by)
+    groups, values = Groups.of(lines, by), ValueRange.of(values_of(finished))
     wired = [line for line in finished if set(_LABELS) <= set(measures.get(line["trial"], ()))]
     with_generations = all(isinstance(line.get("generation"), int) for line in lines)
     with_species = with_generations and all(isinstance(line.get("species"), int) for line in lines)
@@ -54,15 +54,17 @@ def draw_report(lines: Sequence[Line], measures: Mapping[int, Mapping[str, float
     figure = new_figure(13 if wired or with_species else 9, 4.4 * len(rows))
     axes = figure.subplot_mosaic("\n".join(rows))
     if with_generations:
-        _generations(axes["P"], lines)
+        _generations(axes["P"], lines)  # whose middle halves have no outliers
     else:
         _trials(axes["P"], lines, groups)
+        values.limit(axes["P"], values_of(finished))
     if with_species:
         _species(axes["S"], lines)
     if wired:
-        _plane(figure, axes["M"], wired, measures)
-        _against(axes["C"], wired, measures, "clustering", groups)
-        _against(axes["L"], wired, measures, "path_length", groups)
+        _plane(figure, axes["M"], wired, measures, values)
+        for panel, name in (("C", "clustering"), ("L", "path_length")):
+            _against(axes[panel], wired, measures, name, groups)
+            values.limit(axes[panel], values_of(wired))
     if by is not None:
         handles, labels = axes["P"].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -129,25 +131,29 @@ def _by_generation(lines: Sequence[Line]) -> tuple[IntArray, list[IntArray]]:
     return found, [np.flatnonzero(generation == each) for each in found]
 
 
-def _plane(figure: Figure, axes: Axes, lines: Sequence[Line], measures: Mapping[int, Mapping[str, float]]) -> None:
+def _plane(
+    figure: Figure, axes: Axes, lines: Sequence[Line], measures: Mapping[int, Mapping[str, float]], shown: ValueRange
+) -> None:
     """The value, as a colour, by clustering and path length."""
     x, y = (_numbers(lines, measures, name) for name in _LABELS)
     values = values_of(lines)
+    colours: dict[str, Any] = {"cmap": VALUES, "vmin": shown.low, "vmax": shown.high}
+    _stretch(axes, "y", y)
+    dots: Any
     if len(lines) < _BINNED:
         order = np.argsort(values, kind="stable")  # the best on top
-        shown: Any = axes.scatter(
-            x[order], y[order], s=40, c=values[order], cmap=VALUES, edgecolors="white", linewidths=0.5
-        )
+        dots = axes.scatter(x[order], y[order], s=40, c=values[order], edgecolors="white", linewidths=0.5, **colours)
         title = "value by clustering and path length"
     else:
-        shown = axes.hexbin(x, y, values, reduce_C_function=np.mean, gridsize=18, cmap=VALUES)
+        scale: Any = axes.get_yscale()
+        dots = axes.hexbin(x, y, values, reduce_C_function=np.mean, gridsize=18, yscale=scale, linewidths=0, **colours)
         title = "mean value by clustering and path length"
+        _stretch(axes, "y", y)  # hexbin has set its own ticks
     best = lines[0]
     axes.plot(*(measures[best["trial"]][name] for name in _LABELS), "*", color=_ORANGE, markersize=13, label="best")
     axes.legend(frameon=False)
-    figure.colorbar(shown, ax=axes, label="value")
+    figure.colorbar(dots, ax=axes, label="value", extend="min" if (values < shown.low).any() else "neither")
     axes.set(title=f"{title} ({len(lines):,})", xlabel=_LABELS["clustering"], ylabel=_LABELS["path_length"])
-    _stretch(axes, "y", y)
     plain(axes)
 
 
@@ -160,16 +166,14 @@ def _against(
 ) -> None:
     """The value against one number of the wiring, with a polynomial of second degree."""
     x, values = _numbers(lines, measures, name), values_of(lines)
-    _dots(axes, lines, x, values, groups)
     if name == "path_length":
         _stretch(axes, "x", x)
+    _dots(axes, lines, x, values, groups)
     scale = np.log if axes.get_xscale() == "log" else np.asarray
     if len(np.unique(x)) >= _FITTED:
         at = np.linspace(x.min(), x.max(), 200)
         fit = np.polynomial.Polynomial.fit(scale(x), values, 2)
-        bounds = axes.get_ylim()
         axes.plot(at, fit(scale(at)), color=MUTED, linewidth=1.5, zorder=1)
-        axes.set_ylim(bounds)
     correlation = rank_correlation(x, values)
     text = "" if np.isnan(correlation) else f"rank correlation {correlation:+.2f}"
     axes.set(title=text, xlabel=_LABELS[name], ylabel="value")

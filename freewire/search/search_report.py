@@ -16,6 +16,7 @@ import numpy as np
 
 from freewire.errors import cut
 from freewire.graph import Graph
+from freewire.graph.arguments import FloatArray
 from freewire.search.graph_measures import graph_of, measures
 from freewire.search.log import Recorded
 from freewire.search.picture_style import save
@@ -99,11 +100,7 @@ class SearchReport:
         Numbers that are the same in all trials are left out.
         """
         values = values_of(self.ranked)
-        found = {}
-        for name in self.features:
-            numbers = [as_number(self.feature(line, name)) for line in self.ranked]
-            column = np.array([math.nan if number is None else number for number in numbers], np.float64)
-            found[name] = rank_correlation(column, values)
+        found = {name: rank_correlation(self._numbers(name), values) for name in self.features}
         return {name: number for name, number in found.items() if not math.isnan(number)}
 
     @cached_property
@@ -177,15 +174,21 @@ class SearchReport:
         said |= {name: number for name, number in self.measures.get(line["trial"], {}).items() if name not in said}
         return cut(", ".join(f"{name} {as_text(value)}" for name, value in said.items()), _WIDTH)
 
+    def _numbers(self, name: str) -> FloatArray:
+        """A feature of the `ranked` trials, NaN where it is no number ``[n]``."""
+        numbers = [as_number(self.feature(line, name)) for line in self.ranked]
+        return np.array([math.nan if number is None else number for number in numbers], np.float64)
+
     def _correlation_lines(self) -> list[str]:
         strongest = sorted(self.correlations.items(), key=lambda pair: -abs(pair[1]))[:_CORRELATIONS]
         if not strongest:
             return []
+        fewest = min(int((~np.isnan(self._numbers(name))).sum()) for name, _ in strongest)
         return [
             "",
             f"rank correlation with the value: {', '.join(f'{name} {number:+.2f}' for name, number in strongest)}",
-            f"(by chance alone, each would stay within ±{1.96 / math.sqrt(len(self.ranked) - 1):.2f} in 19 of 20 "
-            "searches by random draws)",
+            f"(by chance alone, each would stay within ±{1.96 / math.sqrt(fewest - 1):.2f} in 19 of 20 searches by "
+            "random draws)",
         ]
 
 

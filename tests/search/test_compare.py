@@ -160,6 +160,16 @@ class TestPicture:
             family.collections[0].get_offsets()[:, 0].round(), [t % 3 for t in range(23, -1, -1)]
         )
 
+    def test_far_lower_values_do_not_press_the_others_together(self):
+        lines = searched()
+        lines[4]["value"] = -100.0
+        spread, parallel, *panels = compare([lines]).figure().axes[1:]
+        for axes in (spread, *panels[:6]):
+            assert axes.get_ylim()[0] > -1
+            assert [text.get_text() for text in axes.texts] == ["1 lower"]
+        heights = [segment[-1, 1] for segment in parallel.collections[0].get_segments()]
+        assert min(heights) == 0
+
     def test_without_parameters(self):
         assert len(compare([[line(i, float(i)) for i in range(3)]]).figure().axes) == 2
 

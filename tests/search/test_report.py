@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgba
 
 from freewire.errors import BuildError, FileFormatError, InputError
 from freewire.search import RandomSearch, read_log, report, run
-from freewire.search.picture_style import COLOURS
+from freewire.search.picture_style import COLOURS, ValueRange
 from freewire.search.recorded_trials import as_number, as_text, best_so_far, rank_correlation
 from freewire.search.search_report import duration
 from tests.search.recorded import evolved, line, searched, write
@@ -52,6 +52,19 @@ class TestNumbers:
             "0.1235", "7", "ER", "true", "null", "[1, 2]",
         ]  # fmt: skip
         assert as_text("x" * 99) == "x" * 21 + "..."
+
+    @pytest.mark.parametrize(
+        ("values", "low"),
+        [
+            ([1, 2, 3, 4, 5, math.nan], 1),
+            ([-99, 1, 2, 3, 4, 5, 6, 7], 1.75 - 3 * 3.5),
+            ([0, 1, 1, 1, 1], 0),
+            ([2], 2),
+        ],
+    )
+    def test_range_of_values(self, values, low):
+        found = ValueRange.of(np.array(values, float))
+        assert (found.low, found.high) == (low, np.nanmax(values))
 
     def test_durations(self):
         assert [duration(s) for s in (3.21, 310.4, 7505)] == ["3.2 s", "5 min 10 s", "2 h 5 min"]
@@ -111,11 +124,6 @@ class TestReport:
     def test_measures_that_are_none(self):
         graph = {"clustering": 0.5, "path_length": "long", "name": "x", "edges": math.nan, "nodes": 3}
         assert report([line(0, 1.0, graph=graph)]).measures == {0: {"clustering": 0.5, "nodes": 3.0}}
-
-    def test_unknown_genomes_are_left_alone(self):
-        found = report([line(0, 1.0, genome={"bits": "0110"})])
-        assert found.measures == {}
-        assert found.best_graph is None
 
     @pytest.mark.parametrize("log", [[line(0, 1.0), "a"], [{"trial": 0}], [{"status": "finished"}]])
     def test_other_lines(self, log):
@@ -184,6 +192,19 @@ class TestPicture:
 
         assert scales(5.9) == ["linear"]
         assert scales(6.1) == ["log"]
+
+    def test_far_lower_values_do_not_press_the_others_together(self):
+        lines = searched()
+        lines[4]["value"] = lines[5]["value"] = -100.0
+        figure = report(lines).figure()
+        values = [each for each in figure.axes if each.get_ylabel() == "value" and each.get_xlabel()]
+        assert len(values) == 3
+        for axes in values:
+            assert axes.get_ylim()[0] > -1
+            assert [text.get_text() for text in axes.texts] == ["2 lower"]
+        plane = next(each for each in figure.axes if each.get_title().startswith("value by"))
+        assert plane.collections[0].get_clim()[0] > -1
+        assert plane.collections[0].colorbar.extend == "min"
 
     def test_groups(self):
         figure = report(searched()).figure(by="family")
