@@ -151,7 +151,8 @@ class SearchReport:
     def __str__(self) -> str:
         title = f"{self.header['strategy']}, seed {self.header['seed']}: " if self.header else ""
         ends = ", ".join(f"{count:,} {status}" for status, count in self.counts.items())
-        text = [f"{title}{len(self.lines):,} trials ({ends or 'none yet'}), {duration(self.seconds)} of work"]
+        plural = "" if len(self.lines) == 1 else "s"
+        text = [f"{title}{len(self.lines):,} trial{plural} ({ends or 'none yet'}), {duration(self.seconds)} of work"]
         if self.best is not None and self.median is not None:
             text.append(
                 f"best {self.best['value']:.6g} (trial {self.best['trial']}), median {self.median:.6g}, "

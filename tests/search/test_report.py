@@ -115,7 +115,7 @@ class TestReport:
         found = report(write(tmp_path / "a.jsonl", [line(0, None, "killed")]))
         assert (found.best, found.median, found.best_graph) == (None, None, None)
         text = str(found).splitlines()
-        assert text[0] == "RandomSearch, seed 3: 1 trials (1 killed), 2.0 s of work"
+        assert text[0] == "RandomSearch, seed 3: 1 trial (1 killed), 2.0 s of work"
         assert text[-1] == "first error, of trial 0: ValueError: too thin"
         assert str(report(write(tmp_path / "b.jsonl", []))).splitlines() == [
             "RandomSearch, seed 3: 0 trials (none yet), 0.0 s of work"
