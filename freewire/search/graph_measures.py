@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def measures(lines: Sequence[Line]) -> dict[int, dict[str, float]]:
 
 
 def graph_of(line: Line) -> Graph | None:
-    """The network of a trial with a genome.
+    """The network of a trial with a genome, with what it has learnt.
 
     Returns:
         The graph; None if the line has no genome, or one of another strategy.
@@ -69,6 +70,10 @@ def graph_of(line: Line) -> Graph | None:
     from freewire.search.neat.genome import Genome
 
     try:
-        return Genome.from_json(genome).graph()
+        found = Genome.from_json(genome)
     except FreewireError:  # another strategy's, of which nothing is known here
         return None
+    learnt = line.get("learnt")  # where it is not inherited
+    if learnt:
+        found = replace(found, weight=np.array(learnt["weight"], float), bias=np.array(learnt["bias"], float))
+    return found.graph()
