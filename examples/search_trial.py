@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One trial of the wiring search: a small network with a random wiring, trained and tested on handwritten digits.
 
-`run_trial` reads the settings of a search and the number of a trial, and returns a dictionary of plain values, which is
-one line of the log. A trial depends on nothing else, neither on other trials nor on the worker, so a search can be
-interrupted and divided among workers at any point.
+`run_trial` is the search's objective: it reads the settings of the training, the parameters of a wiring and a seed, and
+returns plain values, which become a part of the trial's line in the log. A trial depends on nothing else, neither on
+other trials nor on the worker.
 
 Candidates differ only in their wiring: all have the same number of nodes, each a 3x3 separable convolution with the
 same number of channels and pixels, so their costs differ only by the edges, with one weight each.
@@ -12,13 +12,9 @@ same number of channels and pixels, so their costs differ only by the edges, wit
 from __future__ import annotations
 
 import math
-import os
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import connection
 from typing import Any, NamedTuple
 
 import networkx as nx
@@ -32,6 +28,8 @@ from torch.nn.functional import cross_entropy
 import freewire as fw
 
 FAMILIES = ("ER", "BA", "WS")
+#: What a search draws. The seed belongs to it, so that parameters determine a wiring, and its offspring inherits it.
+SPACE = {"family": list(FAMILIES), "density": (0.0, 1.0), "rewiring": (0.0, 1.0), "graph_seed": (0, 2**32 - 1)}
 P_OF_ER = 0.12, 0.4  # sparser graphs of 32 nodes are rarely connected
 M_OF_BA = 1, 2, 3, 4, 5, 6, 7
 K_OF_WS = 2, 4, 6, 8
@@ -43,19 +41,19 @@ LEARNING_RATE = 1e-2  # the maximum of a schedule that rises and then falls over
 
 @dataclass(frozen=True)
 class Settings:
-    """What a trial's result depends on besides its number, versions included, since they may change the last bits.
+    """What a trial's result depends on besides its parameters and its seed.
 
     Attributes:
-        seed: Seed of the split of the digits, the wirings, the weights and the batches.
+        split: Seed of the split of the digits.
         epochs: Number of passes over the training digits.
         nodes: Number of nodes of every wiring.
         channels: Number of channels of every node.
         train: Number of digits to train on; few, so that the candidates differ in accuracy.
-        torch: Version of torch.
-        freewire: Version of freewire.
+        torch: Version of torch, since another may change the last bits.
+        freewire: Version of freewire, the same.
     """
 
-    seed: int = 0
+    split: int = 0
     epochs: int = 12
     nodes: int = 32
     channels: int = 16
@@ -71,34 +69,29 @@ class Digits(NamedTuple):
     y: Tensor
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A family of random graphs, its parameters, and the seeds of the graph and of the weights."""
+def generator(params: Mapping[str, Any]) -> fw.models.ER | fw.models.BA | fw.models.WS:
+    """The generator of random graphs that parameters of `SPACE` describe.
 
-    family: str
-    parameters: dict[str, float]
-    graph_seed: int
-    weight_seed: int
+    Families have the density in common, from their sparsest graphs (0) to their densest (1). Only Watts-Strogatz graphs
+    are rewired.
+    """
+    density = params["density"]
+    if params["family"] == "ER":
+        low, high = P_OF_ER
+        return fw.models.ER(low + density * (high - low))
+    if params["family"] == "BA":
+        return fw.models.BA(_choice(M_OF_BA, density))
+    return fw.models.WS(_choice(K_OF_WS, density), params["rewiring"])
 
-    def draw(self, nodes: int) -> nx.DiGraph:
-        """Draw the wiring."""
-        generator: Callable[[int, int], nx.DiGraph] = getattr(fw.models, self.family)(**self.parameters)
-        return generator(nodes, self.graph_seed)
+
+def _choice(values: tuple[int, ...], place: float) -> int:
+    return values[min(int(place * len(values)), len(values) - 1)]
 
 
-def candidate(seed: int, trial: int) -> Candidate:
-    """Draw a trial's candidate. Families take turns, so each gets a third of the trials; the rest is random."""
-    draws = np.random.default_rng([seed, trial])
-    family = FAMILIES[trial % len(FAMILIES)]
-    parameters: dict[str, float]
-    if family == "ER":
-        parameters = {"p": round(draws.uniform(*P_OF_ER), 3)}
-    elif family == "BA":
-        parameters = {"m": int(draws.choice(M_OF_BA))}
-    else:
-        parameters = {"k": int(draws.choice(K_OF_WS)), "p": round(draws.uniform(), 3)}
-    graph_seed, weight_seed = draws.integers(2**32, size=2).tolist()
-    return Candidate(family, parameters, graph_seed, weight_seed)
+def wiring_name(params: Mapping[str, Any]) -> str:
+    """The generator as text, such as ``WS(k=4, p=0.75)``."""
+    made = generator(params)
+    return f"{params['family']}({', '.join(f'{name}={value:.3g}' for name, value in vars(made).items())})"
 
 
 @lru_cache(maxsize=1)
@@ -107,10 +100,10 @@ def load_digits(settings: Settings) -> tuple[Digits, Digits, Digits]:
     images, labels = sklearn.datasets.load_digits(return_X_y=True)
     x, y = torch.tensor(images / 16, dtype=torch.float32).view(-1, 1, SIZE, SIZE), torch.tensor(labels)
     first, test = train_test_split(
-        np.arange(len(y)), train_size=settings.train + VALIDATION, stratify=y, random_state=settings.seed
+        np.arange(len(y)), train_size=settings.train + VALIDATION, stratify=y, random_state=settings.split
     )
     train, validation = train_test_split(
-        first, train_size=settings.train, stratify=y[first], random_state=settings.seed
+        first, train_size=settings.train, stratify=y[first], random_state=settings.split
     )
     return Digits(x[train], y[train]), Digits(x[validation], y[validation]), Digits(x[test], y[test])
 
@@ -138,8 +131,14 @@ def multiply_adds(graph: fw.Graph, channels: int) -> int:
     return SIZE**2 * 9 * channels + graph.num_nodes * node + graph.num_edges * pixels * channels + channels * CLASSES
 
 
-def train(net: nn.Module, digits: Digits, epochs: int) -> None:
+def train(net: nn.Module, digits: Digits, epochs: int, after_epoch: Callable[[int], None] = lambda epoch: None) -> None:
     """Train with Adam in the usual way; batches come from torch's default generator.
+
+    Args:
+        net: The network.
+        digits: The training digits.
+        epochs: Number of passes over them.
+        after_epoch: Called with the number of each epoch, from 0, at its end.
 
     Raises:
         FloatingPointError: The loss is no longer finite.
@@ -147,8 +146,8 @@ def train(net: nn.Module, digits: Digits, epochs: int) -> None:
     optimizer = torch.optim.Adam(net.parameters())
     steps = epochs * math.ceil(len(digits.y) / BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
-    net.train()
     for epoch in range(epochs):
+        net.train()
         for batch in torch.randperm(len(digits.y)).split(BATCH):
             loss = cross_entropy(net(digits.x[batch]), digits.y[batch])
             optimizer.zero_grad()
@@ -157,6 +156,7 @@ def train(net: nn.Module, digits: Digits, epochs: int) -> None:
             schedule.step()
         if not math.isfinite(loss.item()):
             raise FloatingPointError(f"loss: expected a finite number, got {loss.item()} in epoch {epoch}.")
+        after_epoch(epoch)
 
 
 @torch.no_grad()
@@ -167,60 +167,37 @@ def measure(net: nn.Module, digits: Digits) -> tuple[float, float]:
     return (result.argmax(dim=-1) == digits.y).float().mean().item(), cross_entropy(result, digits.y).item()
 
 
-def run_trial(settings: Settings, trial: int, repeat: int = 0) -> dict[str, Any]:
-    """Train a trial's candidate and measure it.
+def run_trial(settings: Settings, params: Mapping[str, Any], seed: int, test: bool = False) -> dict[str, Any]:
+    """Train the wiring that parameters describe and measure it.
 
     Args:
-        settings: The settings of the search.
-        trial: The number of the trial.
-        repeat: 0 for the trial itself, measured on the validation digits. Above 0, the same wiring with other weights
-            and batches, measured on the test digits too.
+        settings: The settings of the training.
+        params: A value for each name of `SPACE`.
+        seed: Seed of weights and batches.
+        test: Whether the network is measured on the test digits too.
 
     Returns:
-        Plain values by name, as the log holds them. A trial that fails has ``failed``, the error as text, instead of
-        results, so that it does not end the search.
+        What the log holds besides the parameters: ``value``, which is the accuracy on the validation digits, and more.
     """
-    start = time.perf_counter()
-    chosen = candidate(settings.seed, trial)
-    line = {"trial": trial, "repeat": repeat, "family": chosen.family, "parameters": chosen.parameters}
-    try:
-        line |= _results(settings, chosen, repeat)
-    except Exception as error:
-        line["failed"] = f"{type(error).__name__}: {error}"[:500]
-    return {**line, "seconds": round(time.perf_counter() - start, 2)}
-
-
-def _results(settings: Settings, chosen: Candidate, repeat: int) -> dict[str, Any]:
-    training, validation, test = load_digits(settings)
-    dag = chosen.draw(settings.nodes)
-    torch.manual_seed(chosen.weight_seed + repeat)
+    torch.set_num_threads(1)  # or the last bits would depend on the number of workers, which share the cores
+    training, validation, unseen = load_digits(settings)
+    dag = generator(params)(settings.nodes, params["graph_seed"])
+    torch.manual_seed(seed)
     net = build(dag, settings.channels)
     graph: fw.Graph = net[2].graph
     train(net, training, settings.epochs)
     accuracy, loss = measure(net, validation)
     return {
-        "edges": graph.num_edges,
-        "depth": graph.depth,
-        "clustering": fw.metrics.clustering(graph),
-        "path_length": fw.metrics.path_length(graph),
+        "value": accuracy,
+        "wiring": wiring_name(params),
+        "graph": {
+            "edges": graph.num_edges,
+            "depth": graph.depth,
+            "clustering": fw.metrics.clustering(graph),
+            "path_length": fw.metrics.path_length(graph),
+        },
         "weights": sum(parameter.numel() for parameter in net.parameters()),
         "multiply_adds": multiply_adds(graph, settings.channels),
-        "validation": accuracy,
         "validation_loss": loss,
-        **({"test": measure(net, test)[0]} if repeat else {}),
+        **({"test": measure(net, unseen)[0]} if test else {}),
     }
-
-
-def start_worker(parent_pipe: connection.Connection) -> None:
-    """Prepare a worker process: use one thread, and exit as soon as the parent has exited.
-
-    A pool's workers wait for work on a pipe that they hold open themselves, so they would outlive a killed parent and
-    go on training. The system closes the parent's end of ``parent_pipe`` however the parent exits.
-    """
-    torch.set_num_threads(1)  # the workers already use all cores
-
-    def watch() -> None:
-        connection.wait([parent_pipe])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the tests of the wiring search share."""
+"""What the tests of the searches share."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.support.examples import REPEATS, imported
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[types.SimpleNamespace]:
-    """The example's modules: trial, log, report, wiring."""
+    """The modules of the wiring search: trial, strategies, report, wiring."""
     with imported("search_wiring") as wiring:
         wiring.REPEATS = REPEATS
-        others = {name: sys.modules[f"search_{name}"] for name in ("trial", "log", "report")}
+        others = {name: sys.modules[f"search_{name}"] for name in ("trial", "strategies", "report")}
         yield types.SimpleNamespace(wiring=wiring, **others)
 
 
