@@ -65,8 +65,8 @@ def step(module: torch.nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) ->
     return task
 
 
-def many_members(count: int, rounds: int, threads: int, block: float) -> None:
-    """Print the first table."""
+def many_members(count: int, rounds: int, threads: int, block: float) -> dict[str, float]:
+    """Print the first table; seconds by row, and the MiB by which the process grew."""
     graphs = [member(seed) for seed in range(count + count // 20)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     pop = fw.Population(graphs[:count])
@@ -100,10 +100,11 @@ def many_members(count: int, rounds: int, threads: int, block: float) -> None:
         f"\nThe process grew by {added / 1024:.0f} MiB while the population was made and called once; a call allocates "
         f"{peak_bytes(run) / 1e6:.1f} MB."
     )
+    return {**{label: timing.median for label, timing in timings.items()}, "MiB": added / 1024}
 
 
-def workload_w5(count: int, batch: int, rounds: int, threads: int, block: float) -> None:
-    """Print the second table."""
+def workload_w5(count: int, batch: int, rounds: int, threads: int, block: float) -> dict[str, float]:
+    """Print the second table; how many times as fast the population is, by row."""
     graphs = [fw.generators.random_graph(8, 50, 4, 6, "tanh", "tanh", seed=seed) for seed in range(count)]
     pop, union = fw.Population(graphs), fw.Network(fw.Graph.union(graphs))
     x = torch.randn(count, batch, 8)
@@ -120,10 +121,13 @@ def workload_w5(count: int, batch: int, rounds: int, threads: int, block: float)
     }
     print(f"\nW5, {count:,} members, batch {batch:,}, each with samples of its own:\n")
     print("| | Population, ms | Network of the union, ms | ratio |\n|---|---|---|---|")
+    ratios = {}
     for what, tasks in both.items():
         timings = interleave(tasks, rounds=rounds, threads=threads, block=block)
         own, other = timings.values()
-        print(f"| {what} | {_cell(own)} | {_cell(other)} | {other.median / own.median:.2f}x |")
+        ratios[what] = other.median / own.median
+        print(f"| {what} | {_cell(own)} | {_cell(other)} | {ratios[what]:.2f}x |")
+    return ratios
 
 
 def compared(count: int, rounds: int, threads: int, block: float) -> None:
