@@ -4,6 +4,8 @@
 from freewire.search.evolution import Evolution as Evolution
 from freewire.search.log import Recorded as Recorded
 from freewire.search.log import read_log as read_log
+from freewire.search.neat import NEAT as NEAT
+from freewire.search.neat import Genome as Genome
 from freewire.search.optuna_strategy import Optuna as Optuna
 from freewire.search.random_search import RandomSearch as RandomSearch
 from freewire.search.result import Result as Result
@@ -17,7 +19,9 @@ from freewire.search.strategy import Pruned as Pruned
 from freewire.search.strategy import Strategy as Strategy
 
 __all__ = [
+    "NEAT",
     "Evolution",
+    "Genome",
     "Optuna",
     "Pruned",
     "RandomSearch",
