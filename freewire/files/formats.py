@@ -114,7 +114,10 @@ def read_graph(
     - ``.graphml``: directed, as networkx, Gephi, igraph, graph-tool and yEd write it. A node's name is its id; in
       igraph's files, whose ids are n0, n1, ..., it is the attribute ``name`` if there is one; then all nodes need a
       text there. Labels (Gephi's and yEd's) are not read.
-    - ``.json``: networkx's node-link format, with a list "edges" or "links"; null means no value.
+    - ``.json``: networkx's node-link format, with a list "edges" or "links"; null means no value. Or a network that
+      neat-python exported (its format 1.0), feed-forward or recurrent: gains and responses become part of weights and
+      biases, and a function that freewire has not, such as ``hat``, becomes a few nodes, of which the last has the
+      number; see docs/evolution.md.
     - ``.csv.gz``, ``.graphml.gz``, ``.json.gz``: the same, compressed by gzip. A file that decompresses to more than
       100 times its size (and more than 16 MiB), or to more than 1 GiB, is refused: decompress it first.
 

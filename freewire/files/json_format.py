@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Graphs in networkx's node-link form as JSON, the format that holds all of a `Graph` and most types of node names."""
+"""Graphs in networkx's node-link form as JSON, the format that holds all of a `Graph` and most types of node names.
+
+JSON that neat-python wrote is recognised by its keys, and read by `freewire.files.neat_reading`.
+"""
 
 from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from itertools import pairwise
 from typing import IO, Any
 
@@ -13,13 +16,25 @@ import numpy as np
 
 from freewire.errors import FileFormatError, GraphError, cut, shown
 from freewire.files.names import NameIndex, check_hashes, decoded, encoded
+from freewire.files.neat_reading import NEAT_KEYS, is_neat, read_neat
 from freewire.graph import Graph
 from freewire.graph.arguments import IntArray, as_number
 from freewire.graph.data import GraphData
 from freewire.graph.networkx_conversion import EDGE_ATTRIBUTES, NODE_ATTRIBUTES, read_attributes
 
 #: The keys of an object that are kept, besides attributes; the rest is dropped as soon as it is parsed.
-_KEYS = ("directed", "multigraph", "nodes", "edges", "links", "id", "source", "target")
+_KEYS = (
+    "directed",
+    "multigraph",
+    "nodes",
+    "edges",
+    "links",
+    "id",
+    "source",
+    "target",
+    "format_version",
+    "network_type",
+)
 _NOTHING: dict[str, Any] = {}
 #: Objects of fewer keys are checked for repeated keys of any name; larger ones take much memory.
 LARGE = 1000
@@ -29,7 +44,11 @@ def read_json(
     path: str, data: bytes, inputs: Iterable[Hashable] | None, outputs: Iterable[Hashable] | None
 ) -> GraphData:
     """Read a file's bytes; see `freewire.files.read_graph`. ``path`` is named in errors."""
-    document = _parse(path, data)
+    attributes = {*NODE_ATTRIBUTES, *EDGE_ATTRIBUTES}
+    document = _parse(path, data, {*_KEYS, *attributes}, attributes)
+    if is_neat(document):
+        del document
+        return read_neat(path, _parse(path, data, NEAT_KEYS), inputs, outputs)
     found = [key for key in ("nodes", "edges", "links") if isinstance(document, dict) and key in document]
     if len(found) != 2 or found[0] != "nodes":
         raise _error(path, 'an object with "nodes" and either "edges" or "links"', ", ".join(found) or "neither")
@@ -97,9 +116,9 @@ def write_json(graph: Graph, file: IO[bytes]) -> None:
     file.write(json.dumps(document).encode())  # json.dump is far slower
 
 
-def _parse(path: str, data: bytes) -> Any:
-    attributes = {*NODE_ATTRIBUTES, *EDGE_ATTRIBUTES}
-    kept = {*_KEYS, *attributes}
+def _parse(path: str, data: bytes, kept: Collection[str], attributes: Collection[str] = ()) -> Any:
+    """The document, with those of its keys that are ``kept``, and ``attributes`` in any case."""
+    kept = set(kept)
 
     def is_kept(key: str) -> bool:
         """Attributes in other case are kept too, since `read_attributes` refuses them."""
