@@ -114,7 +114,7 @@ def _peers(content: dict[str, Any]) -> str:
     rows = content["rows"]
     timed = [row for row in rows if "median" in row]
     workloads = dict.fromkeys((row["workload"], row["about"], row["batch"]) for row in rows)
-    labels = list(dict.fromkeys(row["candidate"] for row in rows))
+    labels = list(dict.fromkeys(row["candidate"] for row in timed))  # the others are below, with the reasons
     lines = []
     for what in dict.fromkeys(row["measure"] for row in timed):
         names = list(dict.fromkeys(row["workload"] for row in timed if row["measure"] == what))
