@@ -35,7 +35,8 @@ STABLE_TORCH_LIBRARY(freewire, m) {
   // weight, bias: those of the members, one after the other, in the order of the table. plans: their packed plans,
   // int64, anywhere in one vector. table [P, 4], int64: the first word of each member's plan, its first weight, its
   // first bias, and the tape rows of the members before it; both on the device of x. limits: P, the tape rows of all
-  // members, and the largest of each size of plan_layout.h -> y [P, B, O], and the tape, one member after the other.
+  // members, the largest of each size of plan_layout.h, and the weights and biases of all members -> y [P, B, O], and
+  // the tape, one member after the other.
   m.def(
       "population_forward(Tensor x, Tensor weight, Tensor? bias, Tensor plans, Tensor table, int[] limits, "
       "int num_outputs) -> (Tensor, Tensor)");

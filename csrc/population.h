@@ -12,8 +12,8 @@
 namespace freewire {
 
 constexpr int64_t kTableColumns = 4;  // first word, first weight, first bias, first tape row
-// Before the largest of each size: the number of members, and the tape rows of all of them.
-constexpr int64_t kLimits = 2 + kPlanSizes - 2;
+// The number of members and the tape rows of all of them; the largest of each size; the weights and biases of all.
+constexpr int64_t kLimits = 2 + (kPlanSizes - 2) + 2;
 
 struct Population {
   const int64_t* plans;

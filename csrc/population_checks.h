@@ -27,7 +27,7 @@ inline Population checked_population(const torch::stable::Tensor& like, const to
                   "plans, table: expected the device of x, got another.");
   STD_TORCH_CHECK(static_cast<int64_t>(limits.size()) == kLimits && limits[0] == table.size(0) && limits[1] >= 0,
                   "limits: expected ", kLimits, " numbers, the first of which is ", table.size(0), ", got others.");
-  check_vector(weight, like, weight.numel(), "weight");
+  check_vector(weight, like, limits[kLimits - 2], "weight");
   return {plans.const_data_ptr<int64_t>(),
           table.const_data_ptr<int64_t>(),
           plans.numel(),
@@ -47,7 +47,7 @@ inline Population checked_population_forward(const torch::stable::Tensor& x, con
   STD_TORCH_CHECK(x.dim() == 3 && (x.size(0) == all.members || x.size(0) == 1), "x: expected shape [", all.members,
                   " or 1, batch, features], got ", x.dim(), " dimension(s) and ", x.numel(), " element(s).");
   STD_TORCH_CHECK(num_outputs >= 0, "num_outputs: expected a number of outputs, got ", num_outputs, ".");
-  if (bias) check_vector(*bias, x, bias->numel(), "bias");
+  if (bias) check_vector(*bias, x, limits[kLimits - 1], "bias");
   all.num_biases = bias ? bias->numel() : 0;
   all.num_inputs = x.size(2);
   all.num_outputs = num_outputs;
@@ -68,8 +68,9 @@ inline Population checked_population_backward(const torch::stable::Tensor& grad_
   Population all = checked_population(grad_y, weight, plans, table, limits);
   STD_TORCH_CHECK(grad_y.dim() == 3 && grad_y.size(0) == all.members, "grad_y: expected shape [", all.members,
                   ", batch, outputs], got ", grad_y.dim(), " dimension(s) and ", grad_y.numel(), " element(s).");
-  STD_TORCH_CHECK(num_inputs >= 0 && num_biases >= 0, "num_inputs, num_biases: expected numbers of at least 0, got ",
-                  num_inputs, " and ", num_biases, ".");
+  STD_TORCH_CHECK(num_inputs >= 0, "num_inputs: expected a number of at least 0, got ", num_inputs, ".");
+  STD_TORCH_CHECK(num_biases == 0 || num_biases == limits[kLimits - 1], "num_biases: expected 0 or ",
+                  limits[kLimits - 1], ", got ", num_biases, ".");
   check_vector(tape, grad_y, population_kept_elements(all, grad_y.size(1), cpu), "tape");
   all.num_biases = num_biases;
   all.num_inputs = num_inputs;

@@ -71,6 +71,11 @@ class GraphArrays:
         return self._edge_index.shape[1]
 
     @property
+    def num_computed(self) -> int:
+        """Number of nodes that are not inputs."""
+        return len(self._names) - len(self._input_index)
+
+    @property
     def depth(self) -> int:
         """Number of edges on the longest path; in a recurrent graph, of edges without delay."""
         return int(self._level.max(initial=0))

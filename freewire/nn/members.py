@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from freewire.nn.initialisers import INITIALISERS, Initialiser, draw_weights, fi
 from freewire.nn.network import Network
 from freewire.nn.recurrent import Recurrent
 
-__all__ = ["Member", "check_alike", "read_members", "start_members"]
+__all__ = ["Member", "check_alike", "check_biases", "common", "graph_of", "read_members", "start_members"]
 
 # Members whose weights are drawn at once.
 _AT_ONCE = 512
@@ -38,8 +38,8 @@ class Wiring:
         self.edge_index: NDArray[np.int64] = np.concatenate([graph.edge_index for graph in graphs], axis=1) + first
 
 
-def read_members(members: Any) -> list[Member]:
-    """The members as a list.
+def read_members(members: Any, numbers: Sequence[int] | None = None) -> list[Member]:
+    """The members as a list; ``numbers`` are theirs in messages, by default from 0.
 
     Raises:
         InputError: There is none.
@@ -52,13 +52,18 @@ def read_members(members: Any) -> list[Member]:
     found = list(members)
     if not found:
         raise InputError("members: expected at least one graph or network, got none. Pass a list of them.")
-    for i, member in enumerate(found):
+    for i, member in zip(range(len(found)) if numbers is None else numbers, found, strict=True):
         if not isinstance(member, Graph | Network | Recurrent):
             raise GraphError(
                 f"members: expected graphs or networks, got {type(member).__name__} as member {i}. Convert it first, "
                 "for example with Graph.from_networkx."
             )
         graph = graph_of(member)
+        if not isinstance(member, Graph) and member.weight.is_meta:
+            raise InputError(
+                f"members: expected networks with weights, got one on the meta device as member {i}. Load its weights "
+                "first, or pass its graph."
+            )
         constrained = [name for name in _CONSTRAINTS if getattr(graph, name) is not None]
         if constrained:
             raise GraphError(
@@ -78,9 +83,9 @@ def graph_of(member: Member) -> Graph:
     return member if isinstance(member, Graph) else member.graph
 
 
-def check_alike(graphs: Iterable[Graph], like: Graph) -> None:
+def check_alike(graphs: Mapping[int, Graph], like: Graph) -> None:
     """Raise `GraphError` unless graphs have as many inputs and outputs as another, and delays if it has."""
-    for i, graph in enumerate(graphs):
+    for i, graph in graphs.items():
         if graph.recurrent != like.recurrent:
             kinds = ["graphs without delays", "recurrent graphs"]
             raise GraphError(
@@ -98,6 +103,17 @@ def check_alike(graphs: Iterable[Graph], like: Graph) -> None:
                 )
 
 
+def check_biases(members: Mapping[int, Member], bias: bool) -> None:
+    """Raise `InputError` where a population without biases would lose those of a member."""
+    for i, member in members.items() if not bias else ():
+        stored = graph_of(member).bias
+        has_values = stored is not None and bool(np.any(np.nan_to_num(stored)))
+        if has_values or (not isinstance(member, Graph) and member.bias is not None):
+            raise InputError(
+                f"bias: expected True, since member {i} has biases, got False. Omit it, or remove the biases."
+            )
+
+
 def start_members(members: list[Member], weight: Tensor, bias: Tensor | None, init: str | Initialiser | None) -> None:
     """Fill the parameters of members, one after the other, without gradients.
 
@@ -108,7 +124,7 @@ def start_members(members: list[Member], weight: Tensor, bias: Tensor | None, in
         return
     graphs = [graph_of(member) for member in members]
     edges = np.cumsum([0, *(graph.num_edges for graph in graphs)]).tolist()
-    nodes = np.cumsum([0, *(graph.num_nodes - len(graph.input_index) for graph in graphs)]).tolist()
+    nodes = np.cumsum([0, *(graph.num_computed for graph in graphs)]).tolist()
     named = "he" if init is None else init
     with torch.no_grad():
         if isinstance(named, str):
@@ -140,7 +156,7 @@ def _start_in_parts(members: list[Member], weight: Tensor, bias: Tensor | None, 
         part = members[begin : begin + _AT_ONCE]
         graphs = [graph_of(member) for member in part]
         last_edge = edge + sum(graph.num_edges for graph in graphs)
-        last_node = node + sum(graph.num_nodes - len(graph.input_index) for graph in graphs)
+        last_node = node + sum(graph.num_computed for graph in graphs)
         start_members(part, weight[edge:last_edge], None if bias is None else bias[node:last_node], init)
         edge, node = last_edge, last_node
 

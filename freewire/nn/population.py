@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from freewire.errors import InputError, shown
@@ -19,16 +17,17 @@ from freewire.graph import Graph
 from freewire.graph.arguments import whole
 from freewire.nn.checks import check_device, check_features, check_input
 from freewire.nn.initialisers import InitFunction, Initialiser
-from freewire.nn.members import Member, check_alike, common, graph_of, read_members, start_members
+from freewire.nn.member_runs import ends, ends_of, pieces, runs
+from freewire.nn.members import Member, check_alike, check_biases, common, graph_of, read_members, start_members
 from freewire.nn.network import Network
-from freewire.nn.optimizer_state import Piece, check_optimizer, resize_parameter
+from freewire.nn.optimizer_state import Resized, check_optimizer
 from freewire.nn.recurrent import Recurrent
 from freewire.nn.recurrent_members import RecurrentMembers
 from freewire.nn.wired import Wired
 from freewire.ops import library
 from freewire.ops.dtypes import autocast, check_dtype
 from freewire.ops.population import PackedMembers, run_population
-from freewire.plan.members import MemberPlans
+from freewire.plan.members import MemberPlans, pack_members
 
 __all__ = ["Population"]
 
@@ -80,8 +79,9 @@ class Population(Wired):
         super().__init__()
         found = read_members(members)
         graphs = [graph_of(member) for member in found]
-        check_alike(graphs, graphs[0])
+        check_alike(dict(enumerate(graphs)), graphs[0])
         bias = common(found, "bias", True) if bias is None else bool(bias)
+        check_biases(dict(enumerate(found)), bias)
         dtype = common(found, "dtype", torch.get_default_dtype()) if dtype is None else dtype
         check_dtype(dtype, "dtype")
         if device is not None:
@@ -90,9 +90,9 @@ class Population(Wired):
                 library.load_cuda()  # its error says more than torch's about what is missing
         self._init = InitFunction(init) if callable(init) else init
         self._set_graphs(graphs)
-        self.weight = nn.Parameter(torch.empty(int(self._edges[-1]), device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(self._lengths[0], device=device, dtype=dtype))
         if bias:
-            self.bias = nn.Parameter(torch.empty(int(self._nodes[-1]), device=device, dtype=dtype))
+            self.bias = nn.Parameter(torch.empty(self._lengths[1], device=device, dtype=dtype))
         else:
             self.register_parameter("bias", None)
         start_members(found, self.weight, self.bias, self._init)
@@ -100,25 +100,34 @@ class Population(Wired):
 
     # ------------------------------------------------------------------ the wirings
 
-    def _set_graphs(self, graphs: list[Graph], plans: MemberPlans | None = None) -> None:
+    def _set_graphs(
+        self, graphs: list[Graph], plans: MemberPlans | None = None, recurrent: RecurrentMembers | None = None
+    ) -> None:
         """Take over graphs, and their plans if somebody has made them."""
         self.graphs = tuple(graphs)
-        self._recurrent = RecurrentMembers(self.graphs) if graphs[0].recurrent else None
-        self._plans = None if self._recurrent is not None else MemberPlans(graphs) if plans is None else plans
+        self._recurrent, self._plans = recurrent, plans
+        if recurrent is None and plans is None:
+            if graphs[0].recurrent:
+                self._recurrent = RecurrentMembers(graphs, torch.device("cpu"))
+            else:
+                self._plans = MemberPlans(graphs)
         if self._plans is not None:
-            self._edges, self._nodes = _ends(self._plans.num_edges), _ends(self._plans.num_biases)
+            self._edges, self._nodes = ends(self._plans.num_edges), ends(self._plans.num_biases)
         else:
-            self._edges, self._nodes = _ends_of(graphs)
+            self._edges, self._nodes = ends_of(graphs)
+        self._lengths = int(self._edges[-1]), int(self._nodes[-1])
         self._placed: PackedMembers | None = None
-        self.__dict__.pop("_union", None)
 
     def _place(self) -> None:
         """Copy the plans to the weights' device, and load the kernels for it."""
-        if self._recurrent is not None or self._plans is None:
-            return
         device = self.weight.device
+        self._device = device
         if device.type == "cuda":
             library.load_cuda()
+        if self._recurrent is not None:
+            self._recurrent.place(device)
+        if self._plans is None:
+            return
         with torch.inference_mode(False):  # or no backward could keep them
             words, table = (torch.from_numpy(array).to(device) for array in (self._plans.words, self._plans.table()))
         first = self.graphs[0]
@@ -132,12 +141,8 @@ class Population(Wired):
 
     @property
     def graph(self) -> Graph:
-        """All members as one graph, whose parts have no edges between them; see `Graph.union`."""
-        return self._union
-
-    @cached_property
-    def _union(self) -> Graph:
-        return Graph.union(self.graphs)
+        """None: `graphs` has those of the members. So nothing that reads a network's graph mistakes a population."""
+        raise AttributeError("graph")
 
     @property
     def _wiring_hash(self) -> str:
@@ -178,12 +183,18 @@ class Population(Wired):
                 f"x: expected shape [{count}, ..., {num_inputs}], samples of each member, got {list(x.shape)}. Put "
                 "members first, or omit per_member if all of them read the same samples."
             )
+        for name, parameter, length in (("weight", weight, self._lengths[0]), ("bias", bias, self._lengths[1])):
+            if parameter is not None and parameter.shape != (length,):
+                raise InputError(
+                    f"{name}: expected shape [{length}], that of all members, got {list(parameter.shape)}. Change "
+                    "members by pop.replace."
+                )
+        if self._device != weight.device:
+            self._place()  # parameters were replaced without a call of `_apply`
         if self._recurrent is not None:
             return self._recurrent.run(x, h, per_member, weight, bias)
         if h is not None:
             raise InputError("h: expected none, since the members are not recurrent, got one. Omit it.")
-        if self._placed is None or self._placed.plans.device != weight.device:
-            self._place()  # parameters were replaced without a call of `_apply`
         assert self._placed is not None
         original, own, device_type = x, weight, x.device.type
         if device_type != "meta" and torch.is_autocast_enabled(device_type):  # here, so that autograd casts gradients
@@ -202,6 +213,12 @@ class Population(Wired):
 
     def __len__(self) -> int:
         return len(self.graphs)
+
+    def __getitem__(self, i: int) -> Network | Recurrent:
+        return self.member(i)
+
+    def __iter__(self) -> Iterator[Network | Recurrent]:
+        return map(self.member, range(len(self.graphs)))
 
     def weight_slice(self, i: int) -> slice:
         """Where the weights of member i are in `weight`, in its canonical edge order."""
@@ -241,7 +258,9 @@ class Population(Wired):
         if not has_bias and graph.bias is not None:
             graph = graph.with_values(bias=np.full(graph.num_nodes, np.nan))
         kind = Recurrent if graph.recurrent else Network
-        net = kind(graph, bias=has_bias, device=self.weight.device, dtype=self.weight.dtype)
+        drawn = [self.weight.device] if self.weight.is_cuda else []
+        with torch.random.fork_rng(drawn):  # what it starts with is overwritten
+            net = kind(graph, bias=has_bias, device=self.weight.device, dtype=self.weight.dtype)
         with torch.no_grad():
             net.weight.copy_(self.weight[self.weight_slice(i)])
             if net.bias is not None and self.bias is not None:
@@ -268,56 +287,83 @@ class Population(Wired):
             >>> len(pop), len(pop.weight)
             (1, 27)
         """
-        check_optimizer(optimizer)
+        for name in ("weight", "bias"):
+            if name not in self._parameters:
+                raise InputError(
+                    f"{name}: expected a plain parameter, got a parametrized one. Remove its parametrizations first."
+                )
+        check_optimizer(optimizer, self.parameters())
+        with torch.inference_mode(False):  # or the parameters could not be trained afterwards
+            self._replace(self._checked(members), optimizer)
+
+    def _replace(self, changes: Mapping[int, Member | None], optimizer: torch.optim.Optimizer | None) -> None:
+        """Replace members, by ascending numbers. Nothing is changed before all that may fail has been done."""
         count = len(self.graphs)
-        changes = self._checked(members)
         new = {i: member for i, member in changes.items() if member is not None}
         if new:
-            read_members(new.values())
-            check_alike(map(graph_of, new.values()), self.graphs[0])
+            read_members(new.values(), list(new))
+            check_alike({i: graph_of(member) for i, member in new.items()}, self.graphs[0])
+            check_biases(new, self.bias is not None)
         order = [i for i in range(count) if changes.get(i, self) is not None] + [i for i in new if i >= count]
         if not order:
             raise InputError(f"members: expected at least one to stay, got None for all {count}. Keep one.")
         wirings = {i: graph_of(member) for i, member in new.items()}
-        edges, nodes = self._edges, self._nodes
-        if self._plans is not None:
-            own = {i: wirings.get(i) for i in changes if i < count}
-            self._plans.replace(own, [graph for i, graph in wirings.items() if i >= count])
-        self._set_graphs([wirings[i] if i in wirings else self.graphs[i] for i in order], self._plans)
-        weight = self.weight.new_empty(sum(graph.num_edges for graph in wirings.values()))
-        bias = None
-        if self.bias is not None:
-            bias = self.bias.new_empty(sum(graph.num_nodes - len(graph.input_index) for graph in wirings.values()))
+        graphs = [wirings[i] if i in wirings else self.graphs[i] for i in order]
+        recurrent = RecurrentMembers(graphs, self.weight.device) if self._recurrent is not None else None
+        packed = None if self._plans is None else pack_members(list(wirings.values()))
+        new_edges, new_nodes = ends_of(list(wirings.values()))
+        weight = self.weight.detach().new_empty(int(new_edges[-1]))
+        bias = None if self.bias is None else self.bias.detach().new_empty(int(new_nodes[-1]))
         if new:
             start_members(list(new.values()), weight, bias, self._init)
-        runs = _runs(order, list(wirings))
-        new_edges, new_nodes = _ends_of(list(wirings.values()))
-        resize_parameter(self.weight, weight, _pieces(runs, edges, new_edges), optimizer)
+        order_runs = runs(order, list(wirings))
+        resized = [Resized(self.weight, weight, pieces(order_runs, self._edges, new_edges), optimizer)]
         if self.bias is not None and bias is not None:
-            resize_parameter(self.bias, bias, _pieces(runs, nodes, new_nodes), optimizer)
+            resized.append(Resized(self.bias, bias, pieces(order_runs, self._nodes, new_nodes), optimizer))
+
+        if self._plans is not None and packed is not None:
+            replaced = [i for i in wirings if i < count]
+            self._plans.replace(replaced, [i for i, member in changes.items() if member is None], packed)
+        for change in resized:
+            change.apply()
+        self._set_graphs(graphs, self._plans, recurrent)
         self._place()
 
-    def _checked(self, members: Mapping[Any, Member | None]) -> dict[int, Member | None]:
+    def _checked(self, members: Any) -> dict[int, Member | None]:
         """The argument of `replace`, by ascending numbers."""
         count = len(self.graphs)
+        if not isinstance(members, Mapping):
+            raise InputError(
+                f"members: expected a dictionary from numbers to members, got {type(members).__name__}. Write "
+                "{number: graph}, or {number: None} to remove one."
+            )
         numbers = [whole(i) for i in members]
-        end = count + sum(number is not None and number >= count for number in numbers)
+        changes = {
+            n + count if -count <= n < 0 else n: m
+            for n, m in zip(numbers, members.values(), strict=True)
+            if n is not None
+        }
+        end = count + sum(number >= count for number in changes)
         for i, number in zip(members, numbers, strict=True):
-            if number is None or not 0 <= number < end or (number >= count and members[i] is None):
+            if number is None or not -count <= number < end or (number >= count and members[i] is None):
                 raise InputError(
                     f"members: expected numbers from 0 to {count - 1}, or from {count} on without gaps to append, got "
                     f"{shown(i)}. Choose one of them."
                 )
-        return {number: member for number, member in sorted(zip(numbers, members.values(), strict=True), key=_first)}  # type: ignore[misc]
+        if len(changes) < len(members):
+            raise InputError(f"members: expected each number once, got {shown(list(members))}. Remove one.")
+        return dict(sorted(changes.items(), key=lambda change: change[0]))
 
     def append(self, member: Member, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Add a member at the end; see `replace`."""
+        if member is None:
+            raise InputError("member: expected a graph or a network, got None. Pass one.")
         self.replace({len(self.graphs): member}, optimizer)
 
     # ------------------------------------------------------------------ state
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_plans", "_placed", "_recurrent", "_union")
+        derived = ("_plans", "_placed", "_recurrent")
         return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -332,46 +378,3 @@ class Population(Wired):
             f"{len(self.graphs):,} members, {len(first.input_index):,} inputs, {len(first.output_index):,} outputs, "
             f"{len(self.weight):,} edges, bias={self.bias is not None}"
         )
-
-
-def _first(item: tuple[Any, Any]) -> Any:
-    return item[0]
-
-
-def _ends(counts: Iterable[int]) -> NDArray[np.int64]:
-    """Where parts of these lengths begin and end, one after the other."""
-    return np.concatenate(([0], np.cumsum(np.asarray(counts, np.int64))))
-
-
-def _ends_of(graphs: Sequence[Graph]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the edges and the computed nodes of graphs begin and end."""
-    nodes = [graph.num_nodes - len(graph.input_index) for graph in graphs]
-    return _ends([graph.num_edges for graph in graphs]), _ends(nodes)
-
-
-def _runs(order: list[int], new: list[int]) -> list[tuple[bool, int, int]]:
-    """The members after some were replaced, as runs ``(whether new, first, one past the last)``.
-
-    Args:
-        order: The members in order, by their numbers before, those to append by the numbers after these.
-        new: Which of them are new, ascending; runs of new members count within this list.
-    """
-    where = {i: k for k, i in enumerate(new)}
-    runs: list[tuple[bool, int, int]] = []
-    for i in order:
-        k = where.get(i)
-        is_new, number = (False, i) if k is None else (True, k)
-        if runs and runs[-1][0] == is_new and runs[-1][2] == number:
-            runs[-1] = (is_new, runs[-1][1], number + 1)
-        else:
-            runs.append((is_new, number, number + 1))
-    return runs
-
-
-def _pieces(runs: list[tuple[bool, int, int]], ends: NDArray[np.int64], new_ends: NDArray[np.int64]) -> list[Piece]:
-    """What a parameter is made of, from runs of members and where the elements of old and new ones end."""
-    old, new = ends.tolist(), new_ends.tolist()
-    return [
-        (is_new, slice(new[first], new[last]) if is_new else slice(old[first], old[last]))
-        for is_new, first, last in runs
-    ]

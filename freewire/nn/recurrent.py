@@ -186,7 +186,7 @@ class Recurrent(NeuronModule):
         placed = self._placed
         if placed.words.device != weight.device:  # parameters were assigned or passed: assigning here is a side effect
             placed = self._placed = place(self._packed_plan, weight.device)
-        return self._run(x, h, placed, weight)
+        return self.run_with(x, h, placed, weight, self.bias)
 
     def step(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run one frame.
@@ -222,12 +222,15 @@ class Recurrent(NeuronModule):
         if self._every_node is None or self._every_node.words.device != weight.device:
             self._plan_every_node(weight.device)
         assert self._every_node is not None
-        values, _ = self._run(x, h, self._every_node, weight)
+        values, _ = self.run_with(x, h, self._every_node, weight, self.bias)
         return dict(zip(self._graph.nodes, values.unbind(-1), strict=True))
 
-    def _run(self, x: Tensor, h: Tensor | None, placed: PlacedPlan, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def run_with(
+        self, x: Tensor, h: Tensor | None, placed: PlacedPlan, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` of a plan of this network with given weights and biases, which need not be the network's."""
         plan, own = placed.plan, weight
-        bias: Tensor | None = self.bias
+        trained = any(p is not None and p.requires_grad for p in (weight, bias, self.leak))
         num_features = placed.num_inputs - placed.num_states
         check_features(x, num_features)
         original, device_type = x, x.device.type
@@ -243,7 +246,7 @@ class Recurrent(NeuronModule):
 
         def run_steps(x: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
             if not torch.compiler.is_compiling():
-                check_sequence_memory(placed, x, states, every, any(p.requires_grad for p in self.parameters()))
+                check_sequence_memory(placed, x, states, every, trained)
             words, header, tape_rows = placed.words, placed.header, placed.tape_rows
             parameters = self.step_parameters(weight, bias, placed)
             return run_sequence(x, states, *parameters, words, header, plan.num_results, tape_rows, every)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from freewire.errors import InputError
 from freewire.graph import Graph
+from freewire.nn.placement import pack, place
 from freewire.nn.recurrent import Recurrent
 
 __all__ = ["RecurrentMembers"]
@@ -22,18 +22,23 @@ class RecurrentMembers:
 
     Args:
         graphs: Recurrent graphs with the same numbers of inputs and outputs.
+        device: Where the parameters are.
     """
 
-    def __init__(self, graphs: Sequence[Graph]) -> None:
+    def __init__(self, graphs: Sequence[Graph], device: torch.device) -> None:
         union = Graph.union(graphs)
         self._count = len(graphs)
         # The union's edges are in an order of their own; its nodes follow one another as the members do.
         order = np.empty_like(union.edge_position)
         order[union.edge_position] = np.arange(len(order))
+        self._net = Recurrent(union, device="meta")  # without values, since parameters come with each call
+        self._packed = self._placed = pack(self._net.plan)
         self._order = torch.from_numpy(order)
-        # The parameters of calls replace those of this module, which has no values.
-        self._net = Recurrent(union.with_values(bias=np.full(union.num_nodes, np.nan)), device="meta")
-        self._net_without_bias = Recurrent(self._net.graph, bias=False, device="meta")
+        self.place(device)
+
+    def place(self, device: torch.device) -> None:
+        """Copy the plan to a device."""
+        self._placed, self._order = place(self._packed, device), self._order.to(device)
 
     def run(
         self, x: Tensor, h: Tensor | None, per_member: bool, weight: Tensor, bias: Tensor | None
@@ -55,11 +60,6 @@ class RecurrentMembers:
             layout = "[P, T, B, I]" if per_member else "[T, B, I]"
             raise InputError(f"x: expected shape {layout}, got {list(x.shape)}. Put time before the batch.")
         own = x.movedim(0, -2) if per_member else x.unsqueeze(-2).expand(*x.shape[:-1], self._count, x.shape[-1])
-        if self._order.device != weight.device:
-            self._order = self._order.to(weight.device)
-        values = {"weight": weight.index_select(0, self._order)}
-        net = self._net_without_bias
-        if bias is not None:
-            net, values["bias"] = self._net, bias
-        y, h = functional_call(net, values, (own.flatten(-2), h))
+        ordered = weight.index_select(0, self._order)
+        y, h = self._net.run_with(own.flatten(-2), h, self._placed, ordered, bias)
         return y.unflatten(-1, (self._count, -1)).movedim(-2, 0), h

@@ -38,7 +38,7 @@ class PackedMembers(NamedTuple):
     plans: Tensor
     #: First word, first weight, first bias and first tape row of each member, int64 [P, 4], on the same device.
     table: Tensor
-    #: P, the tape rows of all members, and the largest of each size of csrc/plan_layout.h.
+    #: P, the tape rows of all members, the largest of each size of csrc/plan_layout.h, the edges and biases of all.
     limits: tuple[int, ...]
     num_inputs: int
     num_outputs: int

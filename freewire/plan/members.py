@@ -7,7 +7,7 @@ where a plan at least as long was, or to the end of the array, which has some ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from freewire.graph.fields import PREACTIVATION_KEPT
 from freewire.plan.packed import SIZE_WORDS
 from freewire.plan.plan import ROW_BYTES
 
-__all__ = ["MemberPlans"]
+__all__ = ["MemberPlans", "pack_members"]
 
 IntArray = NDArray[np.int64]
 
@@ -51,7 +51,7 @@ class MemberPlans:
         self._gaps: list[tuple[int, int]] = []  # (words, first word)
         self.first = np.empty(len(graphs), np.int64)
         for begin in range(0, len(graphs), _AT_ONCE):
-            packed, starts = _pack(graphs[begin : begin + _AT_ONCE])
+            packed, starts = pack_members(graphs[begin : begin + _AT_ONCE])
             done = begin + len(starts) - 1
             self.first[begin:done] = self._end + starts[:-1]
             end = self._end + len(packed)
@@ -90,32 +90,32 @@ class MemberPlans:
         return np.ascontiguousarray(np.column_stack((self.first, np.cumsum(counts, axis=0) - counts)))
 
     def limits(self) -> tuple[int, ...]:
-        """P, the tape rows of all members, and the largest of each size."""
-        return (
-            len(self.first),
-            int(self.sizes[:, _TAPE_ROWS].sum()),
-            *(self.sizes.max(axis=0) if len(self.first) else np.zeros(len(_SIZES), np.int64)).tolist(),
-        )
+        """P, the tape rows of all members, the largest of each size, and the edges and biases of all members."""
+        rows, edges, biases = (int(self.sizes[:, column].sum()) for column in (_TAPE_ROWS, _EDGES, _BIASES))
+        return len(self.first), rows, *self.sizes.max(axis=0).tolist(), edges, biases
 
-    def replace(self, graphs: Mapping[int, Graph | None], added: Sequence[Graph] = ()) -> None:
-        """Replace members by graphs, remove those for which there is None, and add graphs at the end."""
-        replaced = [i for i, graph in graphs.items() if graph is not None]
-        packed, starts = _pack([*(graph for graph in graphs.values() if graph is not None), *added])
-        freed = np.fromiter(graphs, np.int64, len(graphs))
+    def replace(self, replaced: Sequence[int], removed: Sequence[int], plans: tuple[IntArray, IntArray]) -> None:
+        """Replace members, remove some, and add some at the end.
+
+        Args:
+            replaced: Members whose plans come first in ``plans``; those of added members follow.
+            removed: Members to remove, after that.
+            plans: What `pack_members` returned.
+        """
+        packed, starts = plans
+        freed = np.array([*replaced, *removed], np.int64)
         self._gaps += zip(self.lengths[freed].tolist(), self.first[freed].tolist(), strict=True)
         places = self._places(np.diff(starts))
         for place, begin, end in zip(places.tolist(), starts[:-1].tolist(), starts[1:].tolist(), strict=True):
             self.words[place : place + end - begin] = packed[begin:end]
         self.first = np.concatenate((self.first, places[len(replaced) :]))
         self.sizes = np.concatenate((self.sizes, self._read_sizes(places[len(replaced) :])))
-        if replaced:
-            self.first[replaced] = places[: len(replaced)]
-            self.sizes[replaced] = self._read_sizes(places[: len(replaced)])
-        removed = [i for i, graph in graphs.items() if graph is None]
+        self.first[np.asarray(replaced, np.int64)] = places[: len(replaced)]
+        self.sizes[np.asarray(replaced, np.int64)] = self._read_sizes(places[: len(replaced)])
         if removed:
-            self.first = np.delete(self.first, removed)
-            self.sizes = np.delete(self.sizes, removed, axis=0)
-        if sum(words for words, _ in self._gaps) > _MOST_GAPS * self._end:
+            self.first = np.delete(self.first, np.asarray(removed, np.int64))
+            self.sizes = np.delete(self.sizes, np.asarray(removed, np.int64), axis=0)
+        if self._end - int(self.lengths.sum()) > _MOST_GAPS * self._end:
             self._close_gaps()
 
     def _close_gaps(self) -> None:
@@ -151,7 +151,7 @@ class MemberPlans:
         return places
 
 
-def _pack(graphs: Sequence[Graph]) -> tuple[IntArray, IntArray]:
+def pack_members(graphs: Sequence[Graph]) -> tuple[IntArray, IntArray]:
     """Packed plans one after the other, and where each begins, int64 ``[P + 1]``."""
     arrays = [(g.edge_index, g.level, g.input_index, g.output_index, g.activation, g.aggregation) for g in graphs]
     return planner.pack_members(arrays, _KEEPS, ROW_BYTES)

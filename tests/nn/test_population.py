@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import threading
 from typing import Any
 
 import numpy as np
@@ -211,9 +212,23 @@ class TestParameters:
         other.replace({0: small(50)})
         assert len(other.weight) != len(pop.weight)
 
-    def test_graph(self) -> None:
-        graphs = many(3)
-        assert fw.Population(graphs).graph.wiring_hash == fw.Graph.union(graphs).wiring_hash
+    def test_has_no_graph(self) -> None:
+        """Whatever reads a network's graph and weights would mistake the order of a population's."""
+        pop = population(many(3))
+        assert not hasattr(pop, "graph")
+        with pytest.raises((AttributeError, fw.FreewireError)):
+            fw.reference(pop, samples(pop, 3))
+        with pytest.raises(fw.FreewireError):
+            fw.to_dot(pop)
+        with pytest.raises(fw.FreewireError):
+            fw.constraints.signed(pop, np.ones(len(pop.weight)))
+
+    def test_members_by_number(self) -> None:
+        pop = population(many(3))
+        state = torch.random.get_rng_state()
+        assert torch.equal(pop[1].weight, pop.member(-2).weight)
+        assert [net.graph.num_edges for net in pop] == [graph.num_edges for graph in pop.graphs]
+        assert torch.equal(state, torch.random.get_rng_state())  # looking at a member draws nothing
 
 
 class TestReplace:
@@ -291,12 +306,80 @@ class TestReplace:
         assert torch.equal(pop.weight, before)
 
     def test_a_refused_change_changes_nothing(self) -> None:
-        pop = population(many(3))
-        before = pop(samples(pop, 2))
-        for changes in ({0: None, 1: None, 2: None}, {0: small(5), 9: small(6)}, {1: fw.generators.mlp([2, 3])}):
-            with pytest.raises(fw.FreewireError):
+        def init(weight: Tensor, graph: fw.Graph) -> Tensor:
+            if graph.num_nodes > 100:
+                raise RuntimeError("no weights for this one")
+            return torch.ones_like(weight)
+
+        pop = fw.Population(many(3), init=init, dtype=torch.float64)
+        before, state = pop(samples(pop, 2)), copy.deepcopy(pop.state_dict())
+        meta = fw.Network(small(5), device="meta", dtype=torch.float64)
+        for changes in (
+            {0: None, 1: None, 2: None},
+            {0: small(5), 9: small(6)},
+            {1: fw.generators.mlp([2, 3])},
+            {2: small(3), 1: small(7, 200)},
+            {0: small(7, 200), 1: small(1, 1)},
+            {0: meta},
+            {0: small(5), -3: small(6)},
+            None,
+        ):
+            with pytest.raises((fw.FreewireError, RuntimeError)):
                 pop.replace(changes)
             assert torch.equal(pop(samples(pop, 2)), before)
+            assert pop.state_dict().keys() == state.keys()
+            assert all(torch.equal(value, state[name]) for name, value in pop.state_dict().items())
+
+    def test_while_the_last_graph_is_alive(self) -> None:
+        """Training goes on with a loss of before still bound, as in any loop."""
+        pop = population(many(4), torch.float32)
+        optimizer = torch.optim.Adam(pop.parameters())
+        x = samples(pop, 5)
+        for seed in range(3):
+            loss = pop(x).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            pop.replace({0: small(seed, 30 + seed), 2: small(seed, 5)}, optimizer=optimizer)
+            assert pop.weight.grad is None
+        assert optimizer.state[pop.weight]["exp_avg"].shape == pop.weight.shape
+
+    @pytest.mark.parametrize("hidden", [10, 20])
+    def test_a_backward_of_before_is_refused(self, hidden: int) -> None:
+        pop = population([small(seed) for seed in range(3)])
+        y = pop(samples(pop, 5)).sum()
+        pop.replace({0: small(9, hidden)})
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.backward()
+
+    def test_inside_inference_mode(self) -> None:
+        pop = population(many(3))
+        with torch.inference_mode():
+            pop.replace({0: small(9, 20)})
+        pop(samples(pop, 2)).sum().backward()
+        assert pop.weight.grad.shape == pop.weight.shape
+
+    @pytest.mark.parametrize(
+        ("make", "name", "start"),
+        [
+            (lambda p: torch.optim.Rprop(p, lr=0.02), "step_size", 0.02),
+            (lambda p: torch.optim.Adagrad(p, initial_accumulator_value=0.5), "sum", 0.5),
+        ],
+    )
+    def test_state_that_does_not_start_from_zero(self, make: Any, name: str, start: float) -> None:
+        pop = population(many(3), torch.float32)
+        optimizer = make(pop.parameters())
+        pop(samples(pop, 4)).square().sum().backward()
+        optimizer.step()
+        pop.replace({1: small(5, 30)}, optimizer)
+        assert (optimizer.state[pop.weight][name][pop.weight_slice(1)] == start).all()
+        pop(samples(pop, 4)).square().sum().backward()
+        optimizer.step()
+
+    def test_negative_numbers(self) -> None:
+        pop = population(many(3))
+        pop.replace({-1: small(50, 30)})
+        assert pop.graphs[2].num_edges == small(50, 30).num_edges
 
 
 class TestRecurrent:
@@ -335,6 +418,25 @@ class TestRecurrent:
         pop = fw.Population(nets)
         x = torch.randn(4, 2, 1, dtype=torch.float64)
         assert torch.equal(pop.member(0)(x)[0], nets[0](x)[0])
+
+    def test_threads(self) -> None:
+        pop = fw.Population(self.members())
+        x = torch.randn(6, 3, 1, dtype=torch.float64)
+        want, failed = pop(x)[0], []
+
+        def run() -> None:
+            for _ in range(30):
+                y, _ = pop(x)
+                y.sum().backward()
+                if not torch.equal(y, want):
+                    failed.append(y)
+
+        threads = [threading.Thread(target=run) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failed
 
     def test_layout(self) -> None:
         pop = fw.Population(self.members())
@@ -382,6 +484,82 @@ class TestRefused:
             "graph.with_constraints(sign=None).",
         ):
             fw.Population([signed])
+
+    def test_parameters_of_another_length(self) -> None:
+        pop = population(many(2))
+        total = len(pop.weight)
+        pop.weight = nn.Parameter(torch.zeros(7, dtype=torch.float64))
+        with raises(
+            fw.InputError,
+            f"weight: expected shape [{total}], that of all members, got [7]. Change members by pop.replace.",
+        ):
+            pop(samples(pop, 2))
+        pop = population(many(2))
+        plans, table, limits, _, num_outputs = pop._placed
+        with pytest.raises(RuntimeError, match=r"weight: expected a vector of \d+ numbers, got 7"):
+            torch.ops.freewire.population_inference(
+                samples(pop, 1, 2), torch.zeros(7, dtype=torch.float64), pop.bias, plans, table, limits, num_outputs
+            )
+
+    def test_parametrized_weights(self) -> None:
+        pop = population(many(2))
+        nn.utils.parametrizations.weight_norm(pop, "weight", dim=0)
+        with raises(
+            fw.InputError,
+            "weight: expected a plain parameter, got a parametrized one. Remove its parametrizations first.",
+        ):
+            pop.replace({0: small(3)})
+
+    def test_biases_that_would_be_lost(self) -> None:
+        message = "bias: expected True, since member 1 has biases, got False. Omit it, or remove the biases."
+        biased = small(1).with_values(bias=np.ones(small(1).num_nodes))
+        for member in (fw.Network(small(1)), biased):
+            with raises(fw.InputError, message):
+                fw.Population([small(0), member], bias=False)
+        pop = fw.Population([small(0), small(1)], bias=False)
+        with raises(fw.InputError, message):
+            pop.replace({1: fw.Network(small(1))})
+
+    def test_networks_without_weights(self) -> None:
+        with raises(
+            fw.InputError,
+            "members: expected networks with weights, got one on the meta device as member 0. Load its weights first, "
+            "or pass its graph.",
+        ):
+            fw.Population([fw.Network(small(0), device="meta")])
+
+    def test_optimizers(self) -> None:
+        pop = population(many(2))
+        with raises(
+            fw.InputError,
+            "optimizer: expected the one that trains these parameters, got another. Pass that, or omit it if there is "
+            "none.",
+        ):
+            pop.replace({0: small(3)}, torch.optim.Adam(population(many(2)).parameters()))
+        with raises(
+            fw.InputError,
+            "optimizer: expected one that keeps its state element by element, got LBFGS. Make a new one afterwards.",
+        ):
+            pop.replace({0: small(3)}, torch.optim.LBFGS(pop.parameters()))
+
+    def test_arguments_of_replace(self) -> None:
+        pop = population(many(2))
+        with raises(
+            fw.InputError,
+            "members: expected a dictionary from numbers to members, got NoneType. Write {number: graph}, or {number: "
+            "None} to remove one.",
+        ):
+            pop.replace(None)
+        with raises(fw.InputError, "members: expected each number once, got [0, -2]. Remove one."):
+            pop.replace({0: small(1), -2: small(2)})
+        with raises(fw.InputError, "member: expected a graph or a network, got None. Pass one."):
+            pop.append(None)
+        with raises(
+            fw.GraphError,
+            "members: expected 4 inputs in each, like the first one, got 5 in member 1. All members of a population "
+            "read as many features and return as many results.",
+        ):
+            pop.replace({1: fw.generators.mlp([5, OUTPUTS])})
 
     def test_networks_that_differ(self) -> None:
         with raises(
