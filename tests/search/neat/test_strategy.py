@@ -37,7 +37,8 @@ def started(seed: int = 0, num_inputs: int = 2, num_outputs: int = 1, population
 
 
 class TestSearch:
-    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", range(3))
     def test_xor_is_solved(self, seed):
         """It needs a hidden node or a function that is not monotonic, which the first generation has not."""
         search = started(seed, population=150, output_activation="sigmoid")
