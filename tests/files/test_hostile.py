@@ -28,6 +28,8 @@ QUICK = (
     "keys.json",
     "colliding numbers.json",
     "colliding marks.json",
+    "neat connections.json",
+    "neat colliding numbers.json",
     "a comment.graphml",
     "an id.graphml",
     "depth.graphml",

@@ -56,6 +56,14 @@ def _in_json(nodes: str = "", edges: str = "", **more: str) -> str:
     return f'{{"directed": true, {", ".join(parts)}}}'
 
 
+def _in_neat(connections: str) -> str:
+    """A recurrent network of neat-python with an input -1 and an output 0."""
+    nodes = '{"id":-1,"type":"input"},{"id":0,"type":"output","bias":0,"response":1,"activation":{"name":"cube"},'
+    nodes += '"aggregation":{"name":"sum"}}'
+    head = '"format_version":"1.0","network_type":"recurrent","topology":{"input_keys":[-1],"output_keys":[0]}'
+    return f'{{{head},"nodes":[{nodes}],"connections":[{connections}]}}'
+
+
 def _in_graphml(body: str, head: str = "") -> str:
     weight = '<key id="w" for="edge" attr.name="weight" attr.type="double"/>'
     return f'<graphml>{weight}{head}<graph edgedefault="directed"><node id="a"/><node id="b"/>{body}</graph></graphml>'
@@ -85,6 +93,14 @@ CASES: dict[str, tuple[Callable[[int], str], float]] = {
     "edges.json": (lambda size: _in_json('{"id":0},{"id":1}', _repeated('{"source":0,"target":1},')(size)[:-1]), 20),
     "open lists.json": (_repeated("["), 6),
     "open objects.json": (_repeated('{"a":'), 6),
+    "neat connections.json": (
+        lambda size: _in_neat(_counted('{"from":%s,"to":0,"weight":1},', lambda k: 9 + k)(size)[:-1]),
+        40,
+    ),
+    "neat colliding numbers.json": (
+        lambda size: _in_neat(_counted('{"from":%s,"to":0,"weight":1},', lambda k: k * PRIME)(size)[:-1]),
+        40,
+    ),
     "one number.json": (_repeated("9"), 6),
     "digits.json": (lambda size: _in_json(_counted('{"id":%s},', lambda k: 10**4000 + k)(size)[:-1]), 20),
     "colliding numbers.json": (lambda size: _in_json(_counted('{"id":%s},', lambda k: k * PRIME)(size)[:-1]), 40),

@@ -37,7 +37,8 @@ def started(seed: int = 0, num_inputs: int = 2, num_outputs: int = 1, population
 
 
 class TestSearch:
-    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", range(3))
     def test_xor_is_solved(self, seed):
         """It needs a hidden node or a function that is not monotonic, which the first generation has not."""
         search = started(seed, population=150, output_activation="sigmoid")
@@ -69,6 +70,7 @@ class TestSearch:
         values = [best(run(started(3, population=30), xor_fitness, time))["value"] for time in range(1, 6)]
         assert values == sorted(values)
 
+    @pytest.mark.slow
     def test_species_near_the_target(self):
         search = started(population=100, add_node=0.3, add_edge=0.3, target_species=8)
         log = run(search, xor_fitness, 30)
@@ -76,6 +78,7 @@ class TestSearch:
         assert counts[0] == 1
         assert 5 <= np.mean(counts[-5:]) <= 12
 
+    @pytest.mark.slow
     def test_recurrent(self):
         """An echo: the output at time t is the input at t - 1, which no feed-forward network can compute."""
         x = torch.randint(0, 2, (6, 16, 1), generator=torch.Generator().manual_seed(0)).float()
