@@ -346,7 +346,7 @@ class TestSettings:
             ),
             ({"loss": xor_error}, "gradient_steps: expected some with a loss, .* got 0 steps and a loss"),
         ],
-        ids=str,
+        ids=lambda value: value if isinstance(value, str) else " ".join(value),  # a function's text has its address
     )
     def test_refused(self, options, said):
         arguments = {"num_inputs": 2, "num_outputs": 1, **options}
