@@ -16,7 +16,7 @@ from freewire.errors import FileFormatError, InputError, cut, shown
 from freewire.graph.arguments import whole
 from freewire.version import __version__
 
-__all__ = ["STATUSES", "LogText", "check_header", "header_of", "is_torn_header"]
+__all__ = ["STATUSES", "LogText", "check_header", "header_of", "is_torn_header", "same"]
 
 FORMAT = 1
 #: How a trial may have ended.
@@ -70,6 +70,11 @@ def check_header(path: str, found: Mapping[str, Any], wanted: Mapping[str, Any])
             f"{path}: expected the log of a search with {expected}, got one with {got}. Continue that search with its "
             "own settings, or choose another log."
         )
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same but for the order of names; 1, 1.0 and True are equal in Python only."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def is_torn_header(data: bytes) -> bool:

@@ -19,7 +19,7 @@ from freewire.errors import InputError, cut, shown
 from freewire.graph.arguments import check_number, check_whole
 from freewire.search.executors import Crew, InExecutor, InThisProcess
 from freewire.search.log import Log
-from freewire.search.log_format import header_of
+from freewire.search.log_format import header_of, same
 from freewire.search.processes import Processes, available_cores
 from freewire.search.progress import Progress
 from freewire.search.result import Result, best_line
@@ -95,8 +95,10 @@ def run(
         raise InputError(f"strategy: expected a Strategy, got {shown(strategy)}. Pass RandomSearch(space), say.")
     check_objective(objective, strategy.arguments)
     count = check_whole("trials", trials, 1, "Choose how many there are in all.", error=InputError)
-    total = -(-count // strategy.batch) * strategy.batch
-    header = header_of(type(strategy).__name__, strategy.settings(), check_seed(seed), strategy.batch)
+    batch = check_whole("strategy.batch", strategy.batch, 1, "Correct that attribute.", error=InputError)
+    check_whole("strategy.lag", strategy.lag, 0, "Correct that attribute: 0 waits for all trials.", error=InputError)
+    total = -(-count // batch) * batch
+    header = header_of(type(strategy).__name__, strategy.settings(), check_seed(seed), batch)
     crew = _crew(objective, strategy, total, executor, timeout, workers)
     with Log(log, header) as records:
         before = [line for trial, line in sorted(records.lines.items()) if trial < total]
@@ -196,8 +198,9 @@ def _check_proposal(log: Log, line: dict[str, Any]) -> None:
     A strategy that uses another package may propose something else with another version of it, and a search that goes
     on with a mixture could not be repeated by anybody. What evaluating a trial may have changed is not compared.
     """
-    found, proposed = log.lines[line["trial"]].get("params"), line.get("params")
-    if found != proposed:
+    logged, proposed = log.lines[line["trial"]], line.get("params")
+    found = logged.get("proposed_params", logged.get("params"))
+    if not same(found, proposed):
         raise InputError(
             f"{log.path}: expected trial {line['trial']} with params {shown(found)}, as in the log, got "
             f"{shown(proposed)} from the strategy. Continue with the versions of packages and with the sampler that "

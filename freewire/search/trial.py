@@ -25,6 +25,7 @@ from typing import Any
 
 from freewire.errors import cut, shown
 from freewire.graph.arguments import whole
+from freewire.search.log_format import same
 from freewire.search.strategy import Pruned, Strategy
 
 __all__ = ["Task", "Where", "broken", "ended", "evaluated", "pickled", "random_state_kept", "run_task"]
@@ -92,19 +93,27 @@ def run_task(objective: Any, task: Task) -> str:
         task: The batch.
 
     Returns:
-        JSON: ``{"lines": [...]}``, or ``{"broken": why}`` if the objective or the strategy cannot be unpickled.
+        JSON: ``{"lines": [...]}``, or what `broken` says if the objective or the strategy cannot be unpickled.
     """
     try:
         function = pickle.loads(objective) if isinstance(objective, bytes) else objective
+    except Exception as error:
+        return broken("objective", error)
+    try:
         strategy = pickle.loads(task.strategy) if isinstance(task.strategy, bytes) else task.strategy
     except Exception as error:
-        return broken(error)
+        return broken("strategy", error)
     return json.dumps({"lines": evaluated(function, strategy, task.lines, task.seeds)})
 
 
-def broken(error: Exception) -> str:
-    """What a worker answers that cannot unpickle the objective: JSON."""
-    return json.dumps({"broken": cut(f"{type(error).__name__}: {error}")})
+def broken(what: str, error: BaseException) -> str:
+    """What a worker answers that cannot unpickle the objective or the strategy: JSON, ``{"broken": what, "why": ...}``.
+
+    Args:
+        what: ``"objective"`` or ``"strategy"``.
+        error: What was raised.
+    """
+    return json.dumps({"broken": what, "why": cut(f"{type(error).__name__}: {error}")})
 
 
 def evaluated(
@@ -127,7 +136,8 @@ def evaluated(
     _seed_generators(seeds[0])
     start = time.perf_counter()
     try:
-        added = strategy.evaluate(objective, lines, seeds, report)
+        # A copy: an objective that takes something out of its params must not take it out of the log.
+        added = strategy.evaluate(objective, json.loads(json.dumps(lines)), seeds, report)
         if len(added) != len(lines):
             raise ValueError(f"evaluate: expected a result for each of {len(lines)} trials, got {len(added)}.")
         outcome = [_checked(line, one) for line, one in zip(lines, added, strict=True)]
@@ -186,6 +196,8 @@ def _checked(line: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
         full = json.loads(json.dumps(full, allow_nan=False))
     except (TypeError, ValueError) as error:
         full, text = dict(line), f"evaluate: expected what JSON can hold, got something else ({cut(error)})."
+    if not same(full.get("params"), line.get("params")):  # a search that continues compares what was proposed
+        full["proposed_params"] = line.get("params")
     if text is not None:
         return ended([full], "failed", str(text))[0]
     return {**full, "value": value, "status": "pruned" if pruned else "finished"}

@@ -123,7 +123,7 @@ def _work(pipe: Connection, threads: int) -> None:
         try:
             objective = pickle.loads(pipe.recv_bytes())
         except Exception as error:
-            pipe.send_bytes(broken(error).encode())
+            pipe.send_bytes(broken("objective", error).encode())
         else:
             pipe.send_bytes(b'{"lines": []}')
         while True:

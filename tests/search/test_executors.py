@@ -117,6 +117,25 @@ class TestAny:
             lambda: run(module.objective, SEARCH, 3, Forgetful(), log, progress=False), expected, fw.InputError
         )
 
+    def test_workers_that_cannot_import_the_strategy(self, log, monkeypatch):
+        module = types.ModuleType("freewire_test_only_here")
+        module.Listed = Listed
+        exec("class Own(Listed): pass", module.__dict__)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+        class Forgetful(Answering):
+            def submit(self, function, /, *arguments):
+                monkeypatch.delitem(sys.modules, module.__name__, raising=False)
+                return super().submit(function, *arguments)
+
+        expected = (
+            r"strategy: expected a class that workers can import, got one that they cannot \(ModuleNotFoundError: "
+            r"No module named 'freewire_test_only_here'\)\. Define it, and what it needs, in a module"
+        )
+        assert_refused(
+            lambda: run(objectives.hill, module.Own([{}]), 1, Forgetful(), log, progress=False), expected, fw.InputError
+        )
+
     def test_shut_down(self, log):
         executor = ThreadPoolExecutor(1)
         executor.shutdown()

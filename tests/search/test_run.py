@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import freewire as fw
-from freewire.search import Evolution, Pruned, RandomSearch, read_log, run, trial_seed
+from freewire.search import Evolution, Optuna, Pruned, RandomSearch, read_log, run, trial_seed
 from tests.search import objectives
 from tests.search.disordered import Disordered, timeless
 from tests.search.strategies import Generations, Listed
@@ -278,6 +278,63 @@ class TestStrategy:
         strategy = Tuples([{"a": (1, 2)}])
         search(lambda params: seen.append(params) or 1, strategy, 1)
         assert seen == strategy.told == [{"a": [1, 2]}]
+
+    @pytest.mark.parametrize("raises", [False, True])
+    @pytest.mark.parametrize("make", [RandomSearch, Evolution, Optuna])
+    def test_objective_that_changes_its_params(self, search, log, make, raises):
+        """The log has what was proposed, the strategy learns from it, and the search continues."""
+        if make is Optuna:
+            pytest.importorskip("optuna")
+        space = {"x": (0.0, 1.0), "sizes": [[1], [2, 3]]}
+        options = {"population": 4, "lag": 0} if make is Evolution else {}
+
+        def takes_out(params, report):
+            x = params.pop("x")
+            params["sizes"].append(0)
+            if raises and x < 0.5:
+                raise ValueError(x)
+            return x
+
+        search(takes_out, make(space, **options), 8)
+        best = search(takes_out, make(space, **options), 12)
+        lines = [line["params"] for line in read_log(log).lines]
+        assert len(lines) == 12
+        assert all(set(line) == {"x", "sizes"} and line["sizes"] in space["sizes"] for line in lines)
+        assert best.value == best.params["x"]
+
+    def test_params_that_evaluating_changes(self, search, log):
+        """They replace the proposed ones, and the search continues all the same."""
+
+        class Rounding(Listed):
+            def evaluate(self, objective, lines, seeds, report):
+                return [{"value": 1.0, "params": {"a": round(lines[0]["params"]["a"])}}]
+
+        strategy = Rounding([{"a": 1.2}, {"a": 2.0}, {"a": 2.9}])
+        for trials in (2, 3):
+            search(lambda params: 1, strategy, trials)
+        lines = read_log(log).lines
+        assert [line["params"] for line in lines] == [{"a": 1}, {"a": 2}, {"a": 3}]
+        assert [line["proposed_params"] for line in lines] == strategy.params
+        other = Rounding([{"a": 1.1}, {"a": 2.0}, {"a": 2.9}])
+        expected = r".*expected trial 0 with params {'a': 1\.2}, as in the log, got {'a': 1\.1} from the strategy"
+        log.write_text(log.read_text().replace(json.dumps(strategy.params), json.dumps(other.params)))
+        assert_refused(lambda: search(lambda params: 1, other, 3), expected, fw.InputError)
+
+    @pytest.mark.parametrize(
+        ("attribute", "value", "expected"),
+        [
+            ("lag", -1, "a whole number of at least 0, got -1"),
+            ("lag", math.inf, "a whole number of at least 0, got inf"),
+            ("batch", 0, "a whole number of at least 1, got 0"),
+            ("batch", 2.0, r"a whole number of at least 1, got 2\.0"),
+        ],
+    )
+    def test_wrong_attributes(self, search, log, attribute, value, expected):
+        strategy = Listed([{}])
+        setattr(strategy, attribute, value)
+        expected = rf"strategy\.{attribute}: expected {expected}\. Correct that attribute"
+        assert_refused(lambda: search(lambda: 1, strategy, 1), expected, fw.InputError)
+        assert not log.exists()
 
     def test_wrong_number_of_results(self, search, log):
         class Short(Generations):
