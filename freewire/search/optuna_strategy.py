@@ -21,6 +21,7 @@ from freewire.graph.arguments import check_whole
 from freewire.search.seeds import check_seed, stream
 from freewire.search.space import Choices, Integers, Space
 from freewire.search.strategy import Pruned, Report, Strategy, call
+from freewire.search.trial import as_float
 
 __all__ = ["Optuna"]
 
@@ -191,10 +192,12 @@ class _Judged:
 
     def __call__(self, step: int, value: float) -> None:
         self._report(step, value)
-        self.last = float(value) if math.isfinite(value) else None
+        number = as_float(value)
+        assert number is not None  # or the line above has raised
+        self.last = number if math.isfinite(number) else None
         if step not in self._steps:  # Optuna keeps the first value of a step, with a warning
             self._steps.add(step)
-            self._trial.report(float(value), int(step))
+            self._trial.report(number, int(step))
         if self._trial.should_prune():
             raise Pruned
 

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from numbers import Real
 from pathlib import Path
@@ -28,10 +29,11 @@ from freewire.graph.arguments import whole
 from freewire.search.log_format import same
 from freewire.search.strategy import Pruned, Strategy
 
-__all__ = ["Task", "Where", "broken", "ended", "evaluated", "pickled", "random_state_kept", "run_task"]
+__all__ = ["Task", "Where", "as_float", "broken", "ended", "evaluated", "pickled", "random_state_kept", "run_task"]
 
 _TRACE = 4000  # characters of an error that the log keeps: the last ones, which say most
 _HERE = str(Path(__file__).parent)
+_TIMES = ("m", "M")  # numpy's kinds of times, whose items may be whole numbers
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,15 @@ def run_task(objective: Any, task: Task) -> str:
     """
     try:
         function = pickle.loads(objective) if isinstance(objective, bytes) else objective
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may call sys.exit as it is imported
         return broken("objective", error)
     try:
         strategy = pickle.loads(task.strategy) if isinstance(task.strategy, bytes) else task.strategy
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return broken("strategy", error)
     return json.dumps({"lines": evaluated(function, strategy, task.lines, task.seeds)})
 
@@ -126,7 +132,7 @@ def evaluated(
     reports: list[list[Any]] = []
 
     def report(step: int, value: float) -> None:
-        place, number = whole(step), _as_float(value)
+        place, number = whole(step), as_float(value)
         if place is None or place < 0:
             raise TypeError(f"report: expected a step that is a whole number from 0 on, got {shown(step)}.")
         if number is None:
@@ -143,7 +149,9 @@ def evaluated(
         outcome = [_checked(line, one) for line, one in zip(lines, added, strict=True)]
     except Pruned:
         outcome = [{**line, "value": reports[-1][1] if reports else None, "status": "pruned"} for line in lines]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, GeneratorExit, asyncio.CancelledError: the trial's, not ours
         outcome = ended(lines, "failed", _trace(error))
     seconds = round(time.perf_counter() - start, 6)
     for line in outcome:
@@ -185,7 +193,7 @@ def _seed_generators(seed: int) -> None:
 
 def _checked(line: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
     """A trial's line, finished or failed, which JSON can hold."""
-    value = _as_float(added.get("value"))
+    value = as_float(added.get("value"))
     text, pruned = added.get("error"), added.get("status") == "pruned"
     if text is None and not (pruned and value is None) and (value is None or not math.isfinite(value)):
         got = added.get("value") if value is None else value
@@ -203,15 +211,19 @@ def _checked(line: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
     return {**full, "value": value, "status": "pruned" if pruned else "finished"}
 
 
-def _as_float(value: Any) -> float | None:
-    """A number of any type (Python's, numpy's, a tensor of one element) as a float; None if it is none."""
-    if isinstance(value, bool | str | bytes) or value is None:
-        return None
-    if not isinstance(value, Real) and getattr(value, "ndim", 1) != 0:
-        return None
+def as_float(value: Any) -> float | None:
+    """A real number of any type as a float: Python's, also a Fraction or Decimal; an array or tensor of one element.
+
+    Returns:
+        None for what is not one, such as truth values, complex numbers, times and text.
+    """
     try:
+        if hasattr(value, "ndim") and hasattr(value, "item"):
+            value = None if getattr(value.dtype, "kind", "") in _TIMES else value.item()
+        if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+            return None
         return float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
+    except (AttributeError, TypeError, ValueError, OverflowError, RuntimeError):
         return None
 
 

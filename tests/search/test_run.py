@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import math
 import random
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -90,7 +93,15 @@ class TestObjective:
     def test_may_name_what_it_wants(self, search, objective):
         assert search(objective, Listed([{"a": 4}]), 1).value == 4
 
-    @pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.int8(2), np.array(2.0), torch.tensor(2.0)])
+    @pytest.mark.parametrize(
+        "number",
+        [
+            *(2, 2.0, Fraction(2), Decimal(2), np.float32(2), np.int8(2), np.longdouble(2), np.array(2.0)),
+            *(np.array([[2]]), torch.tensor(2.0), torch.tensor([2]), torch.tensor([2.0], requires_grad=True)),
+            torch.tensor(2, dtype=torch.bfloat16),
+        ],
+        ids=repr,
+    )
     def test_numbers(self, search, log, number):
         assert search(lambda: number, Listed([{}]), 1).value == 2
         assert type(read_log(log).lines[0]["value"]) is float
@@ -115,7 +126,16 @@ class TestObjective:
         assert line["params"] == {"what": kind}
         assert line["error"].endswith(error)
 
-    @pytest.mark.parametrize("value", [math.inf, -math.inf, True, np.ones(2), torch.ones(1), 10**400, 1j])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *(math.inf, -math.inf, True, 10**400, 1j, Decimal("sNaN"), Decimal("1e400"), "0.5", [0.5]),
+            *(np.ones(2), np.ones(0), np.True_, np.array([True]), np.complex128(1), np.str_("1")),
+            *(np.timedelta64(3, "ns"), np.datetime64(3, "ns")),
+            *(torch.ones(2), torch.ones(0), torch.tensor(True), torch.tensor(1j), torch.ones(1, device="meta")),
+        ],
+        ids=repr,
+    )
     def test_no_numbers(self, search, log, value):
         search(lambda params: value if params["a"] else 1, Listed([{"a": 0}, {"a": 1}]), 2)
         assert read_log(log).lines[1]["error"].startswith("value: expected a finite number, got ")
@@ -137,6 +157,21 @@ class TestObjective:
         assert all(__file__ in line for line in lines if line.startswith("  File"))
         assert sum(", in deep" in line for line in lines) == 3
 
+    @pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit, SystemExit, pytest.fail.Exception])
+    def test_errors_that_are_no_exceptions(self, search, log, kind):
+        """They do not stop the search, and leave a trace."""
+
+        def fails(params):
+            if params["a"]:
+                raise kind("enough")
+            return 1
+
+        assert search(fails, Listed([{"a": 0}, {"a": 1}, {"a": 0}]), 3).counts == {"finished": 2, "failed": 1}
+        error = read_log(log).lines[1]["error"]
+        assert error.startswith("Traceback")
+        assert 'raise kind("enough")' in error
+        assert f"{kind.__name__}: enough" in error
+
     def test_long_error(self, search, log):
         def fails(params):
             if params["a"]:
@@ -154,7 +189,12 @@ class TestObjective:
 
     @pytest.mark.parametrize(
         ("step", "value", "kept"),
-        [(np.int64(3), np.float32(0.5), [3, 0.5]), (0, math.nan, [0, None]), (0, torch.tensor(2), [0, 2.0])],
+        [
+            (np.int64(3), np.float32(0.5), [3, 0.5]),
+            (0, math.nan, [0, None]),
+            (0, torch.tensor([2]), [0, 2.0]),
+            (0, Decimal("0.5"), [0, 0.5]),
+        ],
     )
     def test_reported_numbers(self, search, log, step, value, kept):
         search(lambda report: report(step, value) or 1, Listed([{}]), 1)
@@ -166,6 +206,7 @@ class TestObjective:
             (-1, 1.0, "TypeError: report: expected a step that is a whole number from 0 on, got -1."),
             (1.5, 1.0, "TypeError: report: expected a step that is a whole number from 0 on, got 1.5."),
             (1, "a", "TypeError: report: expected a value that is a number, got 'a'."),
+            (1, np.True_, "TypeError: report: expected a value that is a number, got np.True_."),
         ],
     )
     def test_no_report(self, search, log, step, value, error):
