@@ -93,7 +93,7 @@ class InExecutor:
             or 1,000 if it does not say.
 
     Raises:
-        InputError: ``executor`` is none.
+        InputError: ``executor`` is not one.
     """
 
     def __init__(self, executor: Any, objective: Any, most: int | None) -> None:

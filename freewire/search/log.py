@@ -48,7 +48,7 @@ class Log:
         header: What `freewire.search.log_format.header_of` returns; the file's must be the same, but for the version.
 
     Attributes:
-        path: The file.
+        path: The file, from the root on: an objective may change the folder of the process.
         lines: The trials' lines by number, of whole batches only.
 
     Raises:
@@ -58,10 +58,10 @@ class Log:
     """
 
     def __init__(self, path: str | os.PathLike[str], header: Mapping[str, Any]) -> None:
-        self.path = path_name(path)
-        folder = os.path.dirname(self.path)
-        if not os.path.isdir(folder or os.curdir):
-            raise no_folder(folder)
+        given = path_name(path)
+        if not os.path.isdir(os.path.dirname(given) or os.curdir):
+            raise no_folder(os.path.dirname(given))
+        self.path = os.path.join(os.getcwd(), given)  # not os.path.abspath: ".." in a linked folder is another one
         # filelock's fallback, a lock by the file's existence, would outlive a killed process.
         self._lock = filelock.FileLock(f"{self.path}.lock", fallback_to_soft=False)
         try:

@@ -18,6 +18,7 @@ import numpy as np
 
 from freewire.errors import BuildError, InputError, shown
 from freewire.graph.arguments import check_whole
+from freewire.search.optuna_settings import described
 from freewire.search.seeds import check_seed, stream
 from freewire.search.space import Choices, Integers, Space
 from freewire.search.strategy import Pruned, Report, Strategy, call
@@ -78,12 +79,11 @@ class Optuna(Strategy):
         self._asked: dict[int, Any] = {}
 
     def settings(self) -> dict[str, Any]:
-        """The space and the arguments, with the names of the sampler's and the pruner's classes."""
-        sampler = self._made_sampler(0)
+        """The space and the arguments; of the sampler and the pruner their classes' names and arguments."""
         return {
             "space": self._space.json,
-            "sampler": type(sampler).__name__,
-            "pruner": None if self._pruner is None else type(self._pruner).__name__,
+            **described("sampler", self._made_sampler(0)),
+            **({"pruner": None} if self._pruner is None else described("pruner", self._pruner)),
             "lag": self.lag,
             "strategy_seed": self._seed,
         }

@@ -50,9 +50,10 @@ def run(
 
     Args:
         objective: Returns a number, higher is better, for ``params``, a dictionary. It may also name ``seed``, a whole
-            number that differs from trial to trial, and ``report``: ``report(step, value)`` lets pruners end the trial.
-            Other strategies may have other arguments. Worker processes must be able to import it; those in a notebook
-            and lambdas need cloudpickle. Torch's, numpy's and Python's global generators are seeded before each trial.
+            number of 32 bits that depends on the search's seed and the trial's number (in a long search, two trials may
+            have the same), and ``report``: ``report(step, value)`` lets pruners end the trial. Other strategies may
+            have other arguments. Worker processes must be able to import it; those in a notebook and lambdas need
+            cloudpickle. Torch's, numpy's and Python's global generators are seeded before each trial.
         strategy: What proposes trials, such as `RandomSearch`.
         trials: How many trials the search has, those in the log included; rounded up to whole batches.
         executor: Runs the trials instead of processes of our own, such as Dask's ``client.get_executor()``. It stays

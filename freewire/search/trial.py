@@ -127,7 +127,8 @@ def evaluated(
 ) -> list[dict[str, Any]]:
     """Run a batch and return its lines, which JSON can hold.
 
-    The global generators of torch, numpy and Python are seeded with the first trial's seed before.
+    The global generators of torch, numpy and Python are seeded with the first trial's seed before. Afterwards
+    torch's default dtype, and whether it records gradients, are as before, or a trial would depend on earlier ones.
     """
     reports: list[list[Any]] = []
 
@@ -143,7 +144,8 @@ def evaluated(
     start = time.perf_counter()
     try:
         # A copy: an objective that takes something out of its params must not take it out of the log.
-        added = strategy.evaluate(objective, json.loads(json.dumps(lines)), seeds, report)
+        with _torch_modes_kept():
+            added = strategy.evaluate(objective, json.loads(json.dumps(lines)), seeds, report)
         if len(added) != len(lines):
             raise ValueError(f"evaluate: expected a result for each of {len(lines)} trials, got {len(added)}.")
         outcome = [_checked(line, one) for line, one in zip(lines, added, strict=True)]
@@ -169,17 +171,35 @@ def ended(lines: Sequence[dict[str, Any]], status: str, error: str) -> list[dict
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Give the global generators of torch, numpy and Python their state back at the end."""
+    """Give the global generators of torch, those of GPUs too, numpy and Python their state back at the end."""
     import numpy as np
     import torch
 
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # CUDA that has not begun has no state yet but a seed, that of the CPU's generator unless the caller chose another.
+    seed, gpus = torch.initial_seed(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
         yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+        if gpus is None:
+            torch.cuda.manual_seed_all(seed)
+        else:
+            torch.cuda.set_rng_state_all(gpus)
+
+
+@contextmanager
+def _torch_modes_kept() -> Iterator[None]:
+    import torch
+
+    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype)
 
 
 def _seed_generators(seed: int) -> None:
