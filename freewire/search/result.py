@@ -61,13 +61,10 @@ def best_line(lines: Sequence[Mapping[str, Any]], log: str) -> Mapping[str, Any]
         counts = Counter(line["status"] for line in lines)
         ends = ", ".join(f"{count} {status}" for status, count in counts.items())
         wrong = next((line for line in lines if line.get("error")), None)
-        remedy = "Use a pruner that lets more of them finish; to run these trials again,"
+        remedy = f"Use a pruner that lets more of them finish; to run these trials again, remove {log}."
         if wrong is not None:
             last = wrong["error"].splitlines()[-1].removeprefix(f"{wrong['status']}: ")  # the counts say that
             ends += f"; the first {wrong['status']}: {cut(last)}" if len(counts) > 1 else f"; the first: {cut(last)}"
-            remedy = "Read the errors in it; to run these trials again,"
-        raise InputError(
-            f"objective: expected a number from at least one trial, got none in {log} ({ends}). {remedy} remove that "
-            "file."
-        )
+            remedy = f"Read the errors in {log}; to run these trials again, remove it."
+        raise InputError(f"objective: expected a number from at least one trial, got none ({ends}). {remedy}")
     return max(finished, key=lambda line: line["value"])  # the first of equal ones

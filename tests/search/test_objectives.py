@@ -190,8 +190,8 @@ class TestObjective:
 
     def test_no_trial_finishes(self, search, log):
         expected = (
-            r"objective: expected a number from at least one trial, got none in .*search\.jsonl \(3 failed; the first: "
-            r"ArithmeticError: never\)\. Read the errors in it; to run these trials again, remove that file\."
+            r"objective: expected a number from at least one trial, got none \(3 failed; the first: ArithmeticError: "
+            r"never\)\. Read the errors in .*search\.jsonl; to run these trials again, remove it\."
         )
         assert_refused(lambda: search(objectives.always_fails, Listed([{}] * 3), 3), expected, fw.InputError)
         assert len(read_log(log).lines) == 3
@@ -199,8 +199,11 @@ class TestObjective:
     @pytest.mark.parametrize(
         ("lines", "expected"),
         [
-            ([("pruned", None)], r"\(1 pruned\)\. Use a pruner that lets more of them finish; to run"),
-            ([("killed", "killed: by 9")] * 3, r"\(3 killed; the first: by 9\)\. Read the errors in it"),
+            (
+                [("pruned", None)],
+                r"\(1 pruned\)\. Use a pruner that lets more of them finish; to run these trials again, remove log\.",
+            ),
+            ([("killed", "killed: by 9")] * 3, r"\(3 killed; the first: by 9\)\. Read the errors in log"),
             ([("timeout", "timeout: it took 3 s")], r"\(1 timeout; the first: it took 3 s\)\. Read"),
             (
                 [("pruned", None), ("failed", "Traceback\nValueError: killed: a"), ("killed", "killed: by 9")],
@@ -210,7 +213,7 @@ class TestObjective:
     )
     def test_how_no_trial_has_finished(self, lines, expected):
         lines = [{"status": status} | ({"error": error} if error else {}) for status, error in lines]
-        expected = rf"objective: expected a number from at least one trial, got none in log {expected}"
+        expected = rf"objective: expected a number from at least one trial, got none {expected}"
         assert_refused(lambda: best_line(lines, "log"), expected, fw.InputError)
 
     @pytest.mark.parametrize(
