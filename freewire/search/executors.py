@@ -93,7 +93,7 @@ class InExecutor:
             or 1,000 if it does not say.
 
     Raises:
-        InputError: ``executor`` is none.
+        InputError: ``executor`` is not one.
     """
 
     def __init__(self, executor: Any, objective: Any, most: int | None) -> None:
@@ -141,7 +141,7 @@ class InExecutor:
         except InputError:
             raise
         except _NO_IMPORT as error:
-            raise _no_import(f"{type(error).__name__}: {cut(error)}") from error
+            raise _no_import("objective", f"{type(error).__name__}: {cut(error)}") from error
         except Exception as error:  # such as Dask's KilledWorker: the executor goes on
             text = f"the executor lost the trial's worker: {type(error).__name__}: {cut(error)}"
             seconds = round(time.perf_counter() - start, 6)
@@ -156,14 +156,15 @@ def lines_of(text: str) -> list[dict[str, Any]]:
     """
     answer = json.loads(text)
     if "broken" in answer:
-        raise _no_import(answer["broken"])
+        raise _no_import(answer["broken"], answer["why"])
     lines: list[dict[str, Any]] = answer["lines"]
     return lines
 
 
-def _no_import(why: str) -> InputError:
+def _no_import(what: str, why: str) -> InputError:
+    kind = {"objective": "a function", "strategy": "a class"}[what]
     return InputError(
-        f"objective: expected a function that workers can import, got one that they cannot ({why}). Define it, and "
+        f"{what}: expected {kind} that workers can import, got one that they cannot ({why}). Define it, and "
         "what it needs, in a module that is installed, or in the folder that they start in, on every worker."
     )
 

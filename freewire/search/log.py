@@ -9,7 +9,6 @@ again. Any other damage raises.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -49,7 +48,7 @@ class Log:
         header: What `freewire.search.log_format.header_of` returns; the file's must be the same, but for the version.
 
     Attributes:
-        path: The file.
+        path: The file, from the root on: an objective may change the folder of the process.
         lines: The trials' lines by number, of whole batches only.
 
     Raises:
@@ -59,10 +58,10 @@ class Log:
     """
 
     def __init__(self, path: str | os.PathLike[str], header: Mapping[str, Any]) -> None:
-        self.path = path_name(path)
-        folder = os.path.dirname(self.path)
-        if not os.path.isdir(folder or os.curdir):
-            raise no_folder(folder)
+        given = path_name(path)
+        if not os.path.isdir(os.path.dirname(given) or os.curdir):
+            raise no_folder(os.path.dirname(given))
+        self.path = os.path.join(os.getcwd(), given)  # not os.path.abspath: ".." in a linked folder is another one
         # filelock's fallback, a lock by the file's existence, would outlive a killed process.
         self._lock = filelock.FileLock(f"{self.path}.lock", fallback_to_soft=False)
         try:
@@ -121,11 +120,12 @@ class Log:
         if not data.startswith(kept):  # somebody has removed lines of a batch
             with replacing(self.path) as new:
                 new.write(kept)
-        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | BINARY, 0o666)
-        os.ftruncate(self._file, len(kept))
         if not kept:
-            self._write([dict(header)])
-            _write_folder(os.path.dirname(self.path) or os.curdir)
+            kept = (json.dumps(dict(header), allow_nan=False) + "\n").encode()
+            with replacing(self.path) as new:  # so that `read_log` finds either no file or a whole header
+                new.write(kept)
+        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | BINARY)
+        os.ftruncate(self._file, len(kept))
         return lines
 
     def _write(self, lines: Sequence[dict[str, Any]]) -> bytes:
@@ -139,7 +139,7 @@ class Log:
 
 
 def read_log(path: str | os.PathLike[str]) -> Recorded:
-    """Read the log of a search, also of one that is running.
+    """Read the log of a search, also of one that is running: the file is there once it holds a whole header.
 
     Args:
         path: The file.
@@ -148,8 +148,8 @@ def read_log(path: str | os.PathLike[str]) -> Recorded:
         Its header and its lines. An incomplete last line or batch is left out.
 
     Raises:
-        FileFormatError: It is not a log, or damaged elsewhere than at its end.
-        OSError: The file cannot be read.
+        FileFormatError: It is not a log, such as an empty file, or damaged elsewhere than at its end.
+        OSError: The file cannot be read; `FileNotFoundError` if there is none yet.
 
     Example:
         >>> import os, tempfile
@@ -164,13 +164,3 @@ def read_log(path: str | os.PathLike[str]) -> Recorded:
     with open(name, "rb") as file:
         text = LogText(name, file.read())
     return Recorded(text.header, text.lines)
-
-
-def _write_folder(folder: str) -> None:
-    """Write a folder to the disk, or a new file in it could be lost with the power, however often it was synced."""
-    with contextlib.suppress(OSError):  # not every system and file system can
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)

@@ -16,7 +16,7 @@ from freewire.errors import FileFormatError, InputError, cut, shown
 from freewire.graph.arguments import whole
 from freewire.version import __version__
 
-__all__ = ["STATUSES", "LogText", "check_header", "header_of", "is_torn_header"]
+__all__ = ["STATUSES", "LogText", "check_header", "header_of", "is_torn_header", "same"]
 
 FORMAT = 1
 #: How a trial may have ended.
@@ -56,20 +56,34 @@ def check_header(path: str, found: Mapping[str, Any], wanted: Mapping[str, Any])
         wanted: The header that this search would write.
 
     Raises:
-        InputError: The strategies, the seeds or settings differ; all that differ are named.
+        InputError: The strategies, the seeds or settings differ, if only in the order of a space's parameters, on which
+            draws depend; all that differ are named.
     """
     pairs = [(found, wanted, name) for name in ("strategy", "seed", "batch")]
     if found.get("strategy") == wanted["strategy"]:  # or there is no use in comparing settings
         names = dict.fromkeys([*wanted["settings"], *found["settings"]])
         pairs = [(found["settings"], wanted["settings"], name) for name in names] + pairs
-    differing = [(one, other, name) for one, other, name in pairs if one.get(name) != other.get(name)]
+    every = [(name, one.get(name), other.get(name)) for one, other, name in pairs]
+    differing = [(name, one, other) for name, one, other in every if json.dumps(one) != json.dumps(other)]
     if differing:
-        expected = ", ".join(f"{name} {shown(other.get(name))}" for _, other, name in differing)
-        got = ", ".join(f"{name} {shown(one.get(name))}" for one, _, name in differing)
+        expected = ", ".join(_said(name, other, one) for name, one, other in differing)
+        got = ", ".join(_said(name, one, other) for name, one, other in differing)
         raise InputError(
             f"{path}: expected the log of a search with {expected}, got one with {got}. Continue that search with its "
             "own settings, or choose another log."
         )
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same but for the order of names; 1, 1.0 and True are equal in Python only."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _said(name: str, value: Any, other: Any) -> str:
+    """A setting for a message; only the order of its names if it differs from another one in nothing else."""
+    if isinstance(value, dict) and same(value, other) and list(value) != list(other):
+        return f"{name} in the order {cut(', '.join(value))}"
+    return f"{name} {shown(value)}"
 
 
 def is_torn_header(data: bytes) -> bool:
@@ -82,12 +96,12 @@ class LogText:
 
     Args:
         path: Its file, for messages.
-        data: The text. What follows the last line end is ignored.
+        data: The text. What follows the last line end is ignored, and so are rows of white space after the first.
 
     Attributes:
         header: The first line.
         lines: The trials of whole batches, in the order of the file.
-        kept: The text of these.
+        kept: The text of these, with the header.
 
     Raises:
         FileFormatError: It is not the log of a search, or a line is not a trial.
@@ -98,13 +112,12 @@ class LogText:
         self.header = _parsed(first)
         batch = whole(self.header.get("batch"))
         if self.header.get(_KEY) != FORMAT or not batch or not isinstance(self.header.get("settings"), dict):
-            raise FileFormatError(
-                f"{path}: expected the log of a search, got a file that begins with {_text(first or data)}. Choose "
-                "another file."
-            )
+            got = f"a file that begins with {_text(first or data)}" if data else "an empty file"
+            raise FileFormatError(f"{path}: expected the log of a search, got {got}. Choose another file.")
         lines = list[dict[str, Any]]()
         seen = set[int]()
-        for number, row in enumerate(rows, start=2):
+        numbered = [(number, row) for number, row in enumerate(rows, start=2) if row.strip()]  # editors add blank ones
+        for number, row in numbered:
             line = _parsed(row)
             if not _is_trial(line):
                 raise FileFormatError(
@@ -121,7 +134,7 @@ class LogText:
         count = Counter(trial // batch for trial in seen)
         there = [count[line["trial"] // batch] == batch for line in lines]
         self.lines = [line for line, keep in zip(lines, there, strict=True) if keep]
-        self.kept = b"".join([first, *(row for row, keep in zip(rows, there, strict=True) if keep)])
+        self.kept = b"".join([first, *(row for (_, row), keep in zip(numbered, there, strict=True) if keep)])
 
 
 def _is_trial(line: Mapping[str, Any]) -> bool:
@@ -138,7 +151,12 @@ def _is_trial(line: Mapping[str, Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _parsed(row: bytes) -> dict[str, Any]:

@@ -18,9 +18,11 @@ import numpy as np
 
 from freewire.errors import BuildError, InputError, shown
 from freewire.graph.arguments import check_whole
+from freewire.search.optuna_settings import described
 from freewire.search.seeds import check_seed, stream
 from freewire.search.space import Choices, Integers, Space
 from freewire.search.strategy import Pruned, Report, Strategy, call
+from freewire.search.trial import as_float
 
 __all__ = ["Optuna"]
 
@@ -77,12 +79,11 @@ class Optuna(Strategy):
         self._asked: dict[int, Any] = {}
 
     def settings(self) -> dict[str, Any]:
-        """The space and the arguments, with the names of the sampler's and the pruner's classes."""
-        sampler = self._made_sampler(0)
+        """The space and the arguments; of the sampler and the pruner their classes' names and arguments."""
         return {
             "space": self._space.json,
-            "sampler": type(sampler).__name__,
-            "pruner": None if self._pruner is None else type(self._pruner).__name__,
+            **described("sampler", self._made_sampler(0)),
+            **({"pruner": None} if self._pruner is None else described("pruner", self._pruner)),
             "lag": self.lag,
             "strategy_seed": self._seed,
         }
@@ -191,10 +192,12 @@ class _Judged:
 
     def __call__(self, step: int, value: float) -> None:
         self._report(step, value)
-        self.last = float(value) if math.isfinite(value) else None
+        number = as_float(value)
+        assert number is not None  # or the line above has raised
+        self.last = number if math.isfinite(number) else None
         if step not in self._steps:  # Optuna keeps the first value of a step, with a warning
             self._steps.add(step)
-            self._trial.report(float(value), int(step))
+            self._trial.report(number, int(step))
         if self._trial.should_prune():
             raise Pruned
 

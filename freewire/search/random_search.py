@@ -23,7 +23,7 @@ class RandomSearch(Strategy):
         seed: Another seed than 0 gives another search at the same seed of `run`.
 
     Raises:
-        InputError: ``space`` or ``seed`` is none.
+        InputError: ``space`` or ``seed`` is not one.
 
     Example:
         >>> strategy = RandomSearch({"k": [2, 4, 6], "p": (0.0, 1.0), "n": (8, 64)})

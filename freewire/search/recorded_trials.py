@@ -45,7 +45,7 @@ def load(log: Any, argument: str = "log") -> Recorded:
         Both; the header is empty where only lines are given.
 
     Raises:
-        InputError: It is none of these.
+        InputError: It is something else.
         FileFormatError: The file is not a log, or damaged elsewhere than at its end.
         OSError: The file cannot be read.
     """

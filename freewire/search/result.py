@@ -25,7 +25,7 @@ class Result:
         seconds: How long it took, with the other trials of its batch.
         line: Its line of the log.
         counts: How many trials ended in which way, by status.
-        log: The path of the log.
+        log: The absolute path of the log.
     """
 
     value: float
@@ -58,10 +58,13 @@ def best_line(lines: Sequence[Mapping[str, Any]], log: str) -> Mapping[str, Any]
     """
     finished = [line for line in lines if line["status"] == "finished"]
     if not finished:
-        ends = ", ".join(f"{count} {status}" for status, count in Counter(line["status"] for line in lines).items())
-        first = next((line["error"].splitlines()[-1] for line in lines if line.get("error")), "no error")
-        raise InputError(
-            f"objective: expected a number from at least one trial, got none ({ends}; the first: {cut(first)}). "
-            f"Read the errors in {log}; to run these trials again, remove it."
-        )
+        counts = Counter(line["status"] for line in lines)
+        ends = ", ".join(f"{count} {status}" for status, count in counts.items())
+        wrong = next((line for line in lines if line.get("error")), None)
+        remedy = f"Use a pruner that lets more of them finish; to run these trials again, remove {log}."
+        if wrong is not None:
+            last = wrong["error"].splitlines()[-1].removeprefix(f"{wrong['status']}: ")  # the counts say that
+            ends += f"; the first {wrong['status']}: {cut(last)}" if len(counts) > 1 else f"; the first: {cut(last)}"
+            remedy = f"Read the errors in {log}; to run these trials again, remove it."
+        raise InputError(f"objective: expected a number from at least one trial, got none ({ends}). {remedy}")
     return max(finished, key=lambda line: line["value"])  # the first of equal ones

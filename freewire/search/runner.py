@@ -19,7 +19,7 @@ from freewire.errors import InputError, cut, shown
 from freewire.graph.arguments import check_number, check_whole
 from freewire.search.executors import Crew, InExecutor, InThisProcess
 from freewire.search.log import Log
-from freewire.search.log_format import header_of
+from freewire.search.log_format import header_of, same
 from freewire.search.processes import Processes, available_cores
 from freewire.search.progress import Progress
 from freewire.search.result import Result, best_line
@@ -50,9 +50,10 @@ def run(
 
     Args:
         objective: Returns a number, higher is better, for ``params``, a dictionary. It may also name ``seed``, a whole
-            number that differs from trial to trial, and ``report``: ``report(step, value)`` lets pruners end the trial.
-            Other strategies may have other arguments. Worker processes must be able to import it; those in a notebook
-            and lambdas need cloudpickle. Torch's, numpy's and Python's global generators are seeded before each trial.
+            number of 32 bits that depends on the search's seed and the trial's number (in a long search, two trials may
+            have the same), and ``report``: ``report(step, value)`` lets pruners end the trial. Other strategies may
+            have other arguments. Worker processes must be able to import it; those in a notebook and lambdas need
+            cloudpickle. Torch's, numpy's and Python's global generators are seeded before each trial.
         strategy: What proposes trials, such as `RandomSearch`.
         trials: How many trials the search has, those in the log included; rounded up to whole batches.
         executor: Runs the trials instead of processes of our own, such as Dask's ``client.get_executor()``. It stays
@@ -95,8 +96,10 @@ def run(
         raise InputError(f"strategy: expected a Strategy, got {shown(strategy)}. Pass RandomSearch(space), say.")
     check_objective(objective, strategy.arguments)
     count = check_whole("trials", trials, 1, "Choose how many there are in all.", error=InputError)
-    total = -(-count // strategy.batch) * strategy.batch
-    header = header_of(type(strategy).__name__, strategy.settings(), check_seed(seed), strategy.batch)
+    batch = check_whole("strategy.batch", strategy.batch, 1, "Correct that attribute.", error=InputError)
+    check_whole("strategy.lag", strategy.lag, 0, "Correct that attribute: 0 waits for all trials.", error=InputError)
+    total = -(-count // batch) * batch
+    header = header_of(type(strategy).__name__, strategy.settings(), check_seed(seed), batch)
     crew = _crew(objective, strategy, total, executor, timeout, workers)
     with Log(log, header) as records:
         before = [line for trial, line in sorted(records.lines.items()) if trial < total]
@@ -196,8 +199,9 @@ def _check_proposal(log: Log, line: dict[str, Any]) -> None:
     A strategy that uses another package may propose something else with another version of it, and a search that goes
     on with a mixture could not be repeated by anybody. What evaluating a trial may have changed is not compared.
     """
-    found, proposed = log.lines[line["trial"]].get("params"), line.get("params")
-    if found != proposed:
+    logged, proposed = log.lines[line["trial"]], line.get("params")
+    found = logged.get("proposed_params", logged.get("params"))
+    if not same(found, proposed):
         raise InputError(
             f"{log.path}: expected trial {line['trial']} with params {shown(found)}, as in the log, got "
             f"{shown(proposed)} from the strategy. Continue with the versions of packages and with the sampler that "

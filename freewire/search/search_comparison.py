@@ -134,7 +134,7 @@ def compare(
             of its file, with as many folders as tell it from the others.
 
     Raises:
-        InputError: ``logs`` is none of these.
+        InputError: ``logs`` is something else.
         FileFormatError: A file is not a log, or damaged elsewhere than at its end.
         OSError: A file cannot be read.
 

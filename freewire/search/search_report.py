@@ -200,7 +200,7 @@ def report(log: str | os.PathLike[str] | Recorded | Sequence[Line]) -> SearchRep
         log: The path of its log, what `read_log` returns, or some lines of a log, such as those of one family.
 
     Raises:
-        InputError: ``log`` is none of these.
+        InputError: ``log`` is something else.
         FileFormatError: The file is not a log, or damaged elsewhere than at its end.
         OSError: The file cannot be read.
 

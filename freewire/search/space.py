@@ -121,7 +121,7 @@ class Space:
         ranges: The range of each parameter, by name.
 
     Raises:
-        InputError: It is empty, or a parameter's range is none; the message names it.
+        InputError: It is empty, or a parameter's range is not one; the message names it.
 
     Example:
         >>> Space({"k": [2, 4], "p": (0, 0.5), "n": (8, 64)}).ranges["p"]

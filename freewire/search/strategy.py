@@ -102,14 +102,15 @@ class Strategy(abc.ABC):
 
         Args:
             objective: The caller's function.
-            lines: What was proposed, with ``trial``, for each trial of the batch.
+            lines: What was proposed, with ``trial``, for each trial of the batch; a copy, which may be changed.
             seeds: A seed for each trial.
             report: Reports an intermediate value; the log holds those of a batch in its first line.
 
         Returns:
             For each trial what its line says besides: ``value``, a finite number, or ``error``, a text, where that
             trial alone failed; ``"status": "pruned"`` where it ended early; and what else the strategy wants, as JSON.
-            It replaces what was proposed under the same name.
+            It replaces what was proposed under the same name; the log keeps proposed ``params`` that are replaced so
+            as ``proposed_params``.
 
         Raises:
             Pruned: The trials end early.

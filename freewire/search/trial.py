@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from numbers import Real
 from pathlib import Path
@@ -25,12 +26,14 @@ from typing import Any
 
 from freewire.errors import cut, shown
 from freewire.graph.arguments import whole
+from freewire.search.log_format import same
 from freewire.search.strategy import Pruned, Strategy
 
-__all__ = ["Task", "Where", "broken", "ended", "evaluated", "pickled", "random_state_kept", "run_task"]
+__all__ = ["Task", "Where", "as_float", "broken", "ended", "evaluated", "pickled", "random_state_kept", "run_task"]
 
 _TRACE = 4000  # characters of an error that the log keeps: the last ones, which say most
 _HERE = str(Path(__file__).parent)
+_TIMES = ("m", "M")  # numpy's kinds of times, whose items may be whole numbers
 
 
 @dataclass(frozen=True)
@@ -92,19 +95,31 @@ def run_task(objective: Any, task: Task) -> str:
         task: The batch.
 
     Returns:
-        JSON: ``{"lines": [...]}``, or ``{"broken": why}`` if the objective or the strategy cannot be unpickled.
+        JSON: ``{"lines": [...]}``, or what `broken` says if the objective or the strategy cannot be unpickled.
     """
     try:
         function = pickle.loads(objective) if isinstance(objective, bytes) else objective
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may call sys.exit as it is imported
+        return broken("objective", error)
+    try:
         strategy = pickle.loads(task.strategy) if isinstance(task.strategy, bytes) else task.strategy
-    except Exception as error:
-        return broken(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return broken("strategy", error)
     return json.dumps({"lines": evaluated(function, strategy, task.lines, task.seeds)})
 
 
-def broken(error: Exception) -> str:
-    """What a worker answers that cannot unpickle the objective: JSON."""
-    return json.dumps({"broken": cut(f"{type(error).__name__}: {error}")})
+def broken(what: str, error: BaseException) -> str:
+    """What a worker answers that cannot unpickle the objective or the strategy: JSON, ``{"broken": what, "why": ...}``.
+
+    Args:
+        what: ``"objective"`` or ``"strategy"``.
+        error: What was raised.
+    """
+    return json.dumps({"broken": what, "why": cut(f"{type(error).__name__}: {error}")})
 
 
 def evaluated(
@@ -112,12 +127,13 @@ def evaluated(
 ) -> list[dict[str, Any]]:
     """Run a batch and return its lines, which JSON can hold.
 
-    The global generators of torch, numpy and Python are seeded with the first trial's seed before.
+    The global generators of torch, numpy and Python are seeded with the first trial's seed before. Afterwards
+    torch's default dtype, and whether it records gradients, are as before, or a trial would depend on earlier ones.
     """
     reports: list[list[Any]] = []
 
     def report(step: int, value: float) -> None:
-        place, number = whole(step), _as_float(value)
+        place, number = whole(step), as_float(value)
         if place is None or place < 0:
             raise TypeError(f"report: expected a step that is a whole number from 0 on, got {shown(step)}.")
         if number is None:
@@ -127,13 +143,17 @@ def evaluated(
     _seed_generators(seeds[0])
     start = time.perf_counter()
     try:
-        added = strategy.evaluate(objective, lines, seeds, report)
+        # A copy: an objective that takes something out of its params must not take it out of the log.
+        with _torch_modes_kept():
+            added = strategy.evaluate(objective, json.loads(json.dumps(lines)), seeds, report)
         if len(added) != len(lines):
             raise ValueError(f"evaluate: expected a result for each of {len(lines)} trials, got {len(added)}.")
         outcome = [_checked(line, one) for line, one in zip(lines, added, strict=True)]
     except Pruned:
         outcome = [{**line, "value": reports[-1][1] if reports else None, "status": "pruned"} for line in lines]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, GeneratorExit, asyncio.CancelledError: the trial's, not ours
         outcome = ended(lines, "failed", _trace(error))
     seconds = round(time.perf_counter() - start, 6)
     for line in outcome:
@@ -151,17 +171,35 @@ def ended(lines: Sequence[dict[str, Any]], status: str, error: str) -> list[dict
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Give the global generators of torch, numpy and Python their state back at the end."""
+    """Give the global generators of torch, those of GPUs too, numpy and Python their state back at the end."""
     import numpy as np
     import torch
 
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # CUDA that has not begun has no state yet but a seed, that of the CPU's generator unless the caller chose another.
+    seed, gpus = torch.initial_seed(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
         yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+        if gpus is None:
+            torch.cuda.manual_seed_all(seed)
+        else:
+            torch.cuda.set_rng_state_all(gpus)
+
+
+@contextmanager
+def _torch_modes_kept() -> Iterator[None]:
+    import torch
+
+    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype)
 
 
 def _seed_generators(seed: int) -> None:
@@ -175,7 +213,7 @@ def _seed_generators(seed: int) -> None:
 
 def _checked(line: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
     """A trial's line, finished or failed, which JSON can hold."""
-    value = _as_float(added.get("value"))
+    value = as_float(added.get("value"))
     text, pruned = added.get("error"), added.get("status") == "pruned"
     if text is None and not (pruned and value is None) and (value is None or not math.isfinite(value)):
         got = added.get("value") if value is None else value
@@ -186,20 +224,26 @@ def _checked(line: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
         full = json.loads(json.dumps(full, allow_nan=False))
     except (TypeError, ValueError) as error:
         full, text = dict(line), f"evaluate: expected what JSON can hold, got something else ({cut(error)})."
+    if not same(full.get("params"), line.get("params")):  # a search that continues compares what was proposed
+        full["proposed_params"] = line.get("params")
     if text is not None:
         return ended([full], "failed", str(text))[0]
     return {**full, "value": value, "status": "pruned" if pruned else "finished"}
 
 
-def _as_float(value: Any) -> float | None:
-    """A number of any type (Python's, numpy's, a tensor of one element) as a float; None if it is none."""
-    if isinstance(value, bool | str | bytes) or value is None:
-        return None
-    if not isinstance(value, Real) and getattr(value, "ndim", 1) != 0:
-        return None
+def as_float(value: Any) -> float | None:
+    """A real number of any type as a float: Python's, also a Fraction or Decimal; an array or tensor of one element.
+
+    Returns:
+        None for what is not one, such as truth values, complex numbers, times and text.
+    """
     try:
+        if hasattr(value, "ndim") and hasattr(value, "item"):
+            value = None if getattr(value.dtype, "kind", "") in _TIMES else value.item()
+        if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+            return None
         return float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
+    except (AttributeError, TypeError, ValueError, OverflowError, RuntimeError):
         return None
 
 

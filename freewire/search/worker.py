@@ -122,8 +122,8 @@ def _work(pipe: Connection, threads: int) -> None:
         objective: Any = None
         try:
             objective = pickle.loads(pipe.recv_bytes())
-        except Exception as error:
-            pipe.send_bytes(broken(error).encode())
+        except BaseException as error:  # a module may call sys.exit as it is imported
+            pipe.send_bytes(broken("objective", error).encode())
         else:
             pipe.send_bytes(b'{"lines": []}')
         while True:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import signal
@@ -60,6 +61,8 @@ def trouble(params):
             return "0.5"
         case "exits":
             sys.exit(3)
+        case "cancelled":
+            raise asyncio.CancelledError
         case "hangs":
             time.sleep(3600)
         case "dies":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import types
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -115,6 +116,42 @@ class TestAny:
         )
         assert_refused(
             lambda: run(module.objective, SEARCH, 3, Forgetful(), log, progress=False), expected, fw.InputError
+        )
+
+    def test_a_module_that_exits_as_it_is_imported(self, log, monkeypatch, tmp_path):
+        monkeypatch.syspath_prepend(tmp_path)
+        name = "freewire_test_that_exits"
+        (tmp_path / f"{name}.py").write_text("def objective(): return 1\n")
+        objective = importlib.import_module(name).objective
+        (tmp_path / f"{name}.py").write_text("import sys; sys.exit('not today')\n")
+
+        class Forgetful(Answering):
+            def submit(self, function, /, *arguments):
+                monkeypatch.delitem(sys.modules, name, raising=False)
+                return super().submit(function, *arguments)
+
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        importlib.invalidate_caches()
+        expected = r"objective: expected a function that workers can import, got .* \(SystemExit: not today\)"
+        assert_refused(lambda: run(objective, SEARCH, 3, Forgetful(), log, progress=False), expected, fw.InputError)
+
+    def test_workers_that_cannot_import_the_strategy(self, log, monkeypatch):
+        module = types.ModuleType("freewire_test_only_here")
+        module.Listed = Listed
+        exec("class Own(Listed): pass", module.__dict__)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+        class Forgetful(Answering):
+            def submit(self, function, /, *arguments):
+                monkeypatch.delitem(sys.modules, module.__name__, raising=False)
+                return super().submit(function, *arguments)
+
+        expected = (
+            r"strategy: expected a class that workers can import, got one that they cannot \(ModuleNotFoundError: "
+            r"No module named 'freewire_test_only_here'\)\. Define it, and what it needs, in a module"
+        )
+        assert_refused(
+            lambda: run(objectives.hill, module.Own([{}]), 1, Forgetful(), log, progress=False), expected, fw.InputError
         )
 
     def test_shut_down(self, log):

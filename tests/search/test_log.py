@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 
 import pytest
 
 import freewire as fw
-from freewire.search import read_log
+from freewire.search import RandomSearch, read_log
 from freewire.search.log import Log
 from freewire.search.log_format import header_of
 from tests.support.messages import assert_refused
@@ -87,6 +88,33 @@ class TestIntact:
         with Log(tmp_path / "new.jsonl", HEADER):
             assert synced == [False, True]
 
+    @pytest.mark.parametrize("before", [None, b"", b'{"freewire_se'])
+    def test_whoever_reads_finds_a_whole_header(self, tmp_path, monkeypatch, before):
+        """From the first moment at which the file has its name; one that a killed search left is replaced."""
+        path = tmp_path / "new.jsonl"
+        if before is not None:
+            path.write_bytes(before)
+        states = set()
+
+        def watched(call, *arguments, **named):
+            states.add(path.read_bytes() if path.exists() else None)
+            found = call(*arguments, **named)
+            states.add(path.read_bytes() if path.exists() else None)
+            return found
+
+        for name in ("open", "write", "fsync", "replace", "ftruncate"):
+            monkeypatch.setattr(os, name, functools.partial(watched, getattr(os, name)))
+        with Log(path, HEADER):
+            monkeypatch.undo()
+        assert states == {before, json.dumps(HEADER).encode() + b"\n"}
+        assert sorted(os.listdir(tmp_path)) == ["new.jsonl", "new.jsonl.lock"]
+
+    def test_an_empty_file_is_no_log(self, tmp_path):
+        path = tmp_path / "empty.jsonl"
+        path.touch()
+        expected = r".*empty\.jsonl: expected the log of a search, got an empty file\. Choose another file"
+        assert_refused(lambda: read_log(path), expected, fw.FileFormatError)
+
     def test_names(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         with Log("here.jsonl", HEADER), pytest.raises(fw.InputError, match="in use"):
@@ -142,7 +170,6 @@ class TestDamaged:
         "text",
         [
             b'{"trial": 2, "par',
-            b"",
             b"\xff\x00",
             b"[1]",
             b"[" * 100_000,
@@ -152,6 +179,7 @@ class TestDamaged:
             b'{"trial": 7, "value": 1, "status": "finished", "seconds": 1}',
             b'{"trial": 7, "params": {}, "value": null, "status": "finished", "seconds": 1}',
             b'{"trial": 7, "params": {}, "value": NaN, "status": "finished", "seconds": 1}',
+            b'{"trial": 7, "params": {}, "value": 1' + b"0" * 400 + b', "status": "finished", "seconds": 1}',
             b'{"trial": 7, "params": {}, "value": "1", "status": "finished", "seconds": 1}',
             b'{"trial": 7, "params": {}, "value": 1, "status": "done", "seconds": 1}',
             b'{"trial": 7, "params": {}, "value": 1, "status": "finished"}',
@@ -169,6 +197,19 @@ class TestDamaged:
         assert_refused(lambda: Log(path, HEADER), expected, fw.FileFormatError)
         assert_refused(lambda: read_log(path), expected, fw.FileFormatError)
         assert path.read_bytes() == damaged
+
+    def test_blank_rows(self, path):
+        """As editors leave them; the next start removes them."""
+        rows = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join([*rows[:2], b" \n\n", *rows[2:], b"\n", b"\t\n", b" "]))
+        assert read_log(path) == (HEADER, [line(0), line(2), line(1)])
+        with Log(path, HEADER) as log:
+            log.append([line(3)])
+        assert path.read_bytes() == b"".join(rows) + json.dumps(line(3)).encode() + b"\n"
+
+    def test_the_line_that_is_named_counts_blank_ones(self, path):
+        path.write_bytes(path.read_bytes() + b"\n{}\n")
+        assert_refused(lambda: read_log(path), r".*: expected a trial in line 6, got '{}", fw.FileFormatError)
 
     def test_repeated_trial(self, path):
         with path.open("a") as file:
@@ -208,6 +249,11 @@ class TestOtherSearch:
                 "with lag 2, seed 4, got one with lag None, seed 3",
             ),
             ({"batch": 2}, "with batch 2, got one with batch 1"),
+            (
+                {"settings": {"space": {"k": [2.0, 4.0]}, "strategy_seed": False}},
+                r"with space {'k': \[2\.0, 4\.0\]}, strategy_seed False, got one with space {'k': \[2, 4\]}, "
+                "strategy_seed 0",
+            ),
         ],
     )
     def test_both_are_named(self, path, changed, expected):
@@ -215,6 +261,33 @@ class TestOtherSearch:
         expected = rf".*search\.jsonl: expected the log of a search {expected}\. Continue that search with its own"
         assert_refused(lambda: Log(path, {**HEADER, **changed}), expected, fw.InputError)
         assert path.read_bytes() == before
+
+    @pytest.mark.parametrize(("one", "other"), [([0, 1], [False, True]), ([1, 2], [1.0, 2.0]), ([1], [True])])
+    def test_what_python_takes_for_equal(self, tmp_path, one, other):
+        path = tmp_path / "search.jsonl"
+        headers = [header_of("RandomSearch", RandomSearch({"k": choices}).settings(), 0, 1) for choices in (one, other)]
+        with Log(path, headers[0]):
+            pass
+        for first, second in (headers, headers[::-1]):
+            path.write_text(json.dumps(first) + "\n")
+            assert_refused(lambda second=second: Log(path, second), ".*: expected the log of a search", fw.InputError)
+
+    def test_another_order_of_parameters(self, tmp_path):
+        """It gives other draws."""
+        path = tmp_path / "search.jsonl"
+        spaces = {"b": (0.0, 1.0), "a": (0.0, 1.0)}, {"a": (0.0, 1.0), "b": (0.0, 1.0)}
+        headers = [header_of("RandomSearch", RandomSearch(space).settings(), 0, 1) for space in spaces]
+        with Log(path, headers[0]):
+            pass
+        expected = ".*: expected the log of a search with space in the order a, b, got one with space in the order b, a"
+        assert_refused(lambda: Log(path, headers[1]), expected, fw.InputError)
+        assert_refused(
+            lambda: Log(path, {**headers[0], "settings": {"space": 3, "strategy_seed": 0}}),
+            ".*with space 3, got one with space {'a': ",
+            fw.InputError,
+        )
+        with Log(path, {**headers[0], "settings": dict(reversed(headers[0]["settings"].items()))}) as log:
+            assert log.lines == {}  # the order of settings means nothing
 
     def test_settings_that_json_cannot_hold(self):
         for settings in ({"function": abs}, {"number": float("nan")}):

@@ -58,6 +58,61 @@ class TestGenetic(Conformance):
         return Optuna(space, optuna.samplers.NSGAIISampler(population_size=6), lag=3)
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("one", "other", "named"),
+        [
+            ({"n_startup_trials": 10}, {"n_startup_trials": 11}, "sampler.n_startup_trials 11, .* 10"),
+            ({"group": False}, {"group": True, "multivariate": True}, "sampler.*group True, .*group False"),
+            ({"n_warmup_steps": 0}, {"n_warmup_steps": 5}, "pruner.n_warmup_steps 5, .* 0"),
+            ({"patience": 3}, {"patience": 4}, "pruner.patience 4, .* 3"),
+            ({"patience": 3, "n_warmup_steps": 0}, {"patience": 3}, "pruner.wrapped_pruner None, .* 'MedianPruner'"),
+            (
+                {"patience": 3, "n_warmup_steps": 0},
+                {"patience": 3, "n_warmup_steps": 1},
+                "pruner.wrapped_pruner.n_warmup_steps 1, .* 0",
+            ),
+        ],
+    )
+    def test_a_log_of_other_arguments(self, tmp_path, one, other, named):
+        path = tmp_path / "log.jsonl"
+
+        def search(arguments):
+            run(objectives.hill, Optuna(objectives.SPACE, **made(arguments)), 2, log=path, workers=0, progress=False)
+
+        def made(arguments):
+            if not {"patience", "n_warmup_steps"} & set(arguments):
+                return {"sampler": optuna.samplers.TPESampler(**arguments)}
+            patience = arguments.get("patience")
+            steps = {name: value for name, value in arguments.items() if name != "patience"}
+            inner = optuna.pruners.MedianPruner(**steps) if steps else None
+            return {"pruner": inner if patience is None else optuna.pruners.PatientPruner(inner, patience=patience)}
+
+        search(one)
+        search(one)
+        expected = rf".*log\.jsonl: expected the log of a search with {named}"
+        assert_refused(lambda: search(other), expected, fw.InputError)
+
+    def test_whatever_sampler_or_pruner(self):
+        """What JSON cannot hold is left out."""
+        sampler = optuna.samplers.NSGAIISampler(population_size=6, child_generation_strategy=len)
+        settings = Optuna({"x": (0.0, 1.0)}, sampler).settings()
+        assert settings["sampler.population_size"] == 6
+        assert "sampler.child_generation_strategy" not in settings
+        for sampler in (
+            optuna.samplers.GridSampler({"x": [0.0, 0.5]}),
+            optuna.samplers.PartialFixedSampler({"x": 0.5}, optuna.samplers.RandomSampler()),
+            optuna.samplers.NSGAIISampler(population_size=6),
+            lambda seed: optuna.samplers.QMCSampler(seed=seed, warn_independent_sampling=False),
+        ):
+            settings = Optuna({"x": (0.0, 1.0)}, sampler, optuna.pruners.HyperbandPruner()).settings()
+            assert settings["sampler"].endswith("Sampler")
+            assert not any("seed" in name for name in settings if name != "strategy_seed")
+            assert settings["pruner.reduction_factor"] == 3
+            assert json.loads(json.dumps(settings, allow_nan=False)) == settings
+
+
 class TestSamplers:
     def test_the_same_as_optunas_own_loop(self, tmp_path):
         """One trial after the other, TPE sees what it would see in `Study.optimize`."""
@@ -133,11 +188,13 @@ class TestSamplers:
         assert all(trial.state.name == "COMPLETE" for trial in strategy._study.trials)
 
     def test_settings(self):
-        pruner = optuna.pruners.MedianPruner()
+        arguments = {"n_startup_trials": 3, "n_warmup_steps": 2, "interval_steps": 4, "n_min_trials": 5}
+        pruner = optuna.pruners.MedianPruner(**arguments)
         assert Optuna(objectives.SPACE, optuna.samplers.RandomSampler(), pruner, lag=2, seed=4).settings() == {
             "space": fw.search.RandomSearch(objectives.SPACE).settings()["space"],
             "sampler": "RandomSampler",
             "pruner": "MedianPruner",
+            **{f"pruner.{name}": value for name, value in arguments.items()},
             "lag": 2,
             "strategy_seed": 4,
         }
@@ -237,9 +294,10 @@ class TestRefused:
     def test_another_sampler_of_the_same_name(self, tmp_path):
         """Its class is the same, its proposals are not."""
         log = tmp_path / "log"
-        samplers = [optuna.samplers.TPESampler(n_startup_trials=count) for count in (2, 8)]
+        sampler = optuna.samplers.RandomSampler
+        samplers = [sampler, lambda seed: sampler(seed=seed + 1)]  # the header has no seed of a sampler
         run(objectives.hill, Optuna(objectives.SPACE, samplers[0], lag=0), 6, log=log, workers=0, progress=False)
-        expected = r".*log: expected trial [2-5] with params {.*}, as in the log, got {.*} from the strategy\. Continue"
+        expected = r".*log: expected trial 0 with params {.*}, as in the log, got {.*} from the strategy\. Continue"
         assert_refused(
             lambda: run(
                 objectives.hill, Optuna(objectives.SPACE, samplers[1], lag=0), 6, log=log, workers=0, progress=False

@@ -48,17 +48,18 @@ def only_here(monkeypatch, source):
 class TestTrouble:
     def test_recorded_and_the_search_goes_on(self, log):
         """Two workers; those of hanging and of dying trials are replaced."""
-        kinds = ["fine", "raises", "hangs", "nan", "dies", "text", "nothing", "quits", "exits", "better"]
+        kinds = ["fine", "raises", "hangs", "nan", "dies", "text", "nothing", "quits", "exits", "cancelled", "better"]
         strategy = Listed([{"what": kind} for kind in kinds], lag=100)
         best = search(log, objectives.trouble, strategy, len(kinds), timeout=2.5, workers=2)
         assert best.value == 2
-        assert best.counts == {"finished": 2, "failed": 5, "timeout": 1, "killed": 2}
+        assert best.counts == {"finished": 2, "failed": 6, "timeout": 1, "killed": 2}
         lines = {line["params"]["what"]: line for line in timeless(log).values()}
         assert len(lines) == len(kinds)
         assert lines["hangs"]["error"] == "timeout: the trial took longer than 2.5 seconds, so its process was killed"
         assert lines["dies"]["error"] == "killed: the trial's process ended by signal SIGKILL"
         assert lines["quits"]["error"] == "killed: the trial's process ended with exit status 7"
         assert lines["raises"]["error"].endswith("KeyError: 'no such thing'")
+        assert lines["cancelled"]["error"].endswith("asyncio.exceptions.CancelledError")
         seconds = {line["params"]["what"]: line["seconds"] for line in read_log(log).lines}
         assert seconds["fine"] < 2.5 <= seconds["hangs"] < 10
         assert strategy.told == list(range(len(kinds)))

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""`run`, in one process: results, failures, arguments, and how the strategy is called."""
+"""`run`, in one process: results, arguments, and how the strategy is called."""
 
 from __future__ import annotations
 
 import functools
 import json
 import math
+import os
 import random
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import freewire as fw
-from freewire.search import Evolution, Pruned, RandomSearch, read_log, run, trial_seed
+from freewire.search import Evolution, Optuna, RandomSearch, read_log, run, trial_seed
 from tests.search import objectives
 from tests.search.disordered import Disordered, timeless
 from tests.search.strategies import Generations, Listed
@@ -29,10 +30,6 @@ def log(tmp_path):
 def search(log):
     """`run` in this process, without progress."""
     return functools.partial(run, log=log, workers=0, progress=False)
-
-
-def listed(*kinds):
-    return Listed([{"what": kind} for kind in kinds])
 
 
 class TestResult:
@@ -74,142 +71,53 @@ class TestResult:
         search(objective, Listed([{}] * 4), 4, seed=2)
         assert [line["value"] for line in read_log(log).lines] == values
 
+    def test_torchs_modes(self, search):
+        """A trial's do not reach the next one, or the caller."""
+        found = []
 
-class TestObjective:
-    @pytest.mark.parametrize(
-        "objective",
-        [
-            lambda params: params["a"],
-            lambda seed, params: params["a"],
-            lambda params, /, seed: params["a"],
-            lambda report, params, other=3: params["a"],
-            lambda **named: named["params"]["a"] + 0 * named["seed"],
-            functools.partial(lambda factor, params: factor * params["a"], 1.0),
-        ],
-    )
-    def test_may_name_what_it_wants(self, search, objective):
-        assert search(objective, Listed([{"a": 4}]), 1).value == 4
+        def objective():
+            found.append((torch.is_grad_enabled(), torch.get_default_dtype()))
+            torch.set_grad_enabled(False)
+            torch.set_default_dtype(torch.float64)
+            raise ValueError
 
-    @pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.int8(2), np.array(2.0), torch.tensor(2.0)])
-    def test_numbers(self, search, log, number):
-        assert search(lambda: number, Listed([{}]), 1).value == 2
-        assert type(read_log(log).lines[0]["value"]) is float
+        try:
+            with pytest.raises(fw.InputError, match="2 failed"):
+                search(objective, Listed([{}] * 2), 2)
+            assert [*found, (torch.is_grad_enabled(), torch.get_default_dtype())] == [(True, torch.float32)] * 3
+        finally:
+            torch.set_grad_enabled(True)
+            torch.set_default_dtype(torch.float32)
 
-    @pytest.mark.parametrize(
-        ("kind", "error"),
-        [
-            ("nan", "value: expected a finite number, got nan. The objective returns how good it is."),
-            ("nothing", "value: expected a finite number, got None. The objective returns how good it is."),
-            ("text", "value: expected a finite number, got '0.5'. The objective returns how good it is."),
-            ("raises", "KeyError: 'no such thing'"),
-            ("exits", "SystemExit: 3"),
-        ],
-    )
-    def test_failures_are_recorded(self, search, log, kind, error):
-        best = search(objectives.trouble, listed("fine", kind, "better"), 3)
-        assert best.trial == 2
-        assert best.counts == {"finished": 2, "failed": 1}
-        line = read_log(log).lines[1]
-        assert line["status"] == "failed"
-        assert line["value"] is None
-        assert line["params"] == {"what": kind}
-        assert line["error"].endswith(error)
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_generators_of_gpus(self, search, monkeypatch, begun):
+        state = ["before"]
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: begun)
+        monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: list(state))
+        monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda states: state.__setitem__(0, states[0]))
+        monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: state.__setitem__(0, seed))
+        before = torch.get_rng_state()
+        try:
+            torch.manual_seed(12)
+            state[0] = "before"
+            assert search(lambda seed: float(state[0] == seed), Listed([{}]), 1).value == 1
+        finally:
+            torch.set_rng_state(before)
+        assert state == (["before"] if begun else [12])
 
-    @pytest.mark.parametrize("value", [math.inf, -math.inf, True, np.ones(2), torch.ones(1), 10**400, 1j])
-    def test_no_numbers(self, search, log, value):
-        search(lambda params: value if params["a"] else 1, Listed([{"a": 0}, {"a": 1}]), 2)
-        assert read_log(log).lines[1]["error"].startswith("value: expected a finite number, got ")
+    def test_the_log_of_an_objective_that_changes_the_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "other").mkdir()
 
-    def test_trace(self, search, log):
-        """From the objective's first line on, without ours, and cut where it is long."""
-
-        def deep(depth):
-            return deep(depth - 1) if depth else int("x" * 10)
-
-        search(
-            lambda params: deep(params["depth"]) if params["depth"] < 100 else 1,
-            Listed([{"depth": 2}, {"depth": 100}]),
-            2,
-        )
-        lines = read_log(log).lines[0]["error"].splitlines()
-        assert lines[0] == "Traceback (most recent call last):"
-        assert lines[-1].startswith("ValueError: invalid literal for int()")
-        assert all(__file__ in line for line in lines if line.startswith("  File"))
-        assert sum(", in deep" in line for line in lines) == 3
-
-    def test_long_error(self, search, log):
-        def fails(params):
-            if params["a"]:
-                raise ValueError("x" * 100_000 + "end")
-            return 0
-
-        search(fails, Listed([{"a": 0}, {"a": 1}]), 2)
-        error = read_log(log).lines[1]["error"]
-        assert 3000 < len(error) < 5000
-        assert error.endswith("xend")
-
-    def test_reports(self, search, log):
-        search(objectives.reports, Listed([{"kind": "b", "x": 0.3, "n": 20}]), 1)
-        assert read_log(log).lines[0]["reports"] == [[step, (step + 1) / 10] for step in range(10)]
-
-    @pytest.mark.parametrize(
-        ("step", "value", "kept"),
-        [(np.int64(3), np.float32(0.5), [3, 0.5]), (0, math.nan, [0, None]), (0, torch.tensor(2), [0, 2.0])],
-    )
-    def test_reported_numbers(self, search, log, step, value, kept):
-        search(lambda report: report(step, value) or 1, Listed([{}]), 1)
-        assert read_log(log).lines[0]["reports"] == [kept]
-
-    @pytest.mark.parametrize(
-        ("step", "value", "error"),
-        [
-            (-1, 1.0, "TypeError: report: expected a step that is a whole number from 0 on, got -1."),
-            (1.5, 1.0, "TypeError: report: expected a step that is a whole number from 0 on, got 1.5."),
-            (1, "a", "TypeError: report: expected a value that is a number, got 'a'."),
-        ],
-    )
-    def test_no_report(self, search, log, step, value, error):
-        search(lambda params, report: (params["a"] and report(step, value)) or 1, Listed([{"a": 0}, {"a": 1}]), 2)
-        assert read_log(log).lines[1]["error"].endswith(error)
-
-    def test_may_prune_itself(self, search, log):
-        def gives_up(params, report):
-            for step in range(params["a"]):
-                report(step, 10.0 + step)
-            if params["a"] != 3:
-                raise Pruned
+        def moves(params):
+            os.chdir(tmp_path / "other")
             return 1
 
-        best = search(gives_up, Listed([{"a": a} for a in (2, 3, 0)]), 3)
-        assert best.counts == {"pruned": 2, "finished": 1}
-        assert best.value == 1  # a pruned trial is not the best
-        assert [(line["value"], line["status"]) for line in read_log(log).lines] == [
-            (11.0, "pruned"),
-            (1.0, "finished"),
-            (None, "pruned"),
-        ]
-
-    def test_no_trial_finishes(self, search, log):
-        expected = (
-            r"objective: expected a number from at least one trial, got none \(3 failed; the first: ArithmeticError: "
-            r"never\)\. Read the errors in .*search\.jsonl; to run these trials again, remove it\."
-        )
-        assert_refused(lambda: search(objectives.always_fails, Listed([{}] * 3), 3), expected, fw.InputError)
-        assert len(read_log(log).lines) == 3
-
-    @pytest.mark.parametrize(
-        ("objective", "expected"),
-        [
-            (3, "got 3. Pass a function"),
-            (lambda x: 1, "got one that needs the argument x. Rename it, or give it a default"),
-            (lambda params, *, population: 1, "got one that needs the argument population"),
-            (max, "got <built-in function max>, whose arguments are unknown. Wrap it"),
-        ],
-    )
-    def test_other_arguments(self, search, log, objective, expected):
-        expected = f"objective: expected a function of params, seed, report, or of some of them, {expected}"
-        assert_refused(lambda: search(objective, Listed([{}]), 1), expected, fw.InputError)
-        assert not log.exists()
+        for trials in (1, 2):
+            best = run(moves, Listed([{}] * 2), trials, log="a.jsonl", workers=0, progress=False)
+            assert best.log == str(tmp_path / "a.jsonl")
+            assert len(read_log(best.log).lines) == trials
+            os.chdir(tmp_path)
 
 
 class Watched(Listed):
@@ -278,6 +186,63 @@ class TestStrategy:
         strategy = Tuples([{"a": (1, 2)}])
         search(lambda params: seen.append(params) or 1, strategy, 1)
         assert seen == strategy.told == [{"a": [1, 2]}]
+
+    @pytest.mark.parametrize("raises", [False, True])
+    @pytest.mark.parametrize("make", [RandomSearch, Evolution, Optuna])
+    def test_objective_that_changes_its_params(self, search, log, make, raises):
+        """The log has what was proposed, the strategy learns from it, and the search continues."""
+        if make is Optuna:
+            pytest.importorskip("optuna")
+        space = {"x": (0.0, 1.0), "sizes": [[1], [2, 3]]}
+        options = {"population": 4, "lag": 0} if make is Evolution else {}
+
+        def takes_out(params, report):
+            x = params.pop("x")
+            params["sizes"].append(0)
+            if raises and x < 0.5:
+                raise ValueError(x)
+            return x
+
+        search(takes_out, make(space, **options), 8)
+        best = search(takes_out, make(space, **options), 12)
+        lines = [line["params"] for line in read_log(log).lines]
+        assert len(lines) == 12
+        assert all(set(line) == {"x", "sizes"} and line["sizes"] in space["sizes"] for line in lines)
+        assert best.value == best.params["x"]
+
+    def test_params_that_evaluating_changes(self, search, log):
+        """They replace the proposed ones, and the search continues all the same."""
+
+        class Rounding(Listed):
+            def evaluate(self, objective, lines, seeds, report):
+                return [{"value": 1.0, "params": {"a": round(lines[0]["params"]["a"])}}]
+
+        strategy = Rounding([{"a": 1.2}, {"a": 2.0}, {"a": 2.9}])
+        for trials in (2, 3):
+            search(lambda params: 1, strategy, trials)
+        lines = read_log(log).lines
+        assert [line["params"] for line in lines] == [{"a": 1}, {"a": 2}, {"a": 3}]
+        assert [line["proposed_params"] for line in lines] == strategy.params
+        other = Rounding([{"a": 1.1}, {"a": 2.0}, {"a": 2.9}])
+        expected = r".*expected trial 0 with params {'a': 1\.2}, as in the log, got {'a': 1\.1} from the strategy"
+        log.write_text(log.read_text().replace(json.dumps(strategy.params), json.dumps(other.params)))
+        assert_refused(lambda: search(lambda params: 1, other, 3), expected, fw.InputError)
+
+    @pytest.mark.parametrize(
+        ("attribute", "value", "expected"),
+        [
+            ("lag", -1, "a whole number of at least 0, got -1"),
+            ("lag", math.inf, "a whole number of at least 0, got inf"),
+            ("batch", 0, "a whole number of at least 1, got 0"),
+            ("batch", 2.0, r"a whole number of at least 1, got 2\.0"),
+        ],
+    )
+    def test_wrong_attributes(self, search, log, attribute, value, expected):
+        strategy = Listed([{}])
+        setattr(strategy, attribute, value)
+        expected = rf"strategy\.{attribute}: expected {expected}\. Correct that attribute"
+        assert_refused(lambda: search(lambda: 1, strategy, 1), expected, fw.InputError)
+        assert not log.exists()
 
     def test_wrong_number_of_results(self, search, log):
         class Short(Generations):

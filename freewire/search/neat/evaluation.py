@@ -42,7 +42,7 @@ def per_member(name: str, found: Any, members: int) -> Tensor:
         values = torch.as_tensor(found)
     except (TypeError, ValueError, RuntimeError):
         values = None
-    if values is None or list(values.shape) != [members] or values.is_complex():
+    if values is None or list(values.shape) != [members] or values.is_complex() or values.dtype == torch.bool:
         got = f"shape {list(values.shape)}" if values is not None and values.shape != (members,) else shown(found)
         raise InputError(
             f"{name}: expected a tensor of shape [{members}], one number for each member, got {got}. Return one such, "

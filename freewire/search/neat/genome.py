@@ -131,8 +131,8 @@ class Genome:
         """Read a genome, such as ``line["genome"]`` of a search's log.
 
         Raises:
-            FileFormatError: It is none: lists are missing or of different lengths, a number is none, an edge's end is
-                no node, or genes are not in order.
+            FileFormatError: It is not one: lists are missing or of different lengths, a number is not one, an edge's
+                end is no node, or genes are not in order.
         """
         sizes = [_item(value, key) for key in ("num_inputs", "num_outputs")]
         recurrent, nodes, edges = (_item(value, key) for key in ("recurrent", "nodes", "edges"))

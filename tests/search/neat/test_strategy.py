@@ -217,6 +217,7 @@ class TestObjectives:
             (None, "None"),
             ("good", "'good'"),
             (torch.ones(4, dtype=torch.complex64), "tensor"),
+            (torch.ones(4) > 0, "tensor"),
             ([1, 2, None, 4], r"\[1, 2, None, 4\]"),
         ],
     )
