@@ -32,6 +32,8 @@ constexpr int64_t kFewestBlockNodes = 24;
 // Populations: what starting a member costs, in edges of one sample; the edges and samples below which waking other
 // threads takes longer than the work; and how often a thread claims members.
 constexpr int64_t kMemberEdges = 100, kFewestPopulationEdges = kAlways ? 0 : 10000, kClaims = 8;
+// Edges and samples of a member up to which the next one's plan is fetched early.
+constexpr int64_t kFetchedEdges = 4000;
 // Edges of a task that copies parameters: with fewer, starting it costs more.
 constexpr int64_t kEdgesPerTask = 32768;
 

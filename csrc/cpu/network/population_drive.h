@@ -27,6 +27,28 @@ struct OneThread {
   int64_t threads() const { return 1; }
 };
 
+// Fetches what a forward reads of a member's plan, while the one before it runs: of thousands of members each lies in
+// memory, where every section begins with a wait. header: of the member; only its table is read.
+inline void fetch_plan(const int64_t* header) {
+  PlanView plan;
+  if (!read_plan(header, header, header[1], &plan)) return;
+  const auto fetch = [](const auto* from, int64_t count) {
+    const auto* bytes = reinterpret_cast<const char*>(from);
+    const int64_t end = count * static_cast<int64_t>(sizeof *from);
+    for (int64_t at = 0; at < end; at += 64) __builtin_prefetch(bytes + at);
+  };
+  fetch(plan.in_begin, plan.in_begin_length());
+  fetch(plan.in_end, plan.in_end_length());
+  fetch(plan.reuses_rows() ? plan.row_src : plan.in_src, plan.num_edges);
+  fetch(plan.activation, plan.activation_length());
+  fetch(plan.aggregation, plan.aggregation_length());
+  fetch(plan.bias_index, plan.bias_index_length());
+  fetch(plan.inference_row, plan.inference_row_length());
+  fetch(plan.run_node, plan.run_node_length());
+  fetch(plan.in_split, plan.in_split_length());
+  fetch(plan.output_slot, plan.output_slot_length());
+}
+
 // Calls body(member, i, parallel_for) for each member. Returns false where some row of the table does not fit.
 template <class ParallelFor, class Body>
 bool over_members(const Population& all, int64_t batch, const ParallelFor& parallel_for, const Body& body) {
@@ -38,8 +60,27 @@ bool over_members(const Population& all, int64_t batch, const ParallelFor& paral
     if (read_member(all, i, &member)) return body(member, i, inner);
     fits.store(false, std::memory_order_relaxed);
   };
+  // The plan of the next member, and the header of the one after that. Only small ones: they take less time than a
+  // wait.
+  const bool small = cost / std::max<int64_t>(1, all.members) < kFetchedEdges;
+  const auto fetch_next = [&](int64_t i) {
+    if (!small) return;
+    const auto begins = [&](int64_t member) {
+      const int64_t first = all.table[member * kTableColumns];
+      return first >= 0 && first <= all.num_words - kPlanHeader ? all.plans + first : nullptr;
+    };
+    if (const int64_t* header = begins(i); header && header[1] <= all.num_words - (header - all.plans)) {
+      fetch_plan(header);
+    }
+    if (const int64_t* header = i + 1 < all.members ? begins(i + 1) : nullptr) {
+      for (int64_t at = 0; at < kPlanHeader; at += 8) __builtin_prefetch(header + at);
+    }
+  };
   if (threads < 2) {
-    for (int64_t i = 0; i < all.members; ++i) run(i, OneThread{});
+    for (int64_t i = 0; i < all.members; ++i) {
+      if (i + 1 < all.members) fetch_next(i + 1);
+      run(i, OneThread{});
+    }
     return fits;
   }
   const auto large = [&](int64_t i) { return all.edges(i) > all.num_weights / threads; };
@@ -51,6 +92,7 @@ bool over_members(const Population& all, int64_t batch, const ParallelFor& paral
   parallel_for(0, std::min(threads, all.members), 1, [&](int64_t, int64_t) {
     for (int64_t i; (i = next.fetch_add(claim, std::memory_order_relaxed)) < all.members;) {
       for (const int64_t end = std::min(i + claim, all.members); i < end; ++i) {
+        if (i + 1 < end) fetch_next(i + 1);
         if (!large(i)) run(i, OneThread{});
       }
     }
