@@ -75,11 +75,12 @@ void run_forward(const PlanView& plan, const ForwardCall<T>& call, T* tape, cons
   });
 }
 
-// Narrow tiles leave the end of a tape unused; an operator's result must not be garbage, even where it is not read.
+// Narrow tiles leave the end of a tape of that many elements unused; an operator's result must not be garbage, even
+// where it is not read.
 template <class T>
-void clear_tape_end(const PlanView& plan, int64_t batch, T* tape) {
+void clear_tape_end(const PlanView& plan, int64_t batch, T* tape, int64_t elements) {
   const Tiling<T> tiling(plan, batch);
-  std::fill(tape + tiling.tiles * tiling.columns * plan.tape_rows, tape + kept_elements(plan, batch, true), T{});
+  std::fill(tape + tiling.tiles * tiling.columns * plan.tape_rows, tape + elements, T{});
 }
 
 }  // namespace freewire::cpu

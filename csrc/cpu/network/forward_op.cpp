@@ -31,7 +31,7 @@ Tensor run(const PlanView& plan, const Tensor& x, const Tensor& weight, const st
                                    mutable_numbers<T>(y), batch};
     T* tape = kept ? mutable_numbers<T>(*kept) : nullptr;
     cpu::run_forward(plan, call, tape, cpu::TorchThreads{});
-    if (tape) cpu::clear_tape_end(plan, batch, tape);
+    if (tape) cpu::clear_tape_end(plan, batch, tape, kept->numel());
   });
   return y;
 }

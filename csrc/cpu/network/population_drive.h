@@ -118,7 +118,7 @@ bool run_population(const Population& all, const ForwardCall<T>& call, int64_t x
                              call.batch};
     T* kept = tape ? tape + tape_offset(member, call.batch) : nullptr;
     run_forward(plan, own, kept, inner);
-    if (tape) clear_tape_end(plan, call.batch, kept);
+    if (tape) clear_tape_end(plan, call.batch, kept, kept_elements(plan, call.batch, true));
   });
 }
 
