@@ -101,10 +101,10 @@ def _check_ends(inputs: IntArray, outputs: IntArray, in_degree: IntArray, names:
             f"({whose}{in_degree[computed[0]]}). Remove those edges, or add a separate input node."
         )
     for what, index in (("inputs", inputs), ("outputs", outputs)):
-        values, counts = np.unique(index, return_counts=True)
-        if len(values) < len(index):
+        twice = np.flatnonzero(np.bincount(index) > 1)
+        if len(twice):
             raise GraphError(
-                f"{what}: expected each node once, got {read.show(values[counts > 1], names)} more than once. "
+                f"{what}: expected each node once, got {read.show(twice, names)} more than once. "
                 "List it once; copy columns outside the network."
             )
 
