@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -99,3 +102,18 @@ def alone(pop: fw.Population, x: Tensor, grad_y: Tensor, per_member: bool = Fals
     stacked = torch.stack(grads_x)
     results = [torch.stack(ys), stacked if per_member else stacked.sum(0), torch.cat(weights)]
     return [*results, torch.cat(biases)] if biases else results
+
+
+def small(seed: int, hidden: int = 10) -> fw.Graph:
+    """A small random graph."""
+    return fw.generators.random_graph(INPUTS, hidden, OUTPUTS, 3, "tanh", "tanh", seed=seed)
+
+
+def many(count: int) -> list[fw.Graph]:
+    """Small random graphs of several sizes."""
+    return [small(seed, 3 + seed % 20) for seed in range(count)]
+
+
+def raises(kind: type[Exception], message: str) -> Any:
+    """`pytest.raises` of exactly that message."""
+    return pytest.raises(kind, match=f"^{re.escape(message)}$")
