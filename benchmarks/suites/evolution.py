@@ -63,7 +63,9 @@ def generations(search: fw.search.NEAT, count: int) -> tuple[float, dict[str, fl
             search.tell({**line, "value": value})
         timed("told", begin)
     edges = len(population.weight) / search.batch
-    return edges, {name: statistics.median(found[1:]) for name, found in times.items()}  # the first one is drawn anew
+    return edges, {
+        name: statistics.median(found[1:]) for name, found in times.items()
+    }  # the first generation is drawn, not bred
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

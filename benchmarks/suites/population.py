@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import resource
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -152,8 +153,8 @@ def compared(count: int, rounds: int, threads: int, block: float) -> None:
             continue
         others[peer.label] = peer(union)
     for label, module in others.items():
-        torch.testing.assert_close(no_grad(lambda module=module: module(flat))(), want, rtol=1e-4, atol=1e-4)  # type: ignore[misc]
-        forwards[label] = no_grad(lambda module=module: module(flat))  # type: ignore[misc]
+        forwards[label] = no_grad(partial(module, flat))
+        torch.testing.assert_close(forwards[label](), want, rtol=1e-4, atol=1e-4)
     found = [interleave(forwards, rounds=rounds, threads=threads, block=block)]
     for label, module in others.items():
         if getattr(module, "no_step", None) is not None:

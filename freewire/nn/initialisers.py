@@ -7,7 +7,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -28,28 +28,40 @@ __all__ = ["INITIALISERS", "InitFunction", "Initialiser", "draw_weights", "fill_
 Initialiser = Callable[[Tensor, Graph], Any]
 
 
-def _he(weight: Tensor, graph: Graph) -> None:
+class Wires(Protocol):
+    """What the named initialisers read of a graph."""
+
+    @property
+    def edge_index(self) -> NDArray[np.int64]:
+        """Sources and destinations, ``[2, E]``."""
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes."""
+
+
+def _he(weight: Tensor, graph: Wires) -> None:
     """He et al. 2015."""
     _fill_normal(weight, np.sqrt(2.0 / _fan_in(graph)))
 
 
-def _xavier(weight: Tensor, graph: Graph) -> None:
+def _xavier(weight: Tensor, graph: Wires) -> None:
     """Glorot and Bengio 2010, with the source's fan-out."""
     src = graph.edge_index[0]
     fan_out = np.bincount(src, minlength=graph.num_nodes)[src]
     _fill_normal(weight, np.sqrt(2.0 / (_fan_in(graph) + fan_out)))
 
 
-def _self_normalized(weight: Tensor, graph: Graph) -> None:
+def _self_normalized(weight: Tensor, graph: Wires) -> None:
     """Klambauer et al. 2017."""
     _fill_normal(weight, np.sqrt(1.0 / _fan_in(graph)))
 
 
-def _uniform(weight: Tensor, _: Graph) -> None:
+def _uniform(weight: Tensor, _: Wires) -> None:
     weight.uniform_(-1.0, 1.0)
 
 
-INITIALISERS: dict[str, Initialiser] = {
+INITIALISERS: dict[str, Callable[[Tensor, Wires], None]] = {
     "he": _he,
     "xavier": _xavier,
     "uniform": _uniform,
@@ -193,7 +205,7 @@ def fill_stored(parameter: Tensor, stored: NDArray[np.float64] | None) -> None:
         parameter.copy_(torch.where(values.isnan(), parameter, values))
 
 
-def _fan_in(graph: Graph) -> NDArray[np.int64]:
+def _fan_in(graph: Wires) -> NDArray[np.int64]:
     """The fan-in of each edge's destination, ``[E]``."""
     dst = graph.edge_index[1]
     return np.bincount(dst, minlength=graph.num_nodes)[dst]

@@ -15,6 +15,7 @@ from freewire.errors import GraphError, InputError, shown
 from freewire.graph import Graph
 from freewire.graph.fields import EDGE_FIELDS
 from freewire.nn.initialisers import INITIALISERS, Initialiser, draw_weights, fill_stored
+from freewire.nn.member_runs import ends_of
 from freewire.nn.network import Network
 from freewire.nn.recurrent import Recurrent
 
@@ -28,7 +29,7 @@ _CONSTRAINTS = [field.name for field in EDGE_FIELDS if field.role == "constraint
 Member = Graph | Network | Recurrent
 
 
-class Wiring:
+class SideBySide:
     """The edges of several graphs side by side, which is all that the named initialisers read of a graph."""
 
     def __init__(self, graphs: list[Graph]) -> None:
@@ -123,14 +124,13 @@ def start_members(members: list[Member], weight: Tensor, bias: Tensor | None, in
         _start_in_parts(members, weight, bias, init)
         return
     graphs = [graph_of(member) for member in members]
-    edges = np.cumsum([0, *(graph.num_edges for graph in graphs)]).tolist()
-    nodes = np.cumsum([0, *(graph.num_computed for graph in graphs)]).tolist()
+    edges, nodes = (of_members.tolist() for of_members in ends_of(graphs))
     named = "he" if init is None else init
     with torch.no_grad():
         if isinstance(named, str):
             if named not in INITIALISERS:
                 draw_weights(weight, graphs[0], named)  # raises
-            INITIALISERS[named](weight, Wiring(graphs))  # type: ignore[arg-type]
+            INITIALISERS[named](weight, SideBySide(graphs))
         if bias is not None:
             bias.zero_()
         if init is None:
@@ -151,14 +151,11 @@ def start_members(members: list[Member], weight: Tensor, bias: Tensor | None, in
 
 def _start_in_parts(members: list[Member], weight: Tensor, bias: Tensor | None, init: str | Initialiser | None) -> None:
     """`start_members` of a part after the other, which needs memory for one only."""
-    edge = node = 0
+    edges, nodes = ends_of([graph_of(member) for member in members])
     for begin in range(0, len(members), _AT_ONCE):
-        part = members[begin : begin + _AT_ONCE]
-        graphs = [graph_of(member) for member in part]
-        last_edge = edge + sum(graph.num_edges for graph in graphs)
-        last_node = node + sum(graph.num_computed for graph in graphs)
-        start_members(part, weight[edge:last_edge], None if bias is None else bias[node:last_node], init)
-        edge, node = last_edge, last_node
+        end = min(begin + _AT_ONCE, len(members))
+        own = None if bias is None else bias[nodes[begin] : nodes[end]]
+        start_members(members[begin:end], weight[edges[begin] : edges[end]], own, init)
 
 
 def _stored(values: list[NDArray[np.float64] | None], ends: list[int]) -> NDArray[np.float64] | None:

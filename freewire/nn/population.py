@@ -273,11 +273,12 @@ class Population(Wired):
         Args:
             members: By number, what comes in a member's place; None removes it, and those after it move up. Numbers
                 from ``len(pop)`` on append.
-            optimizer: One of the population's parameters. It keeps its state for the members that stay; for new
-                parameters it starts from 0. `weight` and `bias` stay the objects that it knows.
+            optimizer: The one that trains the population. It keeps its state for the members that stay; for new
+                parameters its state starts as the optimizer starts it. `weight` and `bias` stay the same objects.
 
         Raises:
-            InputError: A number out of range, or no member would be left.
+            InputError: A number out of range; no member would stay; parametrized weights; LBFGS, or the optimizer of
+                other parameters; a network whose biases or weights cannot be taken over.
             GraphError: As for a new population.
 
         Example:

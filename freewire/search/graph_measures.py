@@ -28,7 +28,7 @@ _BEST = 10  # the best trials are among them
 def measures(lines: Sequence[Line]) -> dict[int, dict[str, float]]:
     """Numbers that describe the wiring of each finished trial, by the trial's number and by name.
 
-    Of more than `MOST` genomes some are left out: the best are kept, and the others are evenly spaced.
+    Of more than `MOST` genomes only some are measured: the best, and others evenly spaced.
 
     Args:
         lines: Lines of the log.

@@ -145,7 +145,7 @@ def read_log(path: str | os.PathLike[str]) -> Recorded:
         path: The file.
 
     Returns:
-        Its header and its lines. An incomplete last line or batch is left out.
+        Its header and its lines. An incomplete last line or batch is ignored.
 
     Raises:
         FileFormatError: It is not a log, such as an empty file, or damaged elsewhere than at its end.

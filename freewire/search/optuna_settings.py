@@ -16,8 +16,8 @@ __all__ = ["described"]
 def described(what: str, owner: Any) -> dict[str, Any]:
     """The name of an object's class, and those of its arguments that JSON can hold.
 
-    Samplers and pruners that are arguments of others are described in turn. The seed is left out, since a search has
-    its own, and so are arguments that the class does not keep, and functions.
+    Samplers and pruners that are arguments of others are described in turn. Not included: the seed, since a search has
+    its own; functions; and arguments that the class does not keep.
 
     Args:
         what: What to call it.

@@ -97,7 +97,7 @@ class SearchReport:
     def correlations(self) -> dict[str, float]:
         """Spearman's rank correlation of the value with each number that a trial has: parameters and `measures`.
 
-        Numbers that are the same in all trials are left out.
+        Numbers that are the same in all trials are omitted.
         """
         values = values_of(self.ranked)
         found = {name: rank_correlation(self._numbers(name), values) for name in self.features}

@@ -72,7 +72,7 @@ class Worker:
         try:
             text = self.pipe.recv_bytes().decode() if self.pipe.poll() else None
         except (EOFError, OSError):
-            return None, True  # it has ended, or has closed its end, so nobody will ever hear from it
+            return None, True  # it has ended, or has closed its end: no message can arrive
         if text is not None and self._objective is not None:  # only now, as a large one would wait for its start
             self._send(self._objective)
             self._objective = text = None

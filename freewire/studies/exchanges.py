@@ -136,7 +136,7 @@ def _may_go_back(graph: Graph) -> NDArray[np.bool_]:
 
 
 def _pairs(group: IntArray, draws: Draws) -> tuple[IntArray, IntArray]:
-    """Pair elements of the same group ``[E]`` at random; of an odd number of them, one is left out."""
+    """Pair elements of the same group ``[E]`` at random; of an odd number of them, one has no partner."""
     order = np.argsort(draws.uniform(len(group)))
     group = group[order]
     if group.any():

@@ -101,7 +101,7 @@ class Conformance:
         assert best.trial < batch
 
     def test_starts_again(self):
-        """A strategy that has been used begins anew, and tells nothing of what it was told."""
+        """A strategy that has been used starts over, and nothing that it was told has an effect."""
         strategy = self.make()
         found = []
         for seed in (5, 6, 5):

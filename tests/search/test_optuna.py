@@ -95,7 +95,7 @@ class TestSettings:
         assert_refused(lambda: search(other), expected, fw.InputError)
 
     def test_whatever_sampler_or_pruner(self):
-        """What JSON cannot hold is left out."""
+        """What JSON cannot hold is not included."""
         sampler = optuna.samplers.NSGAIISampler(population_size=6, child_generation_strategy=len)
         settings = Optuna({"x": (0.0, 1.0)}, sampler).settings()
         assert settings["sampler.population_size"] == 6

@@ -47,7 +47,7 @@ class NEAT(Strategy):
         weight_step: Standard deviation of the change of a weight.
         weight_limit: The largest absolute value of a weight that a mutation makes.
         mutate_weights: Probability that a child's weights are changed, all of them.
-        replace_weight: Probability that one of these is not changed by a step, but drawn anew.
+        replace_weight: Probability that one of these is not changed by a step, but replaced by a new draw.
         bias_std: As ``weight_std``.
         bias_step: As ``weight_step``.
         bias_limit: As ``weight_limit``.
