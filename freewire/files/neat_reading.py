@@ -192,7 +192,7 @@ def _ids(path: str, topology: Any, key: str) -> list[int]:
 def _number(path: str, item: dict[str, Any], key: str, what: str) -> float:
     value = item.get(key)
     try:
-        if type(value) in (int, float) and math.isfinite(number := float(value)):  # type: ignore[arg-type]
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(number := float(value)):
             return number
     except OverflowError:
         pass

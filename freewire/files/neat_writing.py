@@ -149,7 +149,7 @@ def _numbered(graph: Graph) -> list[int]:
     if all(
         type(name) is int and (name < 0) == negative for name, negative in zip(names, is_input.tolist(), strict=True)
     ):
-        return names  # type: ignore[return-value]
+        return [name for name in names if isinstance(name, int)]  # all of them
     numbers = np.full(graph.num_nodes, -1)
     numbers[graph.input_index] = -1 - np.arange(len(graph.input_index))
     ends = [node for node in graph.output_index.tolist() if not is_input[node]]

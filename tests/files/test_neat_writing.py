@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -144,5 +145,4 @@ def test_other_arguments_are_refused(tmp_path):
     assert_refused(lambda: fw.files.write_neat_python(graph, tmp_path / "net.neat"), said, fw.FileFormatError)
     said = "metadata: expected what JSON can hold, got"
     for metadata in ({"a": {1}}, {"a": float("nan")}):
-        attempt = lambda metadata=metadata: fw.files.write_neat_python(graph, tmp_path / "n.json", metadata)  # noqa: E731
-        assert_refused(attempt, said, fw.InputError)
+        assert_refused(partial(fw.files.write_neat_python, graph, tmp_path / "n.json", metadata), said, fw.InputError)

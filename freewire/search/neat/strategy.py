@@ -212,8 +212,8 @@ class NEAT(Strategy):
         """Learn the fitness of a genome, and its weights where it has learnt."""
         assert self._state is not None
         value = line.get("value")
-        is_number = isinstance(value, int | float) and line.get("status", "finished") == "finished"
-        fitness = float(value) if is_number else math.nan  # type: ignore[arg-type]
+        finished = line.get("status", "finished") == "finished"
+        fitness = float(value) if isinstance(value, int | float) and finished else math.nan
         self._state.tell(line["trial"] % self.batch, line["genome"], fitness)
 
     def evaluate(
