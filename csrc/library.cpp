@@ -86,4 +86,29 @@ STABLE_TORCH_LIBRARY(freewire, m) {
   m.def(
       "gated_depthwise_backward(Tensor grad_y, Tensor[] xs, Tensor weight, bool relu, Tensor kernel, bool need_weight, "
       "bool need_kernel) -> (Tensor[], Tensor, Tensor)");
+
+  // A stage of separable convolutions, without a backward: N nodes in an order in which each follows its sources, those
+  // without in-edges first; in_ptr [N + 1] and in_src [E], the sources of each node's in-edges; weight [E]. Nodes
+  // without in-edges read x [B, in_channels, H, W], with that stride. depthwise, pointwise: each node's kernels
+  // [channels, 1, 3, 3] and [out_channels, channels, 1, 1]; scale (or None) and shift [N, out_channels] in the type
+  // that T is computed in: what follows its convolutions -> the mean of the nodes that no other reads, [B,
+  // out_channels, ceil(H / stride), ceil(W / stride)]. CPU and channels_last only.
+  m.def(
+      "stage_inference(Tensor x, Tensor weight, Tensor[] depthwise, Tensor[] pointwise, Tensor? scale, Tensor shift, "
+      "int[] in_ptr, int[] in_src, int stride, bool relu) -> Tensor");
+
+  // The same with a batch norm after each node's convolutions: gamma and beta [N, out_channels] in the type that T
+  // is computed in, epsilon [N]; mean and variance [N, out_channels], or None for those of the batch -> y, what is kept
+  // for the backward [N, B, H', W', padded channels], and the mean and the (biased) variance that were used.
+  m.def(
+      "stage_forward(Tensor x, Tensor weight, Tensor[] depthwise, Tensor[] pointwise, Tensor gamma, Tensor beta, "
+      "float[] epsilon, Tensor? mean, Tensor? variance, int[] in_ptr, int[] in_src, int stride, bool relu) -> "
+      "(Tensor, Tensor[], Tensor, Tensor)");
+  // grad_y like y, and what stage_forward received and returned -> grad_x (empty unless needed), grad_weight,
+  // grad_gamma, grad_beta, grad_depthwise and grad_pointwise.
+  m.def(
+      "stage_backward(Tensor grad_y, Tensor x, Tensor[] results, Tensor mean, Tensor variance, Tensor weight, "
+      "Tensor[] depthwise, Tensor[] pointwise, Tensor gamma, Tensor beta, float[] epsilon, int[] in_ptr, int[] in_src, "
+      "int stride, bool relu, bool batch_statistics, bool need_x) -> "
+      "(Tensor, Tensor, Tensor, Tensor, Tensor[], Tensor[])");
 }

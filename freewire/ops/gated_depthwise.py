@@ -34,7 +34,6 @@ __all__ = ["can_fuse", "gated_depthwise", "is_changed"]
 _forward = torch.ops.freewire.gated_depthwise.default
 _backward = torch.ops.freewire.gated_depthwise_backward.default
 _TAPS = 9
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @torch.library.register_fake("freewire::gated_depthwise")
@@ -102,8 +101,9 @@ def can_fuse(xs: Sequence[Tensor], convolution: nn.Module) -> bool:
 
 def is_changed(module: nn.Module) -> bool:
     """Whether calling a module does more than its type's forward, or something else: hooks, another ``forward``."""
-    hooked = any(getattr(module, hooks) for hooks in _HOOKS)
-    return hooked or "forward" in vars(module) or module._compiled_call_impl is not None
+    own = vars(module)  # written for speed: a stage asks for a hundred modules in each call
+    hooked = own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]
+    return bool(hooked) or "forward" in own or own.get("_compiled_call_impl") is not None
 
 
 class _GatedDepthwise(torch.autograd.Function):

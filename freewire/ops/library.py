@@ -66,9 +66,22 @@ def instruction_set() -> str:
 
     It is the widest that there are kernels for and the processor has, unless FREEWIRE_ISA names a narrower one.
     """
-    isa = ctypes.CDLL(str(CPU_LIBRARY)).freewire_isa
-    isa.restype = ctypes.c_char_p
-    name: bytes = isa()
+    return _name("freewire_isa")
+
+
+def matrix_unit() -> str:
+    """What multiplies matrices of bfloat16 numbers here: ``"amx"``, ``"avx512bf16"`` or ``"none"``.
+
+    It is the fastest that the processor has and the system lets this process use, unless FREEWIRE_MATRIX names a slower
+    one. With ``"none"`` products are computed in float32.
+    """
+    return _name("freewire_matrix_unit")
+
+
+def _name(function: str) -> str:
+    call = getattr(ctypes.CDLL(str(CPU_LIBRARY)), function)
+    call.restype = ctypes.c_char_p
+    name: bytes = call()
     return name.decode()
 
 

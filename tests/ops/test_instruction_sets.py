@@ -19,6 +19,7 @@ CHOSEN = {
     "test_special_values.py": "cpu",
     "test_gated_sum.py": "matches or bits or nan",
     "test_gated_depthwise.py": "matches or bit or nan",
+    "test_stage.py": "matches or bit or nan or padding",
 }
 
 

@@ -26,9 +26,21 @@ struct DepthwiseRows {
     each_register(channels, [&]<bool kSome>(int64_t c, int64_t count, std::bool_constant<kSome>) {
       V k[9];
       for (int tap = 0; tap < 9; ++tap) k[tap] = load<kSome>(kernel + tap * channels + c, count);
-      int64_t x = 0;
-      for (; x + kPixels <= width; x += kPixels) pixels<kSome, kPixels>(rows, k, x * channels + c, channels, count, y);
-      for (; x < width; ++x) pixels<kSome, 1>(rows, k, x * channels + c, channels, count, y);
+      along_row<kSome, 1>(rows, k, width, channels, c, count, y);
+    });
+  }
+
+  // The same with any stride, for a number of channels that fills registers. Sums are not rounded to T.
+  static void forward_strided(const T* const* rows, const C* kernel, int64_t width, int64_t stride, int64_t channels,
+                              C* y) {
+    each_register(channels, [&]<bool kSome>(int64_t c, int64_t count, std::bool_constant<kSome>) {
+      V k[9];
+      for (int tap = 0; tap < 9; ++tap) k[tap] = load<kSome>(kernel + tap * channels + c, count);
+      if (stride == 1) return along_row<kSome, 1>(rows, k, width, channels, c, count, y);
+      if (stride == 2) return along_row<kSome, 2>(rows, k, width, channels, c, count, y);
+      for (int64_t x = 0; x < width; ++x) {
+        pixels<kSome, 1, 1>(rows, k, x * stride * channels + c, channels, count, y + x * channels + c);
+      }
     });
   }
 
@@ -88,34 +100,45 @@ struct DepthwiseRows {
     return V::load(from);
   }
 
-  template <bool kSome>
-  static FREEWIRE_INLINE void store(V value, T* to, int64_t count) {
+  template <bool kSome, class To>
+  static FREEWIRE_INLINE void store(V value, To* to, int64_t count) {
     if constexpr (kSome) return value.store_some(to, count);
     value.store(to);
   }
 
-  template <bool kSome, int kCount>
+  template <bool kSome, int kStride, class To>
+  static FREEWIRE_INLINE void along_row(const T* const* rows, const V (&k)[9], int64_t width, int64_t channels,
+                                        int64_t c, int64_t count, To* y) {
+    const auto run = [&](int64_t x, auto pixels_at_once) {
+      pixels<kSome, decltype(pixels_at_once)::value, kStride>(rows, k, x * kStride * channels + c, channels, count,
+                                                              y + x * channels + c);
+    };
+    int64_t x = 0;
+    for (; x + kPixels <= width; x += kPixels) run(x, std::integral_constant<int, kPixels>{});
+    for (; x < width; ++x) run(x, std::integral_constant<int, 1>{});
+  }
+
+  // kCount pixels, whose upper left entries are kStride apart, from the one at rows[0] + at on.
+  template <bool kSome, int kCount, int kStride, class To>
   static FREEWIRE_INLINE void pixels(const T* const* rows, const V (&k)[9], int64_t at, int64_t channels, int64_t count,
-                                     T* y) {
+                                     To* y) {
     V total[kCount];
 #pragma GCC unroll 3
     for (int t = 0; t < 3; ++t) {
       const T* from = rows[t] + at;
-#pragma GCC unroll 6
-      for (int j = 0; j < kCount + 2; ++j) {
+#pragma GCC unroll 12
+      for (int j = 0; j < (kCount - 1) * kStride + 3; ++j) {
         const V x = load<kSome>(from + j * channels, count);
 #pragma GCC unroll 3
         for (int s = 0; s < 3; ++s) {
-          const int to = j - s;
-          if (to < 0 || to >= kCount) continue;
-          total[to] = t + s ? total[to] + k[3 * t + s] * x : k[0] * x;
+          if (j < s || (j - s) % kStride) continue;
+          const int to = (j - s) / kStride;
+          if (to < kCount) total[to] = t + s ? total[to] + k[3 * t + s] * x : k[0] * x;
         }
       }
     }
 #pragma GCC unroll 4
-    for (int p = 0; p < kCount; ++p) {
-      store<kSome>(total[p], y + at + p * channels, count);
-    }
+    for (int p = 0; p < kCount; ++p) store<kSome>(total[p], y + p * channels, count);
   }
 };
 

@@ -13,18 +13,11 @@
 #include <vector>
 
 #include "cpu/blocks/gated_sum_drive.h"
+#include "cpu/blocks/window.h"
 #include "cpu/buffer.h"
 #include "cpu/network/kernels.h"
 
 namespace freewire::cpu {
-
-// The shape of each feature map.
-struct Maps {
-  int64_t batch, height, width, channels;
-  int64_t row() const { return width * channels; }
-  int64_t numel() const { return batch * height * row(); }
-  int64_t at(int64_t image, int64_t row_number) const { return (image * height + row_number) * row(); }
-};
 
 // Rows are divided into bands, so that one image keeps several threads busy. The division depends on the shape alone,
 // so the number of threads changes no bit. A band also reads one row past each end, so it has at least kLeastRows rows.
@@ -33,23 +26,6 @@ inline int64_t bands_of_image(const Maps& maps) {
   const int64_t wanted = (kBands + maps.batch - 1) / maps.batch;
   return std::max<int64_t>(1, std::min(wanted, maps.height / kLeastRows));
 }
-
-// Three neighbouring rows, each with a column of zeros at each end; rows outside the image are zeros.
-template <class T>
-class Window {
- public:
-  explicit Window(const Maps& maps) : maps_(maps), length_(maps.row() + 2 * maps.channels), numbers_(3 * length_) {
-    std::fill_n(numbers_.data(), 3 * length_, narrowed<T>(0));
-  }
-  T* bordered(int64_t row) { return numbers_.data() + (row + 3) % 3 * length_; }
-  T* inside(int64_t row) { return bordered(row) + maps_.channels; }
-  void clear(int64_t row) { std::fill_n(inside(row), maps_.row(), narrowed<T>(0)); }
-
- private:
-  const Maps& maps_;
-  int64_t length_;
-  Buffer<T> numbers_;
-};
 
 // For each row of a band [begin, end): calls fill() for the row and its neighbours, then use(row).
 template <class T, class Fill, class Use>

@@ -5,28 +5,9 @@
 // FREEWIRE_TARGET, the instruction sets that the kernels may use beyond the compiler's default.
 #pragma once
 
-// Standard headers come before the target changes: an inline function of theirs compiled for another instruction set
-// could be the copy that the linker keeps for the whole library.
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <limits>
-#include <type_traits>
-#include <utility>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#if defined(FREEWIRE_TARGET)
-#define FREEWIRE_PRAGMA(...) _Pragma(#__VA_ARGS__)
-#define FREEWIRE_EXPANDED_PRAGMA(...) FREEWIRE_PRAGMA(__VA_ARGS__)
-#if defined(__clang__)
-FREEWIRE_EXPANDED_PRAGMA(clang attribute push(__attribute__((target(FREEWIRE_TARGET))), apply_to = function))
-#else
-FREEWIRE_EXPANDED_PRAGMA(GCC target(FREEWIRE_TARGET))
-#endif
-#endif
+// clang-format off: what follows this is compiled for the target
+#include "cpu/isa/target_begin.h"
+// clang-format on
 
 #include "cpu/blocks/depthwise_rows.h"
 #include "cpu/blocks/gated_sum_span.h"
@@ -35,6 +16,9 @@ FREEWIRE_EXPANDED_PRAGMA(GCC target(FREEWIRE_TARGET))
 #include "cpu/network/block_gradient.h"
 #include "cpu/network/forward_tile.h"
 #include "cpu/network/kernels.h"
+#include "cpu/stages/matrix_product.h"
+#include "cpu/stages/norm_rows.h"
+#include "cpu/stages/padded_pixels.h"
 
 namespace freewire::cpu {
 
@@ -64,6 +48,13 @@ const Kernels<T>& kernel_table() {
       {GatedSumSpan<T, kVectorBytes>::forward, GatedSumSpan<T, kVectorBytes>::backward},
       {DepthwiseRows<T, kVectorBytes>::forward, DepthwiseRows<T, kVectorBytes>::add_kernel_gradient,
        DepthwiseRows<T, kVectorBytes>::relu_gradient},
+      {PaddedPixels<T, kVectorBytes>::template pad<T>, PaddedPixels<T, kVectorBytes>::template unpad<T>,
+       DepthwiseRows<T, kVectorBytes>::forward_strided, MatrixProduct<T, kVectorBytes>::pack,
+       MatrixProduct<T, kVectorBytes>::multiply, MatrixProduct<T, kVectorBytes>::add_product},
+      {NormRows<T, kVectorBytes>::affine_sum, NormRows<T, kVectorBytes>::add_statistics,
+       NormRows<T, kVectorBytes>::gather, NormRows<T, kVectorBytes>::combine, NormRows<T, kVectorBytes>::scatter,
+       PaddedPixels<T, kVectorBytes>::template pad<Compute<T>>,
+       PaddedPixels<T, kVectorBytes>::template unpad<Compute<T>>, NormRows<T, kVectorBytes>::store},
   };
   return kTable;
 }
@@ -74,6 +65,4 @@ FREEWIRE_FOR_EACH_TYPE(FREEWIRE_INSTANTIATE)
 
 }  // namespace freewire::cpu
 
-#if defined(FREEWIRE_TARGET) && defined(__clang__)
-FREEWIRE_PRAGMA(clang attribute pop)
-#endif
+#include "cpu/isa/target_end.h"

@@ -13,6 +13,8 @@
 
 #include "cpu/blocks/depthwise_kernels.h"
 #include "cpu/blocks/gated_sum_kernels.h"
+#include "cpu/stages/norm_kernels.h"
+#include "cpu/stages/stage_kernels.h"
 #include "number.h"
 #include "plan_view.h"
 
@@ -125,6 +127,8 @@ struct Kernels {
   NetworkKernels<T> network;
   GatedSumKernels<T> gated_sum;
   DepthwiseKernels<T> depthwise;
+  StageKernels<T> stage;
+  NormKernels<T> norm;
 };
 
 // The kernels for one instruction set, each compiled in a translation unit of its own.
