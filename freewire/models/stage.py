@@ -23,16 +23,20 @@ from freewire.graph.arguments import whole
 from freewire.graph.networkx_conversion import check_dag
 from freewire.models.blocks import SeparableConv, check_sizes
 from freewire.models.hooks import has_global_hooks
-from freewire.models.steps import OUTPUT, StageCall, compile_steps
+from freewire.models.steps import OUTPUT, Fusion, StageCall, compile_steps, fuse_separable_convolutions
+from freewire.models.whole_stage import fuse_stage
 from freewire.nn.checks import check_number
 from freewire.nn.initialisers import undivided
 from freewire.nn.wired import Wired
 from freewire.ops import library
 
-__all__ = ["GraphStage", "NodeFactory"]
+__all__ = ["FUSIONS", "GraphStage", "NodeFactory"]
 
 #: (in_channels, out_channels, stride) -> module
 NodeFactory = Callable[[int, int, int], nn.Module]
+
+#: What a stage's steps are compiled with, in this order.
+FUSIONS: tuple[Fusion, ...] = (fuse_separable_convolutions, fuse_stage)
 
 
 class GraphStage(Wired):
@@ -54,8 +58,9 @@ class GraphStage(Wired):
         relu: Whether to apply a relu before every node.
         weight: Initial weight of every edge. The paper does not specify one.
         recompute_sums: Whether to recompute the sums in the backward instead of keeping them: three tensors per node
-            instead of four. On the CPU in channels_last, `SeparableConv` even runs its 3x3 convolution together with
-            the sum. For other nodes this uses saved-tensor hooks, so set it to False if nodes use ``torch.func``.
+            instead of four. On the CPU a stage of `SeparableConv` nodes then runs as one operator, which keeps one
+            tensor per node. For other nodes this uses saved-tensor hooks, so set it to False if nodes use
+            ``torch.func``.
 
     Attributes:
         graph: The `Graph`, whose edge order is that of ``weight``.
@@ -96,7 +101,7 @@ class GraphStage(Wired):
         in_channels, out_channels, stride = check_sizes(in_channels, out_channels, stride)
         self.stride, self.relu, self.recompute_sums = stride, relu, recompute_sums
         self.in_channels, self.out_channels = in_channels, out_channels
-        self._steps = compile_steps(self.graph)
+        self._steps = compile_steps(self.graph, FUSIONS)
         edges, targets = self.graph.num_edges, self.graph.edge_index[1]
         # Edges are ordered by target, and the targets as the steps are.
         self._fan_ins = [len(list(group)) for _, group in groupby(targets.tolist())]
@@ -154,8 +159,9 @@ class GraphStage(Wired):
         weight = _masked(weight, kept)
         call = StageCall(
             nodes=self.nodes,
-            x=torch.relu(x) if self.relu else x,
-            weights=weight.split(self._fan_ins) if self._fan_ins else (),
+            x=x,
+            weight=weight,
+            fan_ins=self._fan_ins,
             relu=self.relu,
             recompute_sums=self.recompute_sums,
             hooked=has_global_hooks(),

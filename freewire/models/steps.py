@@ -6,8 +6,8 @@ in order. A step computes the result of a node, or the stage's output, from earl
 it: a plain call of the node's module, a gated sum and then the module, or both in one pass over memory.
 
 A fused step runs several modules in one operator. It holds the plain steps that it replaces, and runs those instead
-where the operator does not apply or where hooks would notice the difference. A kernel for a whole stage is to be one
-more subclass of `FusedStep`, which replaces all steps, and one more function in `FUSIONS` to put it there.
+where the operator does not apply or where hooks would notice the difference. One that replaces all steps is in
+`freewire.models.whole_stage`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from freewire.ops.gated_sum import gated_sum
 from freewire.ops.recompute import recompute_in_backward
 
 __all__ = [
-    "FUSIONS",
     "OUTPUT",
     "FusedStep",
+    "Fusion",
     "InputStep",
     "MeanStep",
     "OnePassStep",
@@ -53,23 +53,41 @@ class StageCall:
 
     Attributes:
         nodes: The stage's modules, by node.
-        x: The stage's input, after its relu, ``[B, in_channels, H, W]``.
-        weights: For each node with in-edges, in the order of the steps, the weights of those edges.
+        x: The stage's input, ``[B, in_channels, H, W]``.
+        weight: ``[E]`` of the edges, minus infinity for an edge that is removed.
+        fan_ins: The number of in-edges of each node that has any, in the order of the steps.
         relu: Whether a relu follows every sum.
         recompute_sums: Whether sums are recomputed in the backward instead of kept for it.
         hooked: Whether hooks on all modules are registered.
         removed: Nodes that `GraphStage.without` has removed.
         results: Results by node, as long as a later step reads them; finally the output, at `OUTPUT`.
+        rectified: x after its relu, once a step has asked for it.
+        weights: ``weight`` by node, once a step has asked for it.
     """
 
     nodes: nn.ModuleList
     x: Tensor
-    weights: Sequence[Tensor]
+    weight: Tensor
+    fan_ins: Sequence[int]
     relu: bool
     recompute_sums: bool
     hooked: bool
     removed: frozenset[int]
     results: dict[int, Tensor]
+    rectified: Tensor | None = None
+    weights: Sequence[Tensor] | None = None
+
+    def node_input(self) -> Tensor:
+        """What nodes of in-degree 0 receive: x, after its relu."""
+        if self.rectified is None:
+            self.rectified = torch.relu(self.x) if self.relu else self.x
+        return self.rectified
+
+    def weights_of(self, group: int) -> Tensor:
+        """The weights of the in-edges of one node of those with any."""
+        if self.weights is None:
+            self.weights = self.weight.split(list(self.fan_ins))
+        return self.weights[group]
 
 
 class Step(ABC):
@@ -88,7 +106,7 @@ class InputStep(Step):
 
     def run(self, call: StageCall) -> None:
         """Call the module."""
-        call.results[self.node] = call.nodes[self.node](call.x)
+        call.results[self.node] = call.nodes[self.node](call.node_input())
 
 
 @dataclass(frozen=True)
@@ -99,7 +117,7 @@ class SumStep(Step):
         node: The node.
         sources: The nodes that it receives from, one entry per edge.
         last_read: The sources that no later step reads.
-        group: Its index in ``StageCall.weights``.
+        group: Its index in ``StageCall.fan_ins``.
         name: What errors call it.
     """
 
@@ -120,7 +138,7 @@ class SumStep(Step):
 
     def run(self, call: StageCall) -> None:
         """Sum, then call the module."""
-        xs, weight = self.inputs(call), call.weights[self.group]
+        xs, weight = self.inputs(call), call.weights_of(self.group)
         total = _sum(xs, weight, call.relu, self.name)
         self.free(call)
         with recompute_in_backward(total, xs, weight, call.relu) if call.recompute_sums else nullcontext():
@@ -191,7 +209,7 @@ class OnePassStep(FusedStep):
         step = self.sum_step
         convolution, *rest = cast(SeparableConv, call.nodes[step.node])
         kernel = cast(Tensor, convolution.weight)
-        y = gated_depthwise(step.inputs(call), call.weights[step.group], call.relu, kernel)
+        y = gated_depthwise(step.inputs(call), call.weights_of(step.group), call.relu, kernel)
         step.free(call)
         for part in rest:
             y = part(y)
@@ -207,19 +225,15 @@ def fuse_separable_convolutions(steps: list[Step]) -> list[Step]:
     return [OnePassStep(step) if isinstance(step, SumStep) else step for step in steps]
 
 
-#: What `compile_steps` applies, in this order.
-FUSIONS: tuple[Fusion, ...] = (fuse_separable_convolutions,)
-
-
-def compile_steps(graph: Graph, fusions: Sequence[Fusion] = FUSIONS) -> list[Step]:
+def compile_steps(graph: Graph, fusions: Sequence[Fusion]) -> list[Step]:
     """Compile a graph into steps.
 
     Nodes run in topological order, by level and then by index, which is the order of the edges they receive from.
 
     Args:
         graph: The wiring.
-        fusions: Functions from a list of steps to one that computes the same, applied one after the other. Tests pass
-            others to force a kind of step, or an empty list for plain steps only.
+        fusions: Functions from a list of steps to one that computes the same, applied one after the other. Tests force
+            a kind of step by them; an empty list leaves plain steps only.
 
     Returns:
         Steps of which the last puts the stage's output into the results.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Stages that run their separable convolutions in one pass, by `freewire.ops.gated_depthwise`."""
+"""Stages that run each separable convolution in one pass, by `freewire.ops.gated_depthwise`, and not as a whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from torch.utils.checkpoint import checkpoint
 
 from freewire.models import WS, GraphStage, RandWire
 from freewire.models import steps as steps_module
+from freewire.models.steps import compile_steps, fuse_separable_convolutions
 from freewire.ops.gated_depthwise import gated_depthwise
+
+
+def by_node(stage: GraphStage) -> GraphStage:
+    """The stage, whose separable convolutions run in one pass each."""
+    stage._steps = compile_steps(stage.graph, [fuse_separable_convolutions])
+    return stage
 
 
 class TestInAStage:
@@ -22,7 +29,7 @@ class TestInAStage:
     @staticmethod
     def stage() -> GraphStage:
         torch.manual_seed(0)
-        return GraphStage(WS(4, 0.75)(9, 0), 3, 6).double()
+        return by_node(GraphStage(WS(4, 0.75)(9, 0), 3, 6).double())
 
     @staticmethod
     def passes(stage: GraphStage, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[Tensor]]:
@@ -55,6 +62,8 @@ class TestInAStage:
         x = torch.randn(2, 3, 64, 64, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
         model(x)  # statistics that are not 0 and 1
         fused = model.eval().fuse()
+        for stage in (*model.stages, *fused.stages):
+            by_node(stage)
         counted = mock.Mock(wraps=gated_depthwise)
         with torch.no_grad():
             want = model(x)

@@ -19,7 +19,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 from freewire.models import GraphStage
 from freewire.models import steps as steps_module
 from freewire.ops.recompute import recompute_in_backward
-from tests.models.stages import dag, stage_of
+from tests.models.stages import dag, plain, stage_of
 
 
 class TestRecomputeSums:
@@ -29,7 +29,7 @@ class TestRecomputeSums:
         x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
         found = []
         for recompute in (True, False):
-            stage = stage_of()
+            stage = plain(stage_of())
             replacement = recompute_in_backward if recompute else lambda *_: nullcontext()
             with mock.patch.object(steps_module, "recompute_in_backward", replacement):
                 y = stage(x)
@@ -65,7 +65,7 @@ class TestRecomputeSums:
             torch.testing.assert_close(got.grad, want.grad)
 
     def test_saved_tensor_hooks_of_others_stay_in_force(self) -> None:
-        stage, kept = stage_of(), []
+        stage, kept = plain(stage_of()), []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
             y = stage(torch.randn(2, 3, 8, 8, dtype=torch.float64))
         assert len(kept) > 20
@@ -107,7 +107,7 @@ class TestRecomputeSums:
         assert stage.weight.grad is not None
 
     def test_where_saved_tensor_hooks_are_disabled(self) -> None:
-        stage = stage_of()
+        stage = plain(stage_of())
         with torch.autograd.graph.disable_saved_tensors_hooks("not here"):
             stage(torch.randn(2, 3, 8, 8, dtype=torch.float64)).sum().backward()
 

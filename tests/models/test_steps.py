@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""freewire/models/steps.py: what a graph is compiled into, and that fusing shows in no hook and no result."""
+"""freewire/models/steps.py: what a graph is compiled into, and that fusing shows in no hook and no result.
+
+A step that runs a whole stage has tests of its own, in test_whole_stage.py.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from freewire.models import WS, GraphStage
 from freewire.models import steps as steps_module
 from freewire.models.checkpoint import checkpointed
 from freewire.models.hooks import global_hooks_fixed, has_global_hooks
+from freewire.models.stage import FUSIONS
 from freewire.models.steps import (
     OUTPUT,
     FusedStep,
@@ -28,16 +32,25 @@ from freewire.models.steps import (
     Step,
     SumStep,
     compile_steps,
+    fuse_separable_convolutions,
 )
+from freewire.models.whole_stage import WholeStageStep
 from freewire.ops.gated_depthwise import gated_depthwise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def make_stage() -> GraphStage:
+def whole_stage() -> GraphStage:
     torch.manual_seed(0)
     stage = GraphStage(WS(4, 0.75)(9, 0), 3, 6).double()
     nn.init.normal_(stage.weight)
+    return stage
+
+
+def make_stage() -> GraphStage:
+    """A stage that runs node by node, each separable convolution together with its sum."""
+    stage = whole_stage()
+    stage._steps = compile_steps(stage.graph, [fuse_separable_convolutions])
     return stage
 
 
@@ -67,10 +80,15 @@ class TestCompile:
             MeanStep((3, 2)),
         ]
 
-    def test_sums_are_fused_by_default(self) -> None:
-        stage = make_stage()
+    def test_everything_is_fused_by_default(self) -> None:
+        """One step for the whole stage, in front of one per sum, in front of the plain steps."""
+        stage = whole_stage()
+        (step,) = stage._steps
+        assert isinstance(step, WholeStageStep)
+        by_node = compile_steps(stage.graph, [fuse_separable_convolutions])
+        assert list(step.plain) == by_node
         plain = compile_steps(stage.graph, [])
-        assert stage._steps == [OnePassStep(step) if isinstance(step, SumStep) else step for step in plain]
+        assert by_node == [OnePassStep(step) if isinstance(step, SumStep) else step for step in plain]
 
     def test_weights_are_grouped_as_the_steps_are(self) -> None:
         stage = make_stage()
@@ -92,7 +110,7 @@ class TestCompile:
 
 
 class TestWholeStage:
-    """A step may replace all others, as a kernel for a whole stage would."""
+    """A step may replace all others."""
 
     class Doubled(FusedStep):
         """The plain steps' output times two, so that a test sees whether it ran."""
@@ -113,18 +131,18 @@ class TestWholeStage:
             call.results[OUTPUT] = 2 * call.results[OUTPUT]
 
     def test_it_runs_where_it_applies(self) -> None:
-        stage, x = make_stage().eval(), images()
+        stage, x = whole_stage().eval(), images()
         with torch.no_grad():
             want = stage(x)
             with stage.without(nodes=[0]):
                 damaged = stage(x)
-            stage._steps = compile_steps(stage.graph, [*steps_module.FUSIONS, lambda steps: [self.Doubled(steps)]])
+            stage._steps = compile_steps(stage.graph, [*FUSIONS, lambda steps: [self.Doubled(steps)]])
             assert torch.equal(stage(x), 2 * want)
             with stage.without(nodes=[0]):
                 assert torch.equal(stage(x), damaged)
 
     def test_it_does_not_run_where_somebody_listens(self) -> None:
-        stage, x = make_stage().eval(), images()
+        stage, x = whole_stage().eval(), images()
         want = stage(x)
         stage._steps = compile_steps(stage.graph, [lambda steps: [self.Doubled(steps)]])
         handle = torch_module.register_module_forward_hook(lambda *_: None)

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: MIT
+"""Stages of separable convolutions that run node by node, since one operator would compute or show something else."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as torch_module
+from torch.nn.utils import parametrizations, prune
+from torch.testing._internal.two_tensor import TwoTensor
+
+from freewire.models import WS, Conv, GraphStage, SeparableConv
+from freewire.models.blocks import AvgPoolConv, MaxPoolConv
+from freewire.models.steps import compile_steps
+from tests.models.stages import assert_close, counted, images, outcome, plain
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def make(**options: object) -> GraphStage:
+    torch.manual_seed(0)
+    stage = GraphStage(WS(4, 0.75)(7, 0), 3, 6, **options).double()  # type: ignore[arg-type]
+    nn.init.normal_(stage.weight)
+    return stage
+
+
+class Marked(Tensor):
+    """A subclass that computes as a tensor does."""
+
+
+class OwnSeparableConv(SeparableConv):
+    """A subclass that does nothing else."""
+
+
+class OwnConv2d(nn.Conv2d):
+    """A subclass that does nothing else."""
+
+
+class OwnBatchNorm2d(nn.BatchNorm2d):
+    """A subclass that does nothing else."""
+
+
+def retyped(module: nn.Module, kind: type[nn.Module]) -> None:
+    module.__class__ = kind
+
+
+def rebound(module: nn.Module) -> None:
+    """As libraries do that offload weights."""
+    module.forward = module.forward
+
+
+def convolution(node: SeparableConv, **options: object) -> None:
+    channels = node.depthwise.in_channels
+    given = {"kernel_size": 3, "padding": 1, "groups": channels, "bias": False, **options}
+    node.depthwise = nn.Conv2d(channels, channels, **given).double()  # type: ignore[arg-type]
+
+
+def other_convolution(node: SeparableConv, size: int, **options: int) -> None:
+    node.conv = nn.Conv2d(6, 6, size, bias=False, **options).double()
+
+
+def marked(module: nn.Module, name: str) -> None:
+    setattr(module, name, nn.Parameter(getattr(module, name).detach().as_subclass(Marked)))
+
+
+#: What to do with one of the nodes that have in-edges, so that the stage runs node by node in every mode.
+CHANGES: dict[str, Callable[[SeparableConv], object]] = {
+    "a subclass of SeparableConv": lambda node: retyped(node, OwnSeparableConv),
+    "a subclass of Conv2d": lambda node: retyped(node.depthwise, OwnConv2d),
+    "another subclass of Conv2d": lambda node: retyped(node.conv, OwnConv2d),
+    "a subclass of BatchNorm2d": lambda node: retyped(node.bn, OwnBatchNorm2d),
+    "another norm": lambda node: setattr(node, "bn", nn.GroupNorm(2, 6).double()),
+    "one more part": lambda node: node.append(nn.ReLU()),
+    "one part less": lambda node: node.__delitem__(2),
+    "a node's hook": lambda node: node.register_forward_hook(lambda *_: None),
+    "a node's backward hook": lambda node: node.register_full_backward_hook(lambda *_: None),
+    "a convolution's hook": lambda node: node.depthwise.register_forward_pre_hook(lambda *_: None),
+    "a 1x1 convolution's hook": lambda node: node.conv.register_full_backward_pre_hook(lambda *_: None),
+    "a norm's hook": lambda node: node.bn.register_forward_hook(lambda *_: None),
+    "weight norm": lambda node: parametrizations.weight_norm(node.conv),
+    "spectral norm": lambda node: parametrizations.spectral_norm(node.depthwise),
+    "pruning": lambda node: prune.l1_unstructured(node.conv, "weight", 3),
+    "another forward of a node": rebound,
+    "another forward of a convolution": lambda node: rebound(node.conv),
+    "another forward of a norm": lambda node: rebound(node.bn),
+    "a compiled node": lambda node: node.compile(backend="eager"),
+    "a compiled convolution": lambda node: node.depthwise.compile(backend="eager"),
+    "a bias": lambda node: convolution(node, bias=True),
+    "a kernel of 5": lambda node: convolution(node, kernel_size=5, padding=2),
+    "dilation": lambda node: convolution(node, padding=2, dilation=2),
+    "fewer groups": lambda node: convolution(node, groups=2),
+    "same padding": lambda node: convolution(node, padding="same"),
+    "circular padding": lambda node: convolution(node, padding_mode="circular"),
+    "a 1x1 convolution in groups": lambda node: setattr(
+        node, "conv", nn.Conv2d(6, 6, 1, groups=2, bias=False).double()
+    ),
+    "a 3x3 convolution": lambda node: setattr(node, "conv", nn.Conv2d(6, 6, 3, padding=1, bias=False).double()),
+    "a subclass of Tensor as a kernel": lambda node: marked(node.conv, "weight"),
+    "a subclass of Tensor in a norm": lambda node: marked(node.bn, "bias"),
+}
+
+
+def assert_node_by_node(stage: GraphStage, x: Tensor) -> None:
+    """In training and in eval mode, with gradients and without; results are those of the plain steps."""
+    steps, plain_steps = stage._steps, compile_steps(stage.graph, [])
+    buffers = [buffer.clone() for buffer in stage.buffers()]
+    for training in (True, False):
+        stage.train(training)
+        results = []
+        for stage._steps in (steps, plain_steps):  # not a copy, which some changes do not allow
+            for buffer, value in zip(stage.buffers(), buffers, strict=True):
+                buffer.copy_(value)
+            with counted() as calls:
+                results.append(outcome(stage, x))
+                with torch.no_grad():
+                    results[-1].append(stage(x))
+            assert calls() == (0, 0)
+        assert_close(*results)
+
+
+class TestModules:
+    def test_without_a_change(self) -> None:
+        """It does run as one operator, or the tests below would show nothing."""
+        stage = make()
+        with counted() as calls:
+            outcome(stage, images())
+            with torch.no_grad():
+                stage.eval()(images())
+        assert calls() == (1, 1)
+
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_a_node_that_has_changed(self, change: str) -> None:
+        stage = make()
+        node = next(node for node in stage.nodes if node.depthwise.in_channels == 6)
+        CHANGES[change](node)
+        assert_node_by_node(stage, images())
+
+    def test_synchronised_norms(self) -> None:
+        """Which compute on GPUs only, unless they are in eval mode."""
+        stage, x = nn.SyncBatchNorm.convert_sync_batchnorm(make()).eval(), images()
+        with counted() as calls:
+            assert_close(outcome(stage, x), outcome(plain(stage), x))
+        assert calls() == (0, 0)
+
+    @pytest.mark.parametrize("node", [Conv, MaxPoolConv, AvgPoolConv])
+    def test_other_nodes(self, node: Callable[..., nn.Module]) -> None:
+        assert_node_by_node(make(node=node), images())
+
+    def test_different_strides(self) -> None:
+        def node(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+            made = SeparableConv(in_channels, out_channels, stride)
+            if in_channels == 3:
+                made.depthwise.stride = (2, 1)
+            return made
+
+        assert_node_by_node(make(node=node), images())
+
+    def test_norms_of_different_modes(self) -> None:
+        stage, x = make(), images()
+        for i, node in enumerate(stage.nodes):
+            node.bn.train(i % 2 == 0)
+        twin = plain(stage)
+        with counted() as calls:
+            assert_close(outcome(stage, x), outcome(twin, x))
+        assert calls() == (0, 0)
+
+    def test_a_bias_where_gradients_are_needed(self) -> None:
+        stage, x = make(), images()
+        stage.nodes[4].conv.bias = nn.Parameter(torch.ones(6, dtype=torch.float64))
+        with counted() as calls:
+            for training in (True, False):
+                twin = plain(stage.train(training))
+                assert_close(outcome(stage, x), outcome(twin, x))
+        assert calls() == (0, 0)
+
+    def test_sums_that_are_not_to_be_recomputed(self) -> None:
+        """The operator recomputes them. Without a backward there is nothing to recompute."""
+        stage, x = make(recompute_sums=False), images()
+        twin = plain(stage)
+        with counted() as calls:
+            assert_close(outcome(stage, x), outcome(twin, x))
+            assert calls() == (0, 0)
+            with torch.no_grad():
+                assert_close([stage.eval()(x)], [twin.eval()(x)])
+            assert calls() == (1, 0)
+
+    def test_removed_nodes(self) -> None:
+        stage, x = make(), images()
+        twin = plain(stage)
+        with stage.without(nodes=[stage.graph.nodes[3]]), twin.without(nodes=[stage.graph.nodes[3]]):
+            with counted() as calls:
+                assert_close(outcome(stage, x), outcome(twin, x))
+            assert calls() == (0, 0)
+
+    def test_one_value_per_channel(self) -> None:
+        """Torch's own error."""
+        stage, x = make(), images(1, 3, 2, 2)
+        with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+            stage(x)
+        with counted() as calls:
+            assert_close(outcome(stage.eval(), x), outcome(plain(stage), x))
+        assert calls() == (0, 1)
+
+    def test_no_image(self) -> None:
+        stage, x = make().eval(), images(0, 3, 8, 8)
+        with torch.no_grad():
+            assert stage(x).shape == (0, 6, 4, 4)
+        for got, want in zip(outcome(stage, x), outcome(plain(stage), x), strict=True):
+            assert torch.equal(got, want)
+
+
+REGISTER: dict[str, Callable[..., torch.utils.hooks.RemovableHandle]] = {
+    "forward": torch_module.register_module_forward_hook,
+    "forward pre": torch_module.register_module_forward_pre_hook,
+    "full backward": torch_module.register_module_full_backward_hook,
+    "full backward pre": torch_module.register_module_full_backward_pre_hook,
+}
+
+
+@pytest.mark.parametrize("kind", REGISTER)
+def test_hooks_on_all_modules_see_every_module(kind: str) -> None:
+    stage, x = make(), images()
+    twin = plain(stage)
+    seen: list[nn.Module] = []
+    handle = REGISTER[kind](lambda module, *_: seen.append(module))
+    try:
+        with counted() as calls:
+            found = outcome(stage, x)
+    finally:
+        handle.remove()
+    assert calls() == (0, 0)
+    assert set(seen) == {m for m in stage.modules() if not isinstance(m, nn.ModuleList)}
+    assert_close(found, outcome(twin, x))
+
+
+class TestTensors:
+    def test_a_subclass(self) -> None:
+        stage, x = make(), images()
+        with counted() as calls:
+            y = stage(TwoTensor(x, x))
+            z = stage(x.as_subclass(Marked))
+        assert calls() == (0, 0)
+        assert_close([y.a, z.as_subclass(Tensor)], [plain(stage)(x)] * 2)
+
+    def test_a_subclass_as_edge_weights(self) -> None:
+        stage = make()
+        stage.weight = nn.Parameter(stage.weight.detach().as_subclass(Marked))
+        with counted() as calls:
+            stage(images())
+        assert calls() == (0, 0)
+
+    def test_without_values(self) -> None:
+        stage = make().to("meta")
+        with counted() as calls:
+            assert stage(images().to("meta")).shape == (2, 6, 6, 5)
+        assert calls() == (0, 0)
+
+    def test_types_that_differ(self) -> None:
+        """Torch's own error."""
+        with counted() as calls, pytest.raises(RuntimeError, match="type"):
+            make()(images().float())
+        assert calls() == (0, 0)
+
+    def test_a_type_without_kernels(self) -> None:
+        """Torch's own error."""
+        stage = make()
+        with counted() as calls, pytest.raises(RuntimeError):
+            stage.to(torch.float8_e5m2)(images().to(torch.float8_e5m2))
+        assert calls() == (0, 0)
+
+
+class TestContexts:
+    def test_autocast(self) -> None:
+        stage, x = make().float(), images().float()
+        twin = plain(stage)
+        with counted() as calls, torch.autocast("cpu"):
+            y, want = stage(x), twin(x)
+        assert calls() == (0, 0)
+        assert torch.equal(y, want)
+
+    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+    def test_functional_call(self, training: bool) -> None:
+        """It runs the operator, with the parameters that it is given."""
+        stage, x = make().train(training), images()
+        other = {name: torch.randn_like(p) for name, p in stage.named_parameters()}
+        twin = plain(stage)
+        with counted() as calls, torch.no_grad():
+            found, want = (torch.func.functional_call(each, other, (x,)) for each in (stage, twin))
+            assert calls() == ((0, 1) if training else (1, 0))
+        assert_close([found], [want])
+
+    def test_func_grad(self) -> None:
+        stage, x = make(recompute_sums=False).eval(), images()
+        twin = plain(stage)
+        parameters = {name: p.detach() for name, p in stage.named_parameters()}
+        found = []
+        for each in (stage, twin):
+
+            def loss(given: dict[str, Tensor], each: GraphStage = each) -> Tensor:
+                return torch.func.functional_call(each, given, (x,)).square().sum()
+
+            with counted() as calls:
+                found.append(list(torch.func.grad(loss)(parameters).values()))
+            assert calls() == (0, 0)
+        assert_close(*found)
+
+    def test_vmap(self) -> None:
+        stage, x = make().eval(), torch.stack([images(seed=seed) for seed in range(2)])
+        with counted() as calls, torch.no_grad():
+            found = torch.func.vmap(stage)(x)
+            assert calls() == (0, 0)
+            assert_close(list(found), [stage(each) for each in x])
+
+    @pytest.mark.parametrize("which", ["x", "weight", "nodes.4.depthwise.weight", "nodes.0.bn.bias"])
+    def test_forward_mode(self, which: str) -> None:
+        stage, x = make().eval(), images()
+        twin = plain(stage)
+        tangents = []
+        for each in (stage, twin):
+            with forward_ad.dual_level(), counted() as calls, torch.no_grad():
+
+                def dual(tensor: Tensor) -> Tensor:
+                    return forward_ad.make_dual(tensor, torch.ones_like(tensor))
+
+                given = {} if which == "x" else {which: dual(each.get_parameter(which).detach())}
+                y = torch.func.functional_call(each, given, (dual(x) if which == "x" else x,))
+                tangents.append(forward_ad.unpack_dual(y).tangent)
+            assert calls() == (0, 0)
+        assert_close(tangents[:1], tangents[1:])
+
+    def test_jvp(self) -> None:
+        stage, x = make().eval(), images()
+        with counted() as calls:
+            _, found = torch.func.jvp(stage, (x,), (torch.ones_like(x),))
+        assert calls() == (0, 0)
+        assert_close([found], [torch.func.jvp(plain(stage), (x,), (torch.ones_like(x),))[1]])
+
+    def test_fx(self) -> None:
+        stage, x = make().eval(), images()
+        with counted() as calls:
+            traced = torch.fx.symbolic_trace(stage)
+            found = traced(x)
+        assert calls() == (0, 0)
+        assert_close([found], [plain(stage)(x)])
+
+    def test_jit_trace(self) -> None:
+        stage, x = make().eval(), images()
+        with counted() as calls, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit.trace is deprecated
+            traced = torch.jit.trace(stage, x, check_trace=False)
+            found = traced(images(3, 3, 8, 8))
+        assert calls() == (0, 0)
+        assert "stage_" not in str(traced.inlined_graph)
+        assert_close([found], [plain(stage)(images(3, 3, 8, 8))])
+
+    @pytest.mark.slow
+    def test_export(self) -> None:
+        stage, x = make().eval(), images()
+        with torch.no_grad(), counted() as calls:
+            program = torch.export.export(stage, (x,))
+        assert calls() == (0, 0)
+        assert "stage_" not in str(program.graph)
+        assert_close([program.module()(x)], [plain(stage)(x)])
