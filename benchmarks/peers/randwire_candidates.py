@@ -27,13 +27,15 @@ from benchmarks.harness.correctness import WrongResultError
 from benchmarks.peers.randwire_checkouts import MAKERS, absent
 from benchmarks.peers.randwire_plain import PlainRandWire, fold
 
-__all__ = ["CANDIDATES", "MEASURES", "PLAIN", "Candidate", "Setup", "check", "cost", "make", "step"]
+__all__ = ["CANDIDATES", "MEASURES", "PLAIN", "Candidate", "Setup", "check", "cost", "inputs", "make", "step"]
 
-MEASURES = ("inference", "training")
+#: Many images in eval mode without gradients, one image in the same way, and a training step with many.
+MEASURES = ("inference", "latency", "training")
 PLAIN = "plain PyTorch"
 _ROUNDING = 1e-10  # float64, relative
 _OUTPUTS = 1e-3  # float32, relative
 _GRADIENTS = 5e-2  # float32, relative, all gradients together
+_NARROW_OUTPUTS = 0.1  # bfloat16, relative; those of plain PyTorch differ by 0.05
 _SMALL_BATCH, _SMALL_SIZE = 3, 64  # images of the comparison in float64
 _TINY_NODES = 5
 
@@ -107,6 +109,7 @@ class Candidate:
         same: Whether it computes the same network.
         compiled: Whether `torch.compile` compiles it. It is then compared in float32 only, since each dtype would be
             compiled separately.
+        dtype: The type that it runs in. In another than float32 it is compared in that one only.
     """
 
     label: str
@@ -114,6 +117,7 @@ class Candidate:
     measures: tuple[str, ...] = MEASURES
     same: bool = True
     compiled: bool = False
+    dtype: torch.dtype = torch.float32
 
 
 def _plain(model: fw.models.RandWire, setup: Setup) -> nn.Module:
@@ -141,20 +145,30 @@ def _published(name: str) -> Callable[[fw.models.RandWire, Setup], nn.Module | s
     return build
 
 
-_INFERENCE = MEASURES[:1]
+_INFERENCE = MEASURES[:2]
+_ONE_BATCH = MEASURES[0], MEASURES[2]  # where a second size would be compiled for minutes, or is not of interest
 #: In the order of the table; the others are compared with the first.
 CANDIDATES = (
     Candidate(PLAIN, _plain),
     Candidate("plain, BN folded", _folded, _INFERENCE),
-    Candidate("plain, compiled", _plain, compiled=True),
-    Candidate("plain, BN folded, compiled", _folded, _INFERENCE, compiled=True),
+    Candidate("plain, compiled", _plain, _ONE_BATCH, compiled=True),
+    Candidate("plain, BN folded, compiled", _folded, _ONE_BATCH[:1], compiled=True),
+    Candidate("plain, BN folded, bfloat16", _folded, _INFERENCE, dtype=torch.bfloat16),
     Candidate("freewire", _own),
     Candidate("freewire, fused", _fused, _INFERENCE),
-    Candidate("freewire, compiled", _own, compiled=True),
-    Candidate("freewire, fused, compiled", _fused, _INFERENCE, compiled=True),
-    Candidate("seungwonpark/RandWireNN", _published("seungwonpark"), same=False),
-    Candidate("JiaminRen/RandWireNN", _published("jiaminren"), same=False),
+    Candidate("freewire, compiled", _own, _ONE_BATCH, compiled=True),
+    Candidate("freewire, fused, compiled", _fused, _ONE_BATCH[:1], compiled=True),
+    Candidate("freewire, fused, bfloat16", _fused, _INFERENCE, dtype=torch.bfloat16),
+    Candidate("seungwonpark/RandWireNN", _published("seungwonpark"), _ONE_BATCH, same=False),
+    Candidate("JiaminRen/RandWireNN", _published("jiaminren"), _ONE_BATCH, same=False),
 )
+
+
+def inputs(candidate: Candidate, setup: Setup, measure: str) -> tuple[Tensor, Tensor]:
+    """The images of a measure, in the candidate's type, and their classes."""
+    images, classes = setup.data()
+    count = 1 if measure == "latency" else setup.batch
+    return images[:count].to(candidate.dtype), classes[:count]
 
 
 def make(candidate: Candidate, setup: Setup, measure: str, model: fw.models.RandWire | None = None) -> nn.Module | str:
@@ -175,6 +189,8 @@ def make(candidate: Candidate, setup: Setup, measure: str, model: fw.models.Rand
     if isinstance(module, str):
         return module
     module = module.train(training).to(memory_format=torch.channels_last)
+    if candidate.dtype != torch.float32:
+        module = module.to(candidate.dtype)
     if not candidate.compiled:
         return module
     return torch.compile(module, backend=setup.compiler, fullgraph=True, dynamic=False)  # type: ignore[return-value]
@@ -206,16 +222,18 @@ def check(candidate: Candidate, setup: Setup, measure: str, module: nn.Module, m
     Raises:
         WrongResultError: The candidate computes something else.
     """
-    images, classes = setup.data()
+    images, classes = inputs(candidate, setup, measure)
     got = _results(module, measure, images, classes)
     label = f"{candidate.label}, {measure}"
     if not candidate.same:
-        if got["outputs"].shape != (setup.batch, setup.classes) or not got["outputs"].isfinite().all():
-            raise WrongResultError(f"{label}: expected finite outputs [{setup.batch}, {setup.classes}].")
+        if got["outputs"].shape != (len(images), setup.classes) or not got["outputs"].isfinite().all():
+            raise WrongResultError(f"{label}: expected finite outputs [{len(images)}, {setup.classes}].")
         return
     plain = make(CANDIDATES[0], setup, measure, model)
     assert isinstance(plain, nn.Module)
-    expected = _results(plain, measure, images, classes)
+    expected = _results(plain, measure, images.float(), classes)
+    if candidate.dtype != torch.float32:
+        return _compare(f"{label}, {candidate.dtype}", expected, got, {"outputs": _NARROW_OUTPUTS})
     _compare(f"{label}, float32", expected, got, {"outputs": _OUTPUTS, "gradients": _GRADIENTS})
     if candidate.compiled:
         return
@@ -230,7 +248,7 @@ def _results(
     module: nn.Module, measure: str, images: Tensor, classes: Tensor, apart: bool = False
 ) -> dict[str, Tensor]:
     """Outputs and, for a training step, gradients: all in one tensor, or ``apart`` by the parameters' names."""
-    if measure == "inference":
+    if measure != "training":
         with torch.no_grad():
             return {"outputs": module(images)}
     outputs = step(module, images, classes)
@@ -265,7 +283,7 @@ def cost(module: nn.Module, setup: Setup) -> dict[str, int]:
     # The counter's hooks fail on views, made without gradients, of tensors that require them.
     module = deepcopy(module).eval().requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(torch.zeros(1, 3, setup.size, setup.size))
+        module(torch.zeros(1, 3, setup.size, setup.size, dtype=next(module.parameters()).dtype))
     return {
         "parameters": sum(p.numel() for p in module.parameters()),
         "multiply_adds": counter.get_total_flops() // 2,

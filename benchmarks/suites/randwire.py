@@ -3,8 +3,9 @@
 
 ``python -m benchmarks.suites.randwire [--checkout NAME=PATH ...]`` prints a table and writes JSON to
 benchmarks/results/. The candidates are those of `benchmarks.peers.randwire_candidates`. Each is checked, then they take
-turns: inference (eval mode, no gradients) and a training step (forward in training mode, cross entropy, backward; no
-optimizer), in float32 and channels_last. Compilation happens at the check and is not timed.
+turns: inference (eval mode, no gradients) of many images and of one, and a training step (forward in training mode,
+cross entropy, backward; no optimizer), in channels_last. Compilation happens at the check and is not timed. The peak of
+the machine's arithmetic is measured in the same run.
 
 Memory is the most that torch's allocator holds in a training step above what it held before, gradients included
 (`benchmarks.harness.memory`), measured for each candidate in a process of its own. This count is the same to the byte
@@ -19,7 +20,7 @@ import functools
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,21 @@ from benchmarks.harness.health import conclude
 from benchmarks.harness.machine import describe
 from benchmarks.harness.measure import reason
 from benchmarks.harness.memory import peak_bytes
+from benchmarks.harness.peaks import measure_peaks
 from benchmarks.harness.randwire_table import table
 from benchmarks.harness.timing import BLOCK, interleave
-from benchmarks.peers.randwire_candidates import CANDIDATES, MEASURES, PLAIN, Candidate, Setup, check, cost, make, step
+from benchmarks.peers.randwire_candidates import (
+    CANDIDATES,
+    MEASURES,
+    PLAIN,
+    Candidate,
+    Setup,
+    check,
+    cost,
+    inputs,
+    make,
+    step,
+)
 from benchmarks.peers.randwire_checkouts import SOURCES
 
 __all__ = ["main", "measure", "step_bytes"]
@@ -74,20 +87,20 @@ def measure(
                     print(f"  {one.label}, {what}: checked", flush=True)
                 else:
                     times.append({"candidate": one.label, "measure": what, "refusal": module})
-        images, classes = setup.data()
-        tasks: dict[str, Callable[[], object]] = {
-            label: functools.partial(module, images)
-            if what == "inference"
-            else functools.partial(step, module, images, classes)
-            for label, module in modules.items()
-        }
+        tasks: dict[str, Callable[[], object]] = {}
+        for one in competing:
+            if one.label in modules:
+                images, classes = inputs(one, setup, what)
+                call: Callable[..., object] = functools.partial(step, modules[one.label], images, classes)
+                tasks[one.label] = call if what == "training" else functools.partial(modules[one.label], images)
         with torch.set_grad_enabled(what == "training"):
             found = interleave(tasks, rounds=rounds, threads=setup.threads, block=block)
+        batch = 1 if what == "latency" else setup.batch
         for label, timing in found.items():
-            per_image = timing.median / setup.batch
+            per_image = timing.median / batch
             speedup = found[competing[0].label].median / timing.median
             timed = {"unit": "s", **asdict(timing), "per_image": per_image, "speedup": speedup}
-            times.append({"candidate": label, "measure": what, "batch": setup.batch, **timed})
+            times.append({"candidate": label, "measure": what, "batch": batch, **timed})
     return [*rows.values(), *times]
 
 
@@ -126,7 +139,7 @@ def _tolerated(one: Candidate, error: Exception) -> str:
 
 
 def _uncompiled(one: Candidate) -> Candidate:
-    return Candidate(one.label, one.build, one.measures, one.same)
+    return replace(one, compiled=False)
 
 
 def step_bytes(label: str, setup: Setup) -> int:
@@ -191,6 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         machine = describe(options.threads)
         print(header(machine))
+        peaks = measure_peaks(options.threads)
+        print(peaks)
+        machine["peaks"] = asdict(peaks)
         competing = [one for one in CANDIDATES if not (options.eager and one.compiled)]
         rows = measure(setup, competing, rounds=rounds, block=block)
     finally:
