@@ -20,6 +20,7 @@ class TestMessages:
         [
             ({"x": CASE.x[0]}, r"x: expected \[batch, channels, height, width\], got 3 dimension\(s\)"),
             ({"x": CASE.x.contiguous()}, "x: expected a channels_last tensor, got another layout"),
+            ({"x": CASE.x[:, :0]}, "x: expected at least one channel, got none"),
             ({"x": CASE.x[:, :2]}, "x: expected a channels_last tensor"),
             ({"stride": 0}, "stride: expected at least 1, got 0"),
             ({"pointwise": []}, r"pointwise: expected kernels \[out_channels, channels, 1, 1\]"),

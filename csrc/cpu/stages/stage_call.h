@@ -117,6 +117,7 @@ struct StageArguments {
 
   static cpu::StageShape checked_shape(const Tensor& x, const std::vector<Tensor>& pointwise, int64_t stride) {
     STD_TORCH_CHECK(x.dim() == 4, "x: expected [batch, channels, height, width], got ", x.dim(), " dimension(s).");
+    STD_TORCH_CHECK(x.size(1) >= 1, "x: expected at least one channel, got none.");
     STD_TORCH_CHECK(stride >= 1, "stride: expected at least 1, got ", stride, ".");
     STD_TORCH_CHECK(!pointwise.empty() && pointwise[0].dim() == 4 && pointwise[0].size(0) > 0,
                     "pointwise: expected kernels [out_channels, channels, 1, 1], got others.");
