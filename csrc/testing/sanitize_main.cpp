@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs the raw kernels over gated sums and case files, of networks and of sequences; tests/support/sanitize.py compiles
-// it with sanitizers.
+// Runs the raw kernels over gated sums, stages and case files, of networks and of sequences; tests/support/sanitize.py
+// compiles it with sanitizers.
 //
 // The arguments are case files, after "--inject BUG" to inject a bug (testing/cases/injected_bugs.h); without any, only
 // the instruction set is printed. Prints each path before running it, then a line that counts the cases. The exit
@@ -20,6 +20,7 @@
 #include "testing/cases/population_run.h"
 #include "testing/cases/sanitize_run.h"
 #include "testing/cases/sequence_run.h"
+#include "testing/cases/stage_checks.h"
 
 namespace freewire::testing {
 namespace {
@@ -82,9 +83,12 @@ int main(int count, char** arguments) {
     bug = paths[1];
     paths.erase(paths.begin(), paths.begin() + 2);
   }
-  int64_t gated_sums = 0;
+  int64_t gated_sums = 0, stages = 0;
   try {
-    if (!paths.empty() && bug.empty()) gated_sums = testing::check_gated_sums() + testing::check_gated_depthwise();
+    if (!paths.empty() && bug.empty()) {
+      gated_sums = testing::check_gated_sums() + testing::check_gated_depthwise();
+      stages = testing::check_stages();
+    }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s: %s\n", cpu::isa_name(), error.what());
     return 1;
@@ -110,6 +114,7 @@ int main(int count, char** arguments) {
   if (testing::sequences) std::printf("; %ld sequences", static_cast<long>(testing::sequences));
   if (testing::populations) std::printf("; %ld populations", static_cast<long>(testing::populations));
   if (gated_sums) std::printf("; %ld gated sums", static_cast<long>(gated_sums));
+  if (stages) std::printf("; %ld stages", static_cast<long>(stages));
   std::printf("\n");
   return 0;
 }

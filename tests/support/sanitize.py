@@ -48,7 +48,8 @@ FEW = (0, 1, 2, 3, 4, 7, 8)  # in rows shorter than a cache line, whatever the p
 SHORT_ROWS = (0, 16, 32)  # bytes; 0 is a row of one number
 ISAS = ("base", "avx2", "avx512")  # narrowest first, as csrc/cpu/isa/dispatch.cpp lists them
 
-#: Bug of csrc/testing/cases/injected_bugs.h to the program that must report it, and words of the report.
+#: Bug of csrc/testing/cases/injected_bugs.h to the program that must report it, and words of the report; the last
+#: three are of stages.
 BUGS = {
     "short_tape": ("address", ("AddressSanitizer", "READ of size", "backward_tile")),
     "short_y": ("address", ("AddressSanitizer", "WRITE of size", "write_outputs")),
@@ -58,6 +59,9 @@ BUGS = {
     "race": ("thread", ("data race", "backward_tile")),
     "wrong_number": ("address", ("grad_bias of all gradients: expected", "within")),
     "thread_count": ("address", ("expected the same bits from 1 and 4 threads",)),
+    "short_results": ("address", ("AddressSanitizer", "WRITE of size", "MatrixProduct")),
+    "short_map": ("address", ("AddressSanitizer", "WRITE of size", "StageInference")),
+    "stage_race": ("thread", ("data race", "StageForward")),
 }
 
 #: Likewise, of sequences.
@@ -249,7 +253,9 @@ def build() -> None:
     for name, flags in sanitizers.items():
         if name == "thread":  # what threads share is decided above the kernels, and these take minutes to compile
             isas, flags = ["csrc/cpu/isa/isa_base.cpp"], f"{flags} -DFREEWIRE_BASE_ONLY"
-        sources = [*reversed(isas), "csrc/cpu/isa/dispatch.cpp", "csrc/testing/sanitize_main.cpp"]  # the longest first
+        # The longest first.
+        sources = [*reversed(isas), *(f"csrc/testing/sanitize_{part}.cpp" for part in ("stages", "main"))]
+        sources.append("csrc/cpu/isa/dispatch.cpp")
         parts = {f"{name}/{Path(source).stem}.o": (source, flags) for source in sources}
         objects.update(parts)
         programs[f"{name}/sanitize"] = (flags, list(parts))

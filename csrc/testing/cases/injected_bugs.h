@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Bugs injected on purpose, to show that a run without a report would have found them.
 //
-// inject() runs a case of at least two tiles, of a network or of a sequence, with one bug. Each bug must end the
-// program, by a sanitizer's report or by a mismatch. Memory bugs pass the kernels arrays that are too short, so that
-// the invalid loads and stores are the kernels' own.
+// inject() runs a case of at least two tiles, of a network or of a sequence, or a stage, with one bug. Each bug must
+// end the program, by a sanitizer's report or by a mismatch. Memory bugs pass the kernels arrays that are too short, so
+// that the invalid loads and stores are the kernels' own.
 #pragma once
 
 #include <algorithm>
@@ -20,6 +20,7 @@
 #include "testing/cases/exact.h"
 #include "testing/cases/sanitize_run.h"
 #include "testing/cases/sequence_run.h"
+#include "testing/cases/stage_checks.h"
 
 namespace freewire::testing {
 
@@ -51,6 +52,7 @@ void race(const Case<T>& given, const Exact<T>& tape) {
 
 template <class T>
 void inject(const std::string& bug, const Case<T>& given) {
+  if (inject_into_stage(bug)) return;
   const PlanView& plan = given.split_plan.view();
   Exact<T> y(given.batch * plan.num_outputs);
   const Exact<T> tape(tape_size(given));
