@@ -66,7 +66,8 @@ class TestSameResults:
         twin = plain(stage)
         batch = not next(norms_of(stage)).track_running_stats
         for training in (True, False):
-            stage.train(training), twin.train(training)
+            for each in (stage, twin):
+                each.train(training)
             with counted() as calls, torch.no_grad():
                 for seed in range(2):
                     x = images(seed=seed)
