@@ -255,7 +255,7 @@ def build() -> None:
             isas, flags = ["csrc/cpu/isa/isa_base.cpp"], f"{flags} -DFREEWIRE_BASE_ONLY"
         # The longest first.
         sources = [*reversed(isas), *(f"csrc/testing/sanitize_{part}.cpp" for part in ("stages", "main"))]
-        sources.append("csrc/cpu/isa/dispatch.cpp")
+        sources += [f"csrc/cpu/isa/{part}.cpp" for part in ("paired_products", "matrix_unit", "dispatch")]
         parts = {f"{name}/{Path(source).stem}.o": (source, flags) for source in sources}
         objects.update(parts)
         programs[f"{name}/sanitize"] = (flags, list(parts))

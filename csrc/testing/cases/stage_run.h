@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -92,8 +93,13 @@ StageResult<T> run(const StageCase<T>& given, int threads, bool need_x) {
   run_inference(given, threads, result.inference.data());
   run_forward(given, result.tape(), result.y.data(), StdThreads{threads});
   if (!given.shape.empty()) {
+    std::vector<std::unique_ptr<Exact<char>>> made;  // on the heap, each of its exact size
+    const cpu::Memory memory = [&](int64_t bytes) {
+      made.push_back(std::make_unique<Exact<char>>(bytes));
+      return made.back()->data();
+    };
     cpu::run_stage_backward(given.plan, given.shape, training_of(given), result.tape(), given.grad_y.data(),
-                            result.gradients(), StdThreads{threads});
+                            result.gradients(), memory, StdThreads{threads});
   }
   return result;
 }
