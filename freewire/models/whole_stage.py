@@ -208,6 +208,8 @@ class WholeStageStep(FusedStep):
             return False  # what torch.fx or torch.export has in place of a tensor is not of its type
         if call.removed or program_is_recorded() or transforms_active() or torch.is_autocast_enabled("cpu"):
             return False
+        if not x.numel():  # torch's own result, or error
+            return False
         nodes = self._nodes(call)
         if nodes is None or not nodes.fit(x, self.num_inputs):
             return False
