@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "required": {name: _installed(name) for name in REQUIRED},
         "cpu": {
             "instruction_set": library.instruction_set(),
+            "matrix_unit": library.matrix_unit(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
@@ -159,7 +160,8 @@ def _text(record: dict[str, Any]) -> str:
     lines = [
         f"freewire    {record['freewire']}, Python {record['python']}, {record['system']}",
         f"packages    {', '.join(f'{name} {found or chr(63)}' for name, found in record['required'].items())}",
-        f"CPU         kernels for {cpu['instruction_set']}; {cpu['cores']} cores, {cpu['threads']} threads",
+        f"CPU         kernels for {cpu['instruction_set']}, matrix unit {cpu['matrix_unit']}; {cpu['cores']} cores, "
+        f"{cpu['threads']} threads",
     ]
     for check in record["checks"]:
         errors = ", ".join(f"{name} {error:.0e}" for name, error in check["largest_error"].items())

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +14,9 @@ import torch
 
 import freewire as fw
 from freewire import cli
-from freewire.cli import bench, doctor
+from freewire.cli import bench
 from freewire.errors import BuildError
-from freewire.ops import library
+from tests.support.commands import run, run_json
 from tests.support.tables import ID, write_table
 
 
@@ -31,24 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fw.write_graph(net.graph, "wires.json")
     Path("wires.csv").write_text("source,target,weight\na,h,0.5\nb,h,-1\nh,y,2\na,y,1\n")
     return tmp_path
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    try:
-        code = cli.main(arguments)
-    except SystemExit as end:  # argparse's way
-        code = int(end.code or 0)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return code, out, err
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
-    """The object that a command prints with ``--json``."""
-    code, out, err = run(capsys, *arguments, "--json")
-    assert (code, err) == (0, "")
-    return json.loads(out, parse_constant=pytest.fail)  # no NaN, which other readers refuse
 
 
 class TestInfo:
@@ -191,84 +172,6 @@ class TestBench:
         found, hidden = sum(p.numel() for p in dense.parameters()), dense[0].out_features
         assert dense(torch.zeros(sizes[0])).shape == (sizes[2],)
         assert abs(found - wanted) <= hidden + sizes[0] + sizes[2] + 2 or hidden == 1  # half a step of its size
-
-
-class TestDoctor:
-    def test_this_installation(self, capsys):
-        record = run_json(capsys, "doctor")
-        assert record["passed"]
-        assert record["required"]["torch"] == torch.__version__
-        assert record["cpu"]["instruction_set"] == library.instruction_set() in ("base", "avx2", "avx512")
-        assert set(record["checks"][0]["largest_error"]) == {"float32", "float64", "bfloat16", "float16"}
-        out = run(capsys, "doctor")[1]
-        assert "self-test on cpu: passed" in out
-        assert str(Path.home()) not in out
-
-    @pytest.mark.parametrize(
-        "change",
-        [lambda y: y * 1.00001, lambda y: y + 0.01 * (y - y.detach())],
-        ids=["output", "gradient"],
-    )
-    def test_a_kernel_that_is_wrong(self, capsys, monkeypatch, change):
-        monkeypatch.setattr(doctor, "reference", lambda net, x: change(fw.reference(net, x)))
-        code, out, _ = run(capsys, "doctor")
-        assert code == 1
-        assert "self-test on cpu: FAILED: results differ from the reference" in out
-
-    def test_a_kernel_that_returns_nan(self, capsys, monkeypatch):
-        monkeypatch.setattr(doctor, "reference", lambda net, x: fw.reference(net, x) * torch.nan)
-        code, out, _ = run(capsys, "doctor", "--json")
-        (check,) = json.loads(out, parse_constant=pytest.fail)["checks"]
-        assert (code, check["passed"], check["largest_error"]["float32"]) == (1, False, None)
-
-    def test_a_kernel_that_raises(self, capsys, monkeypatch):
-        def broken(*_):
-            raise RuntimeError("no such operator")
-
-        monkeypatch.setattr(doctor, "reference", broken)
-        code, out, _ = run(capsys, "doctor")
-        assert code == 1
-        assert "FAILED: no such operator" in out
-
-    def test_what_cuda_needs(self, capsys, monkeypatch):
-        def missing():
-            raise BuildError("nvcc: expected CUDA's compiler, got none. Install it.")
-
-        monkeypatch.setattr("freewire._native.toolchain.find_nvcc", missing)
-        monkeypatch.setattr("freewire.ops.cuda_cache.driver_version", lambda: (12, 4))
-        monkeypatch.setattr("torch.version.cuda", None)
-        found = run_json(capsys, "doctor")["cuda"]
-        assert found["driver"] == "12.4"
-        assert [line.partition(":")[0] for line in found["missing"]] == ["torch", "nvcc"]
-        assert "missing: nvcc: expected CUDA's compiler, got none. Install it." in run(capsys, "doctor")[1]
-
-    @pytest.mark.parametrize("kernels", ["found", "none", "refused"])
-    def test_a_machine_with_a_gpu(self, capsys, monkeypatch, kernels):
-        """A stub of one: what is missing is listed once, and only where there are no kernels yet."""
-        refusal = "nvcc: expected CUDA's compiler, got none. Install it."
-
-        def find(_):
-            if kernels == "refused":
-                raise BuildError(refusal)
-            return Path("libfreewire_cuda.so") if kernels == "found" else None
-
-        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-        monkeypatch.setattr("freewire.ops.cuda_cache.obstacles", lambda: [refusal])
-        monkeypatch.setattr("freewire.ops.cuda_cache.find", find)
-        monkeypatch.setattr(doctor, "_cuda", lambda: {"torch": "13.0", "driver": "13.0", "gpus": ["GPU (9.0)"]})
-        tested = []
-        check = {"name": "self-test", "passed": True, "largest_error": {}, "problem": None}
-        monkeypatch.setattr(doctor, "_self_test", lambda device: tested.append(device) or check)
-        out = run(capsys, "doctor")[1]
-        assert tested == (["cpu", "cuda"] if kernels == "found" else ["cpu"])
-        assert out.count(refusal) == (0 if kernels == "found" else 1)
-        assert f"kernels: {'libfreewire_cuda.so' if kernels == 'found' else 'none yet'}" in out
-
-    def test_packages_that_are_missing(self, capsys, monkeypatch):
-        monkeypatch.setattr(doctor, "OPTIONAL", {"no_such_package": ("nothing", "viz"), "nor_this": ("nothing", None)})
-        out = run(capsys, "doctor")[1]
-        assert "no_such_package not installed (nothing): pip install 'freewire[viz]'" in out
-        assert "nor_this not installed (nothing): pip install nor_this" in out
 
 
 class TestMistakes:
