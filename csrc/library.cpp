@@ -99,7 +99,7 @@ STABLE_TORCH_LIBRARY(freewire, m) {
 
   // The same with a batch norm after each node's convolutions: gamma and beta [N, out_channels] in the type that T
   // is computed in, epsilon [N]; mean and variance [N, out_channels], or None for those of the batch -> y, what is kept
-  // for the backward [N, B, H', W', padded channels], and the mean and the (biased) variance that were used.
+  // for the backward, N tensors [B, H', W', padded channels], and the mean and the (biased) variance that were used.
   m.def(
       "stage_forward(Tensor x, Tensor weight, Tensor[] depthwise, Tensor[] pointwise, Tensor gamma, Tensor beta, "
       "float[] epsilon, Tensor? mean, Tensor? variance, int[] in_ptr, int[] in_src, int stride, bool relu) -> "

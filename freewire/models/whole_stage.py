@@ -29,6 +29,7 @@ from freewire.ops.stage import StageWiring, stage, stage_inference
 __all__ = ["WholeStageStep", "fuse_stage"]
 
 _NORMS = (nn.BatchNorm2d, nn.Identity)
+_PARAMETERS = {"weight", "bias"}
 _PLAIN = (Tensor, nn.Parameter)
 
 
@@ -55,19 +56,21 @@ class _Nodes:
                 return None
             if is_changed(depthwise) or is_changed(pointwise) or is_changed(norm):
                 return None
+            if not all(part._parameters.keys() >= _PARAMETERS for part in parts if type(part) is not nn.Identity):
+                return None  # one of them is a plain attribute
             found.append(parts)
         columns: list[Any] = [list(column) for column in zip(*found, strict=True)]
-        weights = ([module._parameters.get("weight") for module in column] for column in columns[:2])
+        weights = ([module._parameters["weight"] for module in column] for column in columns[:2])
         return cls(*columns, *weights)
 
     def fit(self, x: Tensor, num_inputs: int) -> bool:
-        """Whether the convolutions are of the kind and the type that the operator computes for an input x."""
-        stride = self.depthwise[0].stride
+        """Whether the modules are of the kind, the sizes and the type that the operator computes for an input x."""
+        stride, out_channels = self.depthwise[0].stride, self.pointwise[0].out_channels
         kind = x.dtype, x.device
-        if stride[0] != stride[1]:
+        if not isinstance(stride, tuple) or stride[0] != stride[1]:
             return False
         for i, (module, weight) in enumerate(zip(self.depthwise, self.of_depthwise, strict=True)):
-            channels = module.out_channels
+            channels = x.shape[1] if i < num_inputs else out_channels
             settings = module.stride, module.padding, module.dilation, module.groups, module.padding_mode
             if (
                 settings != (stride if i < num_inputs else (1, 1), (1, 1), (1, 1), channels, "zeros")
@@ -82,11 +85,11 @@ class _Nodes:
             if (
                 settings != ((1, 1), (0, 0), (1, 1), 1, "zeros")
                 or type(weight) not in _PLAIN
-                or weight.shape[1:] != (before.shape[0], 1, 1)
+                or weight.shape != (out_channels, before.shape[0], 1, 1)
                 or (weight.dtype, weight.device) != kind
             ):
                 return False
-        return True
+        return all(_fits(norm, kind, out_channels) for norm in self.norms)
 
     def parameters(self) -> list[Tensor | None]:
         """Everything that may require a gradient."""
@@ -141,6 +144,23 @@ class _Nodes:
         epsilon = variance.new_tensor([[getattr(norm, "eps", 0.0)] for norm in self.norms])
         scale = torch.rsqrt(variance + epsilon) * of_norms("weight", 1.0)
         return scale, (bias - of_norms("running_mean", 0.0)) * scale + of_norms("bias", 0.0)
+
+
+def _fits(norm: nn.Module, kind: tuple[torch.dtype, torch.device], channels: int) -> bool:
+    """Whether what a norm holds is of the types that torch accepts for such maps, and complete."""
+    if isinstance(norm, nn.Identity):
+        return True
+    dtype, device = kind
+    tensors = [*norm._parameters.values(), norm._buffers.get("running_mean"), norm._buffers.get("running_var")]
+    found = [each for each in tensors if each is not None]
+    return (
+        (tensors[-1] is None) == (tensors[-2] is None)
+        and len({each.dtype for each in found}) <= 1
+        and all(
+            each.dtype in (dtype, compute_dtype(dtype)) and each.device == device and each.shape == (channels,)
+            for each in found
+        )
+    )
 
 
 def _uses_batch(norm: nn.Module) -> bool:

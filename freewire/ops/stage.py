@@ -89,7 +89,8 @@ def _forward_fake(
     stride: int,
     relu: bool,
 ) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
-    check_devices(x=x, weight=weight, depthwise=depthwise[0], pointwise=pointwise[0], gamma=gamma, beta=beta, mean=mean)
+    check_devices(x=x, weight=weight, depthwise=depthwise[0], pointwise=pointwise[0], gamma=gamma)
+    check_devices(x=x, beta=beta, mean=mean, variance=variance)
     y = _output(x, pointwise, stride)
     batch, channels, height, width = y.shape
     padded = -(-channels // _CHANNEL_BLOCK) * _CHANNEL_BLOCK
@@ -197,8 +198,9 @@ def stage_inference(
 
 
 def _like(x: Tensor, y: Tensor) -> Tensor:
-    """Y in the memory format of x."""
-    return y if x.is_contiguous(memory_format=torch.channels_last) else y.contiguous()
+    """The result in the memory format that torch's convolutions would choose for x."""
+    last = x.stride(1) == 1 and (x.shape[1] > 1 or not x.is_contiguous())
+    return y if last else y.contiguous()
 
 
 def stage(
@@ -219,7 +221,8 @@ def stage(
         weight: ``[E]`` of the edges; their gates are its sigmoid.
         depthwise: ``[channels, 1, 3, 3]`` of each node, in the type of x.
         pointwise: ``[out_channels, channels, 1, 1]`` of each node, in the type of x.
-        gamma: The norms' weights ``[N, out_channels]``.
+        gamma: The norms' weights ``[N, out_channels]``. A caller who stacks them copies them, so that autograd does
+            not notice where one is modified in place before the backward.
         beta: The norms' biases ``[N, out_channels]``.
         epsilon: What each norm adds to the variance.
         statistics: Mean and variance ``[N, out_channels]`` that the norms use, or None for those of the batch.

@@ -89,6 +89,29 @@ class TestSameResults:
             with torch.no_grad():
                 assert stage(x).is_contiguous(memory_format=own)
 
+    @pytest.mark.parametrize("layout", ["one channel", "one channel, last", "some channels"])
+    def test_layouts_that_are_of_both_kinds(self, layout: str) -> None:
+        """The result has the strides that torch's convolutions give it."""
+        if layout == "some channels":
+            stage, x = make(), images(3, 5, 8, 8)[:, :3]
+        else:
+            stage, x = with_norms(GraphStage(WS(4, 0.75)(9, 0), 1, 6).double()), images(3, 1, 8, 8)
+            x = x.contiguous() if layout == "one channel" else x
+        want = plain(stage)
+        for each in (stage, want):
+            each.eval()
+        with torch.no_grad(), counted() as calls:
+            assert stage(x).stride() == want(x).stride()
+        assert calls() == (1, 0)
+
+    def test_long_strides(self) -> None:
+        """A window holds no more rows than there are."""
+        stage, x = make(stride=2**40).eval(), images(1, 3, 4, 4)
+        with torch.no_grad(), counted() as calls:
+            assert_close([stage(x)], [plain(stage)(x)])
+        assert calls() == (1, 0)
+        assert_close(outcome(stage, x), outcome(plain(stage), x))
+
     def test_parallel_edges(self) -> None:
         x = images()
         for training in (True, False):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import networkx as nx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,11 @@ from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrizations, prune
 from torch.testing._internal.two_tensor import TwoTensor
 
+from freewire.errors import InputError
 from freewire.models import WS, Conv, GraphStage, SeparableConv
-from freewire.models.blocks import AvgPoolConv, MaxPoolConv
+from freewire.models.blocks import AvgPoolConv, MaxPoolConv, fold_batch_norms
 from freewire.models.steps import compile_steps
-from tests.models.stages import assert_close, counted, images, outcome, plain
+from tests.models.stages import assert_close, counted, images, norms_of, outcome, plain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -68,6 +70,13 @@ def marked(module: nn.Module, name: str) -> None:
     setattr(module, name, nn.Parameter(getattr(module, name).detach().as_subclass(Marked)))
 
 
+def unregistered(module: nn.Module, name: str, value: Tensor | None = None) -> None:
+    """A tensor in place of a parameter."""
+    value = getattr(module, name).detach().clone() if value is None else value
+    delattr(module, name)
+    setattr(module, name, value.requires_grad_())
+
+
 #: What to do with one of the nodes that have in-edges, so that the stage runs node by node in every mode.
 CHANGES: dict[str, Callable[[SeparableConv], object]] = {
     "a subclass of SeparableConv": lambda node: retyped(node, OwnSeparableConv),
@@ -102,6 +111,9 @@ CHANGES: dict[str, Callable[[SeparableConv], object]] = {
     "a 3x3 convolution": lambda node: setattr(node, "conv", nn.Conv2d(6, 6, 3, padding=1, bias=False).double()),
     "a subclass of Tensor as a kernel": lambda node: marked(node.conv, "weight"),
     "a subclass of Tensor in a norm": lambda node: marked(node.bn, "bias"),
+    "a plain tensor as a norm's weight": lambda node: unregistered(node.bn, "weight"),
+    "a plain tensor as a kernel": lambda node: unregistered(node.depthwise, "weight"),
+    "a plain tensor as a bias": lambda node: unregistered(node.conv, "bias", torch.ones(6).double()),
 }
 
 
@@ -159,6 +171,48 @@ class TestModules:
             return made
 
         assert_node_by_node(make(node=node), images())
+
+    def test_strides_that_are_numbers(self) -> None:
+        stage = make()
+        for node in stage.nodes:
+            (node.depthwise.stride,) = set(node.depthwise.stride)
+        assert_node_by_node(stage, images())
+
+    def test_nodes_of_different_channels(self) -> None:
+        """Which a node with one source may receive."""
+        chain = nx.DiGraph([(0, 1), (1, 2)])
+
+        def node(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+            count = len(made)
+            made.append(count)
+            sizes = [(3, 8), (8, 5), (5, 6)][count]
+            return SeparableConv(*sizes, stride)
+
+        made: list[int] = []
+        stage = GraphStage(chain, 3, 6, node=node).double()
+        assert_node_by_node(stage, images())
+        with torch.no_grad():
+            assert fold_batch_norms(stage)(images()).shape == stage(images()).shape
+
+    def test_results_that_cannot_be_summed(self) -> None:
+        made = iter([(3, 6), (6, 6), (3, 5)])  # in the order in which the edges name the nodes
+        stage = GraphStage(
+            nx.DiGraph([(0, 2), (1, 2)]), 3, 6, node=lambda _, __, stride: SeparableConv(*next(made), stride)
+        )
+        with pytest.raises(InputError, match="node: expected results of one shape to be summed"):
+            stage(images().float())
+
+    @pytest.mark.parametrize("names", [("running_mean",), ("running_mean", "running_var")])
+    def test_statistics_that_torch_refuses(self, names: tuple[str, ...]) -> None:
+        """One of the two, or of another type than the parameters."""
+        stage, x = make().eval(), images()
+        for name in names:
+            missing = len(names) == 1
+            setattr(next(norms_of(stage)), name, None if missing else torch.ones(6, dtype=torch.float16))
+        for each in (stage, plain(stage)):
+            with torch.no_grad(), counted() as calls, pytest.raises(RuntimeError):
+                each(x)
+            assert calls() == (0, 0)
 
     def test_norms_of_different_modes(self) -> None:
         stage, x = make(), images()

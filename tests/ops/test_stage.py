@@ -112,8 +112,16 @@ class TestBits:
     @pytest.mark.parametrize("threads", [1, 2, 3])
     @pytest.mark.parametrize("batch", [1, 3, 17])
     def test_the_number_of_threads_changes_no_bit_of_inference(self, batch: int, threads: int) -> None:
-        """Few images are divided by rows, and many by image; on one thread they never are."""
+        """Small images are divided by image."""
         case = draw((batch, 5, 19, 23, 9, 2), torch.float32)
+        assert_threads_change_no_bit(threads, lambda: [case.inference()])
+
+    @pytest.mark.parametrize("threads", [2, 3, 5])
+    @pytest.mark.parametrize("batch", [1, 2, 3])
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    def test_nor_where_images_are_divided_by_rows(self, dtype: torch.dtype, batch: int, threads: int) -> None:
+        """Few large images on several threads; the values are those of one thread, which are tested above."""
+        case = draw((batch, 20, 70, 77, 90, 2), dtype)  # a node has more than a million products per thread
         assert_threads_change_no_bit(threads, lambda: [case.inference()])
 
     @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -32,7 +32,7 @@ class Window {
   void clear(int64_t row) { std::fill_n(inside(row), maps_.row(), narrowed<T>(0)); }
 
  private:
-  const Maps& maps_;
+  Maps maps_;
   int64_t rows_, length_;
   Buffer<T> numbers_;
 };

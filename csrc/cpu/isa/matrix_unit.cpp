@@ -53,7 +53,8 @@ MatrixUnit detect() {
   if (is_wanted(MatrixUnit::kNone)) return MatrixUnit::kNone;
   if (is_wanted(MatrixUnit::kAvx512Bf16)) return best;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kTilePairs) && (d & kTiles)) {
-    // The instruction for pairs in registers is four times as slow as that for floats on processors with tiles.
+    // On processors with tiles the instruction for pairs in registers is slower than that for floats: 0.55 ns against
+    // 0.14 (Xeon, 2 cores), for twice as many products.
     best = may_use_tiles() ? MatrixUnit::kAmx : MatrixUnit::kNone;
   }
 #endif

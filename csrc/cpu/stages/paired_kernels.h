@@ -22,7 +22,7 @@ namespace freewire::cpu {
 constexpr int64_t kPairDepth = 32;     // of one step of a product
 constexpr int64_t kPairedPixels = 16;  // that are computed together
 constexpr int64_t padded_depth(int64_t depth) { return (depth + kPairDepth - 1) / kPairDepth * kPairDepth; }
-// Pixels of an operand: those beyond the given ones are read, and what they give is not stored.
+// Pixels of an operand: those beyond the given ones are read, and their results are not stored.
 constexpr int64_t paired_rows(int64_t pixels) { return (pixels + kPairedPixels - 1) / kPairedPixels * kPairedPixels; }
 
 // Where a window and an operand have a channel: of two blocks first the even and then the odd ones, since registers of

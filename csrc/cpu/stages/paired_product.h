@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "cpu/simd/vec.h"
 #include "cpu/stages/paired_kernels.h"
@@ -19,7 +20,7 @@ namespace freewire::cpu {
 inline namespace FREEWIRE_REGISTERS {
 
 // Rounds registers of sums to numbers of a result. Sums are never subnormal, so the instruction, which flushes
-// subnormal numbers, gives the bits that rounding in integers would give.
+// subnormal numbers, returns the bits that rounding in integers would.
 struct PairedResult {
   // The last block of channels has some of them; its others become zeros, whatever the sum is.
   explicit PairedResult(int64_t channels)
@@ -46,7 +47,7 @@ struct TileProduct {
   static constexpr int kSide = 16;
   static_assert(kSide == kPairedPixels && kSide == kChannelBlock, "a tile is a block of pixels and channels");
 
-  // Tells this thread's tiles their shape, all of them the same.
+  // Configures this thread's tiles, all of one shape.
   static void begin() {
     struct alignas(64) Configuration {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};

@@ -33,7 +33,7 @@ class StageBackward {
         grads_(grads),
         in_(shape.padded(shape.in)),
         out_(shape.padded_out()),
-        rows_(rows_of_block(shape)),
+        rows_(rows_of_block(shape, kTrainingPixels)),
         bands_(out_.batch * bands_of_image(out_)),
         groups_(gradient_groups(shape.out.channels * std::max(in_.channels, out_.channels), bands_)),
         gates_(gates_of(plan, call)),

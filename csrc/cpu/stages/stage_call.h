@@ -6,13 +6,27 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "cpu/stages/stage_parameters.h"
 #include "gated_sum.h"
 
 namespace freewire {
+
+// How errors show a tensor's shape.
+inline std::string shape_of(const torch::stable::Tensor& tensor) {
+  std::string shape = "[";
+  for (int64_t axis = 0; axis < tensor.dim(); ++axis) {
+    shape += (axis ? ", " : "") + std::to_string(tensor.size(axis));
+  }
+  return shape + "]";
+}
+
+// The end of errors about what freewire/ops/stage.py prepares.
+constexpr const char* kPrepared = " Call the operator through freewire.ops.stage, which prepares its arguments.";
 
 // The arguments that all operators of a stage have in common.
 struct StageArguments {
@@ -32,10 +46,10 @@ struct StageArguments {
     std::copy_n(sizes, 4, result_sizes_);
     STD_TORCH_CHECK(static_cast<int64_t>(depthwise.size()) == nodes && static_cast<int64_t>(pointwise.size()) == nodes,
                     "depthwise, pointwise: expected a kernel of each for ", nodes, " nodes, got ", depthwise.size(),
-                    " and ", pointwise.size(), ".");
+                    " and ", pointwise.size(), ".", kPrepared);
     check_wide(weight, "weight");
-    STD_TORCH_CHECK(weight.dim() == 1 && weight.size(0) == plan.num_edges(), "weight: expected one number for each of ",
-                    plan.num_edges(), " edges, got ", weight.numel(), ".");
+    STD_TORCH_CHECK(weight.dim() == 1 && weight.size(0) == plan.num_edges(), "weight: expected shape [",
+                    plan.num_edges(), "], a number per edge, got ", shape_of(weight), ".", kPrepared);
     for (int64_t node = 0; node < nodes; ++node) {
       const int64_t channels = node < plan.num_inputs ? shape.in.channels : shape.out.channels;
       check_kernel(depthwise[node], "depthwise", {channels, 1, 3, 3});
@@ -47,15 +61,16 @@ struct StageArguments {
   void check_per_channel(const Tensor& tensor, const char* name) const {
     check_wide(tensor, name);
     STD_TORCH_CHECK(tensor.dim() == 2 && tensor.size(0) == plan.num_nodes() && tensor.size(1) == shape.out.channels,
-                    name, ": expected shape [", plan.num_nodes(), ", ", shape.out.channels, "], got another shape of ",
-                    tensor.numel(), " elements. Pass a number per node and channel.");
+                    name, ": expected shape [", plan.num_nodes(), ", ", shape.out.channels,
+                    "], a number per node and channel, got ", shape_of(tensor), ".", kPrepared);
   }
 
   void check_norms(const Tensor& gamma, const Tensor& beta, const std::vector<double>& epsilon) const {
     check_per_channel(gamma, "gamma");
     check_per_channel(beta, "beta");
     STD_TORCH_CHECK(static_cast<int64_t>(epsilon.size()) == plan.num_nodes(),
-                    "epsilon: expected one number for each of ", plan.num_nodes(), " nodes, got ", epsilon.size(), ".");
+                    "epsilon: expected one number for each of ", plan.num_nodes(), " nodes, got ", epsilon.size(), ".",
+                    kPrepared);
   }
 
   void check_gradient(const Tensor& grad_y) const {
@@ -69,7 +84,8 @@ struct StageArguments {
     }
     STD_TORCH_CHECK(fits,
                     "grad_y: expected a gradient of the shape and the strides of y, of the element type and on the "
-                    "device of x, got another tensor.");
+                    "device of x, got another tensor, of shape ",
+                    shape_of(grad_y), ".", kPrepared);
   }
 
   void check_results(const std::vector<Tensor>& results) const {
@@ -79,7 +95,8 @@ struct StageArguments {
              each.device() == x.device();
       for (int axis = 0; fits && axis < 4; ++axis) fits = each.size(axis) == result_sizes_[axis];
     }
-    STD_TORCH_CHECK(fits, "results: expected what stage_forward has kept, got other tensors.");
+    STD_TORCH_CHECK(fits, "results: expected what stage_forward has kept, got ", results.size(), " other tensor(s).",
+                    kPrepared);
   }
 
   // Of what the forward keeps of each node, [batch, height, width, padded channels].
@@ -111,16 +128,19 @@ struct StageArguments {
     cpu::StagePlan plan(in_ptr, in_src);
     STD_TORCH_CHECK(plan.is_valid(),
                     "in_ptr, in_src: expected the in-edges of nodes that come after their sources, those without "
-                    "in-edges first, got others.");
+                    "in-edges first, got ",
+                    in_ptr.size(), " and ", in_src.size(), " other numbers.", kPrepared);
     return plan;
   }
 
   static cpu::StageShape checked_shape(const Tensor& x, const std::vector<Tensor>& pointwise, int64_t stride) {
-    STD_TORCH_CHECK(x.dim() == 4, "x: expected [batch, channels, height, width], got ", x.dim(), " dimension(s).");
-    STD_TORCH_CHECK(x.size(1) >= 1, "x: expected at least one channel, got none.");
-    STD_TORCH_CHECK(stride >= 1, "stride: expected at least 1, got ", stride, ".");
+    STD_TORCH_CHECK(x.dim() == 4, "x: expected [batch, channels, height, width], got ", x.dim(),
+                    " dimension(s). Add the others.");
+    STD_TORCH_CHECK(x.size(1) >= 1, "x: expected at least one channel, got none. Pass one.");
+    STD_TORCH_CHECK(stride >= 1, "stride: expected at least 1, got ", stride, ". Raise it.");
     STD_TORCH_CHECK(!pointwise.empty() && pointwise[0].dim() == 4 && pointwise[0].size(0) > 0,
-                    "pointwise: expected kernels [out_channels, channels, 1, 1], got others.");
+                    "pointwise: expected kernels [out_channels, channels, 1, 1], got ",
+                    pointwise.empty() ? "none" : shape_of(pointwise[0]), ".", kPrepared);
     const cpu::Maps maps{x.size(0), x.size(2), x.size(3), x.size(1)};
     const int64_t steps[] = {maps.height * maps.row(), 1, maps.row(), maps.channels};
     for (int axis = 0; axis < 4; ++axis) {
@@ -146,14 +166,16 @@ struct StageArguments {
                         tensor.device() == x.device() && tensor.is_contiguous(),
                     name,
                     ": expected a contiguous tensor of float32, or float64 for float64 maps, on the device of x, "
-                    "got another one.");
+                    "got another one, of shape ",
+                    shape_of(tensor), ".", kPrepared);
   }
 
   void check_kernel(const Tensor& kernel, const char* name, const std::vector<int64_t>& sizes) const {
     bool fits = kernel.dim() == 4 && kernel.scalar_type() == x.scalar_type() && kernel.device() == x.device();
     for (int axis = 0; fits && axis < 4; ++axis) fits = kernel.size(axis) == sizes[axis];
     STD_TORCH_CHECK(fits, name, ": expected a kernel [", sizes[0], ", ", sizes[1], ", ", sizes[2], ", ", sizes[3],
-                    "] of the element type and on the device of x, got another one.");
+                    "] of the element type and on the device of x, got another one, of shape ", shape_of(kernel), ".",
+                    kPrepared);
   }
 
   Tensor channels_last(const std::vector<int64_t>& sizes) const {

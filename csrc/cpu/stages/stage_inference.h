@@ -49,7 +49,7 @@ class StageInference {
         shape_(shape),
         call_(call),
         out_(shape.padded_out()),
-        rows_(std::max<int64_t>(1, kBlockPixels / std::max<int64_t>(1, shape.out.width))),
+        rows_(rows_of_block(shape, kBlockPixels)),
         gates_(plan.num_edges()),
         packed_(plan, shape, call.weights, call.scale, call.shift, parallel_for) {
     for (int64_t edge = 0; edge < plan.num_edges(); ++edge) gates_[edge] = sigmoid(call.weight[edge]);

@@ -32,7 +32,13 @@ struct StageShape {
   int64_t products() const { return out.height * out.row() * std::max(in.channels, out.channels); }
 };
 
-// The least that is worth a thread: weights that are packed, and multiplications. Some ten microseconds of either.
+// Rows of a block of some pixels: at least one, and no more than there are.
+inline int64_t rows_of_block(const StageShape& shape, int64_t pixels) {
+  return std::clamp<int64_t>(pixels / std::max<int64_t>(1, shape.out.width), 1, std::max<int64_t>(1, shape.out.height));
+}
+
+// The least that is worth a thread: weights that are packed, and multiplications. Ten microseconds of either, at the
+// rates of docs/performance.md.
 constexpr int64_t kPackedAtOnce = 32768, kProductsAtOnce = 1000000;
 // How many items of some size make up as much.
 inline int64_t grain_of(int64_t size, int64_t least) {

@@ -111,10 +111,6 @@ struct AffineInputs {
   }
 };
 
-inline int64_t rows_of_block(const StageShape& shape) {
-  return std::max<int64_t>(1, kTrainingPixels / std::max<int64_t>(1, shape.out.width));
-}
-
 template <class T>
 std::vector<Compute<T>> gates_of(const StagePlan& plan, const StageTraining<T>& call) {
   std::vector<Compute<T>> gates;
@@ -135,7 +131,7 @@ class StageForward {
         call_(call),
         tape_(tape),
         out_(shape.padded_out()),
-        rows_(rows_of_block(shape)),
+        rows_(rows_of_block(shape, kTrainingPixels)),
         gates_(gates_of(plan, call)),
         norms_(plan, shape.out.channels),
         packed_(plan, shape, call.weights, nullptr, nullptr, parallel_for) {}

@@ -38,13 +38,13 @@ std::tuple<Tensor, std::vector<Tensor>, Tensor, Tensor> stage_forward_cpu(
   const StageArguments given(x, weight, depthwise, pointwise, in_ptr, in_src, stride);
   given.check_norms(gamma, beta, epsilon);
   STD_TORCH_CHECK(mean.has_value() == variance.has_value(),
-                  "mean, variance: expected both or neither, got one of the two.");
+                  "mean, variance: expected both or neither, got one of the two. Pass the other.");
   if (mean) {
     given.check_per_channel(*mean, "mean");
     given.check_per_channel(*variance, "variance");
   }
   STD_TORCH_CHECK(mean || !given.shape.empty(),
-                  "x: expected at least one pixel, whose statistics the norms use, got none.");
+                  "x: expected at least one pixel, whose statistics the norms use, got none. Pass some.");
   Tensor y = given.empty_output();
   std::vector<Tensor> results;
   for (int64_t node = 0; node < given.plan.num_nodes(); ++node) results.push_back(cpu::empty(x, given.result_sizes()));
