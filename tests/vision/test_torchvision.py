@@ -52,8 +52,9 @@ def test_features_of_any_node(model):
             hook.remove()
         features = extractor.eval()(x)
         assert torch.equal(features["node"], seen[0])
-        assert torch.equal(features["stage"], model.forward_maps(x)[3])
-        assert torch.equal(features["head"], seen[1])
+        # The extractor runs all stages node by node, and the model those without hooks as one operator each.
+        torch.testing.assert_close(features["stage"], model.forward_maps(x)[3])
+        torch.testing.assert_close(features["head"], seen[1])
 
 
 class TestThisTorch:
