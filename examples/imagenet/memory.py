@@ -7,8 +7,9 @@ but no values, so that nothing is allocated or computed. If the requested micro-
 
 The prediction is the sum of all tensors that are alive at one time. What a process occupies is more, and not known in
 advance: glibc's allocator does not return every freed block, and oneDNN has work space and compiled code. `ALLOCATOR`
-and `LIBRARIES` allow for both. The workers that load images are not counted. A RandWire is predicted node by node, as it
-runs on a GPU and in mixed precision; in float32 on the CPU its stages are one operator each, and it takes half as much.
+and `LIBRARIES` allow for both. The workers that load images are not counted. A RandWire is predicted node by node, as
+it runs on a GPU and in mixed precision; in float32 on the CPU its stages are one operator each, and it takes half as
+much.
 """
 
 from __future__ import annotations
