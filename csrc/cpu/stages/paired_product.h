@@ -42,6 +42,25 @@ struct PairedResult {
   __mmask16 last;
 };
 
+// The arguments of a product.
+struct PairedCall {
+  PairedCall(const BFloat16* a, const BFloat16* packed, const float* bias, int64_t pixels, int64_t depth,
+             int64_t channels, BFloat16* y)
+      : a(a),
+        packed(packed),
+        bias(bias),
+        depth(padded_depth(depth)),
+        pixels(pixels),
+        padded(padded_channels(channels)),
+        result(channels),
+        y(y) {}
+  const BFloat16 *a, *packed;
+  const float* bias;
+  int64_t depth, pixels, padded;
+  PairedResult result;
+  BFloat16* y;
+};
+
 // By tiles: 16 rows of 16 floats, or of 32 numbers, or 16 rows of 16 pairs.
 struct TileProduct {
   static constexpr int kSide = 16;
@@ -62,7 +81,7 @@ struct TileProduct {
 
   static void multiply(const BFloat16* a, const BFloat16* packed, const float* bias, int64_t pixels, int64_t depth,
                        int64_t channels, BFloat16* y) {
-    const Call call{a, packed, bias, padded_depth(depth), pixels, padded_channels(channels), PairedResult(channels), y};
+    const PairedCall call(a, packed, bias, pixels, depth, channels, y);
     for (int64_t block = 0; block < call.result.blocks; block += 2) {
       if (block + 1 < call.result.blocks) {
         call_columns<2>(call, block);
@@ -73,19 +92,11 @@ struct TileProduct {
   }
 
  private:
-  struct Call {
-    const BFloat16 *a, *packed;
-    const float* bias;
-    int64_t depth, pixels, padded;
-    PairedResult result;
-    BFloat16* y;
-  };
-
   // GCC does not know that tiles are loaded from memory.
   static FREEWIRE_INLINE void written() { asm volatile("" ::: "memory"); }
 
   template <int kColumns>
-  static void call_columns(const Call& call, int64_t block) {
+  static void call_columns(const PairedCall& call, int64_t block) {
     int64_t i = 0;
     for (; i + kSide < call.pixels; i += 2 * kSide) tiles<2, kColumns>(call, block, i);
     if (i < call.pixels) tiles<1, kColumns>(call, block, i);
@@ -94,7 +105,7 @@ struct TileProduct {
   // kRows times kColumns tiles of the result. Tiles 0 to 3 are theirs, 4 and 5 the pixels', 6 and 7 the weights'; their
   // numbers have to be literals.
   template <int kRows, int kColumns>
-  static FREEWIRE_INLINE void tiles(const Call& call, int64_t block, int64_t pixel) {
+  static FREEWIRE_INLINE void tiles(const PairedCall& call, int64_t block, int64_t pixel) {
     constexpr int64_t kTile = kSide * kPairDepth;  // numbers of a tile, in memory one after the other
     alignas(64) float sums[kSide][kColumns * kSide];
     const BFloat16 *a = call.a + pixel * kPairDepth, *b = call.packed + block * kSide * call.depth;
@@ -134,7 +145,7 @@ struct TileProduct {
   }
 
   template <int kColumns>
-  static FREEWIRE_INLINE void round(const Call& call, int64_t block, int64_t pixel,
+  static FREEWIRE_INLINE void round(const PairedCall& call, int64_t block, int64_t pixel,
                                     const float (&sums)[kSide][kColumns * kSide]) {
     const int64_t rows = std::min<int64_t>(call.pixels - pixel, kSide);
     BFloat16* y = call.y + pixel * call.padded + block * kSide;
@@ -157,7 +168,7 @@ struct RegisterProduct {
 
   static void multiply(const BFloat16* a, const BFloat16* packed, const float* bias, int64_t pixels, int64_t depth,
                        int64_t channels, BFloat16* y) {
-    const Call call{a, packed, bias, padded_depth(depth), pixels, padded_channels(channels), PairedResult(channels), y};
+    const PairedCall call(a, packed, bias, pixels, depth, channels, y);
     for (int64_t block = 0; block < call.result.blocks; block += 3) {
       const int64_t width = call.result.blocks - block;
       for (int64_t i = 0; i < pixels; i += kRows) {
@@ -173,16 +184,8 @@ struct RegisterProduct {
   }
 
  private:
-  struct Call {
-    const BFloat16 *a, *packed;
-    const float* bias;
-    int64_t depth, pixels, padded;
-    PairedResult result;
-    BFloat16* y;
-  };
-
   template <int kWidth>
-  static FREEWIRE_INLINE void tile(const Call& call, int64_t block, int64_t pixel) {
+  static FREEWIRE_INLINE void tile(const PairedCall& call, int64_t block, int64_t pixel) {
     __m512 total[kRows][kWidth];
     const BFloat16 *a = call.a + pixel * kPairDepth, *b = call.packed + block * kChannelBlock * call.depth;
 #pragma GCC unroll 8
