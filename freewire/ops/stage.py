@@ -118,10 +118,10 @@ def _backward_fake(
     batch_statistics: bool,
     need_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
+    of_depthwise, of_pointwise = ([torch.empty_like(k.contiguous()) for k in part] for part in (depthwise, pointwise))
     grad_x = torch.empty_like(x) if need_x else x.new_empty(0)
-    others = (torch.empty_like(each) for each in (weight, gamma, beta))
-    kernels = ([torch.empty_like(each.contiguous()) for each in list_] for list_ in (depthwise, pointwise))
-    return grad_x, *others, *kernels  # type: ignore[return-value]
+    grad_weight, grad_gamma, grad_beta = (torch.empty_like(each) for each in (weight, gamma, beta))
+    return grad_x, grad_weight, grad_gamma, grad_beta, of_depthwise, of_pointwise
 
 
 def _convolution_flops(pointwise: Sequence[Any], shape: Any) -> int:

@@ -25,12 +25,11 @@ TORCH_FREE = ("errors", "version", "_native", "graph", "files", "generators", "p
 
 #: The C++ files that include torch. All others are raw: they compile, and are sanitized, without it.
 TORCH_BOUND = {"library.cpp", "checks.h", "population_checks.h", "gated_sum.h", "testing/simt/simt_torch.cpp"}
-TORCH_BOUND |= {"cpu/torch_tensors.h", "cpu/torch_threads.h"}
-NETWORK_OPS = ("forward", "backward", "sequence", "population")
-TORCH_BOUND |= {f"{device}/network/{name}_op.cpp" for device in ("cpu", "cuda") for name in NETWORK_OPS}
-TORCH_BOUND |= {"cpu/blocks/gated_sum_op.cpp", "cpu/blocks/gated_sum_call.h", "cpu/blocks/gated_depthwise_op.cpp"}
+TORCH_BOUND |= {"cpu/torch_tensors.h", "cpu/torch_threads.h", "cuda/common/torch_stream.h"}
+OPS = ("network/forward", "network/backward", "network/sequence", "network/population", "blocks/gated_sum")
+TORCH_BOUND |= {f"{device}/{name}_op.cpp" for device in ("cpu", "cuda") for name in OPS}
+TORCH_BOUND |= {"cpu/blocks/gated_sum_call.h", "cpu/blocks/gated_depthwise_op.cpp", "cuda/network/chosen_tile.h"}
 TORCH_BOUND |= {f"cpu/stages/stage_{name}" for name in ("call.h", "op.cpp", "training_op.cpp")}
-TORCH_BOUND |= {"cuda/common/torch_stream.h", "cuda/network/chosen_tile.h", "cuda/blocks/gated_sum_op.cpp"}
 #: The one header through which CUDA sources reach the shim where there is no nvcc.
 SHIM_DOOR = ("cuda/common/device.h", "testing/simt/simt.h")
 TORCH_HEADER = re.compile(r"(torch|ATen|c10)\b")

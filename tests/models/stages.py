@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from freewire.models import GraphStage, whole_stage
+from freewire.models import WS, GraphStage, whole_stage
 from freewire.models.steps import compile_steps
 from freewire.ops.stage import stage as run_training
 from freewire.ops.stage import stage_inference as run_inference
@@ -31,10 +32,10 @@ def dag() -> nx.MultiDiGraph:
     return graph
 
 
-def stage_of(dtype: torch.dtype = torch.float64, **options: object) -> GraphStage:
+def stage_of(dtype: torch.dtype = torch.float64, **options: Any) -> GraphStage:
     """A stage of the graph above whose edge weights all differ."""
     torch.manual_seed(0)
-    stage = GraphStage(dag(), 3, 4, **options).to(dtype)  # type: ignore[arg-type]
+    stage = GraphStage(dag(), 3, 4, **options).to(dtype)
     nn.init.normal_(stage.weight)
     return stage
 
@@ -54,6 +55,14 @@ def counted() -> Iterator[Callable[[], tuple[int, int]]]:
         mock.patch.object(whole_stage, "stage", mock.Mock(wraps=run_training)) as training,
     ):
         yield lambda: (inference.call_count, training.call_count)
+
+
+def small_world(nodes: int, **options: Any) -> GraphStage:
+    """A stage of a small-world graph in float64, from 3 channels to 6, whose edge weights all differ."""
+    torch.manual_seed(0)
+    stage = GraphStage(WS(4, 0.75)(nodes, 0), 3, 6, **options).double()
+    nn.init.normal_(stage.weight)
+    return stage
 
 
 def images(*size: int, seed: int = 0, nchw: bool = False) -> Tensor:
@@ -80,10 +89,10 @@ def norms_of(stage: GraphStage) -> Iterator[nn.BatchNorm2d]:
     return (module for module in stage.modules() if isinstance(module, nn.BatchNorm2d))
 
 
-def with_norms(stage: GraphStage, **options: object) -> GraphStage:
+def with_norms(stage: GraphStage, **options: Any) -> GraphStage:
     """The stage with other batch norms, whose parameters and statistics all differ."""
     for node in stage.nodes:
-        node.bn = nn.BatchNorm2d(stage.out_channels, **options).to(stage.weight.dtype)  # type: ignore[arg-type]
+        node.bn = nn.BatchNorm2d(stage.out_channels, **options).to(stage.weight.dtype)
     with torch.no_grad():
         for norm in norms_of(stage):
             for tensor, start in ((norm.weight, 1.0), (norm.bias, 0.0), (norm.running_mean, 0.0)):

@@ -9,29 +9,35 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from contextlib import nullcontext
+from typing import Any
 
 import networkx as nx
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.testing import EagerAndRecordGraphs
 from torch.utils.checkpoint import checkpoint
 
 from freewire.models import WS, GraphStage, RandWire
 from freewire.models.blocks import fold_batch_norms
 from freewire.models.whole_stage import WholeStageStep
-from tests.models.stages import assert_close, counted, images, norms_of, outcome, plain, stage_of, with_norms
+from tests.models.stages import (
+    assert_close,
+    counted,
+    images,
+    norms_of,
+    outcome,
+    plain,
+    small_world,
+    stage_of,
+    with_norms,
+)
 from tests.support.tensors import NARROW
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def make(**options: object) -> GraphStage:
-    torch.manual_seed(0)
-    stage = GraphStage(WS(4, 0.75)(9, 0), 3, 6, **options).double()  # type: ignore[arg-type]
-    nn.init.normal_(stage.weight)
-    return with_norms(stage)
+def make(**options: Any) -> GraphStage:
+    return with_norms(small_world(9, **options))
 
 
 NORMS: dict[str, dict[str, object]] = {
@@ -386,28 +392,3 @@ class TestAutograd:
         with counted() as calls:
             assert_close(outcome(other, x), outcome(stage, x))
         assert calls() == (0, 2)
-
-
-@pytest.mark.slow
-class TestCompiled:
-    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-    def test_forward_and_backward(self, training: bool) -> None:
-        """Of several sizes, by one graph."""
-        stage = make().train(training)
-        for norm in list(norms_of(stage))[::2]:
-            norm.momentum = None
-        twin = copy.deepcopy(stage)
-        compiled = torch.compile(twin, fullgraph=True, backend="aot_eager", dynamic=True)
-        for size in ((2, 3, 12, 10), (3, 3, 9, 14)):
-            assert_close(outcome(compiled, images(*size)), outcome(stage, images(*size)))
-
-    def test_the_graph_holds_the_operator(self) -> None:
-        for training, gradients, name in ((True, True, "stage"), (False, False, "stage_inference")):
-            stage, x = make().train(training), images()
-            backend = EagerAndRecordGraphs()
-            with nullcontext() if gradients else torch.no_grad():
-                torch.compile(stage, fullgraph=True, backend=backend)(x)
-            targets = [str(node.target) for graph in backend.graphs for node in graph.graph.nodes]
-            wanted = "autograd_function_apply" if name == "stage" else "freewire.stage_inference"
-            assert any(wanted in target or "_Stage" in target for target in targets), targets
-            assert not any("conv2d" in target for target in targets), targets
